@@ -1,0 +1,17 @@
+# The thin front of `cargo xtask`; every recipe is one call, so that the real text lives in Rust.
+.PHONY: demo test tidy fmt crds
+
+demo: ## Set everything up and play the walkthrough: metric → replicas → pending pods → EC2 → empty → gone
+	cargo xtask demo
+
+test: ## Format, lint, tidy, unit, property, contract and end-to-end tests
+	cargo xtask test
+
+tidy: ## Dependency rules, licences, file sizes, generated CRDs, ARCHITECTURE.md
+	cargo xtask tidy
+
+fmt:
+	cargo fmt --all
+
+crds: ## Write crds/ anew from the Rust types
+	cargo run --quiet -p api --example crdgen -- crds
