@@ -1,0 +1,34 @@
+//! Hand-made schema pieces for what `schemars` cannot know.
+
+use schemars::{Schema, SchemaGenerator, json_schema};
+
+/// Any object; nothing in it is pruned.
+pub(crate) fn open_object(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true })
+}
+
+/// Any object or nothing; nothing in it is pruned.
+pub(crate) fn optional_open_object(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "object", "nullable": true, "x-kubernetes-preserve-unknown-fields": true })
+}
+
+/// A resource list: name → quantity, where a quantity is text or a bare integer.
+pub(crate) fn quantities(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "nullable": true,
+        "additionalProperties": {
+            "x-kubernetes-int-or-string": true,
+            "anyOf": [{ "type": "integer" }, { "type": "string" }],
+        },
+    })
+}
+
+/// One quantity, text or a bare integer, or nothing.
+pub(crate) fn optional_quantity(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "nullable": true,
+        "x-kubernetes-int-or-string": true,
+        "anyOf": [{ "type": "integer" }, { "type": "string" }],
+    })
+}
