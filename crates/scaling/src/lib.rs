@@ -1,1 +1,34 @@
-//! placeholder
+//! Decides how many replicas a workload should have. It touches nothing.
+//!
+//! ```text
+//!  samples of the triggers ─┐
+//!  settings of the object ──┼─► decide() ─► Decision { what to do, why, conditions, when to look again }
+//!  what was seen, now ──────┘
+//!  settings + metric specs ───► hpa::plan() ─► HpaPlan    (the HPA that does 1..N)
+//!  one sample + fallback ─────► hpa::answer() ─► the value the HPA controller is told
+//! ```
+//!
+//! Promises: no clock, no I/O, no randomness: equal arguments give equal results. A sample that is
+//! [`Sample::Unknown`] never makes the replica count go down. A decided replica count lies within the
+//! bounds of the [`Settings`], or is the idle count, or what a pause annotation asks for.
+//!
+//! Left to others: reading sources (`scalers`), reading and writing Kubernetes objects (`scaling-controller`).
+//!
+//! The behaviour is that of KEDA's ScaledObject; each function lists where it departs from it.
+
+pub mod activity;
+pub mod condition;
+pub mod decide;
+pub mod fallback;
+pub mod hpa;
+pub mod name;
+pub mod pause;
+pub mod sample;
+pub mod settings;
+
+pub use condition::{Condition, ConditionKind, ConditionStatus};
+pub use decide::{Action, Decision, HoldReason, Observed, ScaleReason, decide};
+pub use fallback::{Fallback, FallbackBehavior};
+pub use pause::{FullPause, Pausing};
+pub use sample::{Sample, Target, TriggerReading};
+pub use settings::{Bounds, BoundsError, Settings};
