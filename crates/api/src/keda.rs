@@ -1,10 +1,14 @@
-//! `keda.sh/v1alpha1`: ScaledObject and what it is made of.
+//! `keda.sh/v1alpha1`: ScaledObject, ScaledJob and where their credentials come from.
 
+mod scaled_job;
 mod scaled_object;
 mod trigger;
+mod trigger_authentication;
 
+pub use scaled_job::*;
 pub use scaled_object::*;
 pub use trigger::*;
+pub use trigger_authentication::*;
 
 /// Seconds between two looks at the triggers, when a manifest gives none (KEDA's default).
 pub const POLLING_INTERVAL_SECONDS_DEFAULT: i32 = 30;

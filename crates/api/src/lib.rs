@@ -9,8 +9,11 @@
 //! original restricts are Rust enums; the others are text that `validate` judges.
 
 pub mod condition;
+mod crds;
 pub mod karpenter_aws;
 pub mod karpenter_v1;
 pub mod karpenter_v1alpha5;
 pub mod keda;
 mod schema;
+
+pub use crds::{crds, file_name};

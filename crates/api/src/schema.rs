@@ -16,19 +16,11 @@ pub(crate) fn optional_open_object(_: &mut SchemaGenerator) -> Schema {
 pub(crate) fn quantities(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "object",
-        "nullable": true,
-        "additionalProperties": {
-            "x-kubernetes-int-or-string": true,
-            "anyOf": [{ "type": "integer" }, { "type": "string" }],
-        },
+        "additionalProperties": { "x-kubernetes-int-or-string": true },
     })
 }
 
 /// One quantity, text or a bare integer, or nothing.
 pub(crate) fn optional_quantity(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({
-        "nullable": true,
-        "x-kubernetes-int-or-string": true,
-        "anyOf": [{ "type": "integer" }, { "type": "string" }],
-    })
+    json_schema!({ "nullable": true, "x-kubernetes-int-or-string": true })
 }

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::NodeSelectorRequirement;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use kube::{CustomResource, KubeSchema};
+use kube::CustomResource;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::schema;
@@ -13,7 +14,7 @@ use crate::schema;
 ///
 /// The inline `provider` block has the same fields except [`INLINE_EXCLUDED`], plus an optional
 /// header of `apiVersion` and `kind`.
-#[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(CustomResource, JsonSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "karpenter.k8s.aws",
     version = "v1alpha1",
@@ -74,7 +75,7 @@ pub struct AWSNodeTemplateSpec {
 pub const INLINE_EXCLUDED: [&str; 3] = ["userData", "amiSelector", "detailedMonitoring"];
 
 /// Settings of the instance metadata service.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct MetadataOptions {
     /// `enabled` (default) or `disabled`.
@@ -92,7 +93,7 @@ pub struct MetadataOptions {
 }
 
 /// One disk.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct BlockDeviceMapping {
     /// Such as `/dev/xvda`.
@@ -107,7 +108,7 @@ pub struct BlockDeviceMapping {
 }
 
 /// One EBS volume.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct BlockDevice {
     /// Whether it goes with the machine.
@@ -141,7 +142,7 @@ pub struct BlockDevice {
 }
 
 /// What was found in the account.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AWSNodeTemplateStatus {
     /// Subnets that match.
@@ -156,7 +157,7 @@ pub struct AWSNodeTemplateStatus {
 }
 
 /// A subnet that was found.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SubnetStatus {
     /// `subnet-…`.
@@ -170,7 +171,7 @@ pub struct SubnetStatus {
 }
 
 /// A security group that was found.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SecurityGroupStatus {
     /// `sg-…`.
@@ -181,7 +182,7 @@ pub struct SecurityGroupStatus {
 }
 
 /// An image that was found.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AmiStatus {
     /// `ami-…`.

@@ -1,4 +1,5 @@
 //! NodeClaim: the record of one machine, written before the cloud is asked for it.
+#![expect(unreachable_pub, reason = "KubeSchema copies the struct, with its `pub`, into a function")]
 
 use std::collections::BTreeMap;
 
@@ -6,6 +7,7 @@ use k8s_openapi::api::core::v1::Taint;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::schema;
@@ -74,7 +76,7 @@ pub(super) fn expire_after_default() -> String {
 }
 
 /// One term about a label of a node.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct NodeRequirement {
     /// The label.
@@ -100,7 +102,7 @@ fn operator_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
 }
 
 /// What the pods for a machine ask for.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ResourceRequirements {
     /// Sum over the pods and the daemons.
@@ -110,7 +112,7 @@ pub struct ResourceRequirements {
 }
 
 /// Where the cloud's settings are.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, KubeSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct NodeClassRef {
     /// API group, such as `karpenter.k8s.aws`.
@@ -125,7 +127,7 @@ pub struct NodeClassRef {
 }
 
 /// What became of the machine.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct NodeClaimStatus {
     /// The node it became.

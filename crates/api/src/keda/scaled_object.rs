@@ -1,4 +1,5 @@
 //! ScaledObject: a workload, its triggers and its bounds.
+#![expect(unreachable_pub, reason = "KubeSchema copies the struct, with its `pub`, into a function")]
 
 use std::collections::BTreeMap;
 
@@ -115,7 +116,7 @@ impl ScaledObjectSpec {
 }
 
 /// Any object with a `/scale` subresource.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ScaleTarget {
     /// Name of the workload.
@@ -145,7 +146,7 @@ impl ScaleTarget {
 }
 
 /// Less common settings.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AdvancedConfig {
     /// The HPA that is created.
@@ -160,7 +161,7 @@ pub struct AdvancedConfig {
 }
 
 /// Settings of the HPA that is created.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct HorizontalPodAutoscalerConfig {
     /// Handed to the HPA as it is.
@@ -172,7 +173,7 @@ pub struct HorizontalPodAutoscalerConfig {
 }
 
 /// A formula over the triggers' values.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ScalingModifiers {
     /// Expression over trigger names.
@@ -195,7 +196,7 @@ fn composite_metric_type_schema(_: &mut schemars::SchemaGenerator) -> schemars::
 }
 
 /// How many replicas to have while a trigger fails.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Fallback {
     /// Failures in a row that are tolerated; fallback begins with the next.
@@ -227,7 +228,7 @@ pub enum FallbackBehavior {
 }
 
 /// What the autoscaler knows about a ScaledObject.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ScaledObjectStatus {
     /// `apps/v1.Deployment`.
@@ -275,7 +276,7 @@ pub struct ScaledObjectStatus {
 }
 
 /// A resolved kind.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct GroupVersionKindResource {
     /// API group; empty for the core group.
@@ -290,7 +291,7 @@ pub struct GroupVersionKindResource {
 }
 
 /// Failures of one metric.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct HealthStatus {
     /// In a row.
@@ -307,7 +308,7 @@ fn health_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
 }
 
 /// Activity of one metric.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TriggerActivity {
     /// Whether it is above its activation value.

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use kube::KubeSchema;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// One event source of a ScaledObject or ScaledJob.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ScaleTrigger {
     /// The scaler's name, such as `prometheus`. An unknown one is reported in the Ready condition.
@@ -30,7 +30,7 @@ pub struct ScaleTrigger {
 }
 
 /// A TriggerAuthentication in the same namespace, or a ClusterTriggerAuthentication.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AuthenticationRef {
     /// Name of the object.
