@@ -1,0 +1,194 @@
+use std::{collections::BTreeMap, fmt};
+
+use requirements::Requirements;
+use serde::{Deserialize, Serialize};
+use units::{Amount, ResourceList, ResourceName, UsdMicrosPerHour};
+
+use crate::{NodeKey, OfferingKey, PodKey, PoolKey, Taint, Unfit};
+
+/// Where each pod goes, which nodes to make, and why.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Solution {
+    /// The pods that have a place.
+    pub placed: BTreeMap<PodKey, Placement>,
+    /// The nodes to make, each with at least one pod.
+    pub new_nodes: Vec<NewNode>,
+    /// The pods that have none, with the reasons, nearest first.
+    pub unplaced: BTreeMap<PodKey, Vec<Unfit>>,
+    /// What the new nodes cost together, each at its cheapest offering.
+    pub cost: UsdMicrosPerHour,
+    /// Less than this no solution can cost, if it is known.
+    pub lower_bound: Option<LowerBound>,
+    /// What a reader should know about the solution as a whole.
+    pub notes: Vec<Note>,
+}
+
+/// A proven bound on the cost of the new nodes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LowerBound {
+    /// No solution is cheaper.
+    pub cost: UsdMicrosPerHour,
+    /// The constraints the proof does not use.
+    pub ignores: Vec<String>,
+}
+
+/// Where one pod goes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Placement {
+    /// The node.
+    pub node: Target,
+    /// Why there.
+    pub why: PlacementReason,
+}
+
+/// A node there is, or a new one.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Target {
+    /// A node of the snapshot.
+    Existing(NodeKey),
+    /// The new node at this index of [`Solution::new_nodes`].
+    New(usize),
+}
+
+/// Why a pod goes where it goes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum PlacementReason {
+    /// A ready node has room.
+    RoomOnReadyNode,
+    /// No ready node has room, one under way will.
+    RoomOnNodeInFlight,
+    /// No node of the snapshot has room, one opened for other pods has.
+    RoomOnNewNode,
+    /// No node has room; a new one was opened for this pod.
+    OpensNode,
+}
+
+impl fmt::Display for PlacementReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::RoomOnReadyNode => "a ready node has room",
+            Self::RoomOnNodeInFlight => "a node under way will have room",
+            Self::RoomOnNewNode => "a new node opened for other pods has room",
+            Self::OpensNode => "no node has room, so a new one is opened",
+        })
+    }
+}
+
+/// A node to make. Any of its offerings will do for all its pods.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NewNode {
+    /// The pool it belongs to and is charged to.
+    pub pool: PoolKey,
+    /// What its labels must be: the pool's requirements and those of its pods.
+    pub requirements: Requirements,
+    /// What to buy: any one of these, the cheapest first; never empty.
+    pub offerings: Vec<PricedOffering>,
+    /// Labels to set on it whatever is bought, its pool's name included.
+    pub labels: BTreeMap<String, String>,
+    /// Taints it keeps.
+    pub taints: Vec<Taint>,
+    /// Taints it begins with.
+    pub startup_taints: Vec<Taint>,
+    /// What its pods ask for, daemons included; the most of what the daemons ask on any of the offerings.
+    pub requests: ResourceList,
+    /// The largest capacity among the offerings, resource by resource: what limits are charged with.
+    pub capacity: ResourceList,
+    /// Its pods.
+    pub pods: Vec<PodKey>,
+    /// What the cheapest offering costs.
+    pub price: UsdMicrosPerHour,
+    /// Why this pool and these offerings.
+    pub why: Vec<NewNodeReason>,
+}
+
+/// An offering and its price.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct PricedOffering {
+    /// Which offering.
+    pub key: OfferingKey,
+    /// What it costs.
+    pub price: UsdMicrosPerHour,
+}
+
+/// Why a new node is what it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum NewNodeReason {
+    /// The pod it was opened for.
+    OpenedFor {
+        /// That pod.
+        pod: PodKey,
+    },
+    /// A pool that is tried earlier could not take that pod.
+    PassedOver {
+        /// Why not.
+        why: Unfit,
+    },
+    /// Only the cheapest offerings were kept.
+    Truncated {
+        /// How many were kept.
+        kept: usize,
+        /// How many would have done.
+        of: usize,
+    },
+    /// Larger machines were left out so that the pool's limit holds whatever is bought.
+    NarrowedByLimit {
+        /// What is limited.
+        resource: ResourceName,
+        /// What was left of it.
+        left: Amount,
+    },
+}
+
+impl fmt::Display for NewNodeReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OpenedFor { pod } => write!(f, "opened for pod {pod}"),
+            Self::PassedOver { why } => write!(f, "passed over {why}"),
+            Self::Truncated { kept, of } => write!(f, "the {kept} cheapest of {of} offerings were kept"),
+            Self::NarrowedByLimit { resource, left } => {
+                let left = units::Quantity::of(resource, *left);
+                write!(f, "machines with more than {left} {resource} were left out by the limit")
+            }
+        }
+    }
+}
+
+/// Something about the solution as a whole.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum Note {
+    /// Wishes were left to the kube-scheduler.
+    PreferencesIgnored {
+        /// How many pods have wishes.
+        pods: usize,
+    },
+    /// How many volumes a node can attach was not looked at.
+    VolumeLimitsIgnored {
+        /// How many pods attach volumes.
+        pods: usize,
+    },
+    /// The budget of work ended before all pods were tried.
+    BudgetExhausted {
+        /// How many pods were not tried.
+        pods: usize,
+    },
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::PreferencesIgnored { pods } => {
+                write!(f, "the preferences of {pods} pods are left to the kube-scheduler")
+            }
+            Self::VolumeLimitsIgnored { pods } => {
+                write!(f, "volume attachment limits were not looked at for {pods} pods with volumes")
+            }
+            Self::BudgetExhausted { pods } => write!(f, "the work budget ended before {pods} pods were tried"),
+        }
+    }
+}

@@ -1,0 +1,206 @@
+use std::fmt;
+
+use requirements::Requirement;
+use serde::{Deserialize, Serialize};
+use units::{Amount, Quantity, ResourceName};
+
+use crate::{HostPort, PoolKey, Taint};
+
+/// Why a pod could not be placed, or not in one pool.
+///
+/// A pod's reasons are ordered by how near it came: the first is the one to act on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum Unfit {
+    /// There is no pool at all.
+    NoPools,
+    /// The pod and the pool want different labels, or no type of the pool can have the label.
+    Requirement {
+        /// Which pool.
+        pool: PoolKey,
+        /// The label.
+        key: String,
+        /// What the pod wants of it.
+        wanted: Requirement,
+        /// What it can be there; `None` when nothing defines it.
+        has: Option<Requirement>,
+    },
+    /// The pool's nodes have a taint that the pod does not tolerate.
+    Taint {
+        /// Which pool.
+        pool: PoolKey,
+        /// The taint.
+        taint: Taint,
+    },
+    /// No type of the pool that has the right labels is large enough.
+    Resource {
+        /// Which pool.
+        pool: PoolKey,
+        /// What there is too little of.
+        name: ResourceName,
+        /// What the pod asks for.
+        asked: Amount,
+        /// The most that is free on any of the types, after daemons and overhead.
+        largest_free: Amount,
+    },
+    /// The pool's limit leaves too little.
+    Limit {
+        /// Which pool.
+        pool: PoolKey,
+        /// What is limited.
+        resource: ResourceName,
+        /// The limit.
+        limit: Amount,
+        /// What is used of it, with the nodes this solve has added.
+        used: Amount,
+        /// What the smallest node that would do has of it.
+        would_add: Amount,
+    },
+    /// The cloud has none of the offerings that would do.
+    NoOffering {
+        /// Which pool.
+        pool: PoolKey,
+        /// How many offerings would do, if they were available.
+        unavailable: usize,
+    },
+    /// Fewer different values of a label remain possible than the pool demands.
+    MinValues {
+        /// Which pool.
+        pool: PoolKey,
+        /// The label.
+        key: String,
+        /// How many are demanded.
+        needed: u32,
+        /// How many remain.
+        found: usize,
+    },
+    /// A daemon on the pool's nodes has the port.
+    HostPort {
+        /// Which pool.
+        pool: PoolKey,
+        /// The port.
+        port: HostPort,
+    },
+    /// How many nodes there are, and what kept the pod from them.
+    Nodes(NodeRefusals),
+    /// The pod demands what the solver cannot reckon with yet.
+    NotSupportedYet {
+        /// Which demand.
+        what: String,
+    },
+    /// The pod could not be understood.
+    Invalid {
+        /// What is wrong with it.
+        what: String,
+    },
+    /// The solve's budget of work ended before this pod's turn.
+    NotTried,
+}
+
+/// The first thing that kept a pod from each of the nodes there are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeRefusals {
+    /// Nodes with a taint it does not tolerate.
+    pub taint: usize,
+    /// Nodes with other labels.
+    pub requirement: usize,
+    /// Nodes with too little free.
+    pub resource: usize,
+    /// Nodes on which one of its ports is taken.
+    pub host_port: usize,
+}
+
+impl NodeRefusals {
+    /// How many nodes were looked at.
+    pub fn total(&self) -> usize {
+        self.taint + self.requirement + self.resource + self.host_port
+    }
+}
+
+impl Unfit {
+    /// How far from a placement this is: what is nearer comes first among a pod's reasons.
+    ///
+    /// A limit or missing offerings can be lifted by a person or by time; wrong labels were never going to fit.
+    pub(crate) fn distance(&self) -> u8 {
+        match self {
+            Self::Invalid { .. } | Self::NotSupportedYet { .. } | Self::NoPools => 0,
+            Self::NotTried => 1,
+            Self::NoOffering { .. } => 2,
+            Self::Limit { .. } => 3,
+            Self::MinValues { .. } => 4,
+            Self::HostPort { .. } => 5,
+            Self::Resource { .. } => 6,
+            Self::Requirement { .. } => 7,
+            Self::Taint { .. } => 8,
+            Self::Nodes(_) => 9,
+        }
+    }
+
+    /// The pool it speaks of, if it speaks of one.
+    pub fn pool(&self) -> Option<&PoolKey> {
+        match self {
+            Self::Requirement { pool, .. }
+            | Self::Taint { pool, .. }
+            | Self::Resource { pool, .. }
+            | Self::Limit { pool, .. }
+            | Self::NoOffering { pool, .. }
+            | Self::MinValues { pool, .. }
+            | Self::HostPort { pool, .. } => Some(pool),
+            Self::NoPools | Self::Nodes(_) | Self::NotSupportedYet { .. } | Self::Invalid { .. } | Self::NotTried => {
+                None
+            }
+        }
+    }
+}
+
+impl fmt::Display for Unfit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoPools => f.write_str("there is no Provisioner and no NodePool"),
+            Self::Requirement { pool, wanted, has: Some(has), .. } => write!(f, "{pool}: wants {wanted}, has {has}"),
+            Self::Requirement { pool, wanted, has: None, .. } => {
+                write!(f, "{pool}: wants {wanted}, which nothing defines")
+            }
+            Self::Taint { pool, taint } => write!(f, "{pool}: taint {taint} is not tolerated"),
+            Self::Resource { pool, name, asked, largest_free } => {
+                let (asked, free) = (Quantity::of(name, *asked), Quantity::of(name, *largest_free));
+                write!(f, "{pool}: asks for {asked} of {name}, the largest node has {free} free")
+            }
+            Self::Limit { pool, resource, limit, used, would_add } => {
+                let [limit, used, add] = [limit, used, would_add].map(|amount| Quantity::of(resource, *amount));
+                write!(f, "{pool}: limit of {limit} {resource}, {used} used, the smallest node would add {add}")
+            }
+            Self::NoOffering { pool, unavailable: 0 } => write!(f, "{pool}: no instance type is offered"),
+            Self::NoOffering { pool, unavailable } => {
+                write!(f, "{pool}: none of the {unavailable} offerings that would do is available now")
+            }
+            Self::MinValues { pool, key, needed, found } => {
+                write!(f, "{pool}: minValues of {key} is {needed}, only {found} remain possible")
+            }
+            Self::HostPort { pool, port } => write!(f, "{pool}: host port {port} is taken by a daemon"),
+            Self::Nodes(refusals) => refusals.fmt(f),
+            Self::NotSupportedYet { what } => write!(f, "not supported yet: {what}"),
+            Self::Invalid { what } => write!(f, "the pod is not valid: {what}"),
+            Self::NotTried => f.write_str("the solve ended before this pod's turn; it will be tried again"),
+        }
+    }
+}
+
+/// `0 of 12 nodes fit: 3 taints, 9 too full`
+impl fmt::Display for NodeRefusals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "0 of {} nodes fit", self.total())?;
+        let kinds = [
+            (self.resource, "too full"),
+            (self.host_port, "port taken"),
+            (self.requirement, "other labels"),
+            (self.taint, "taint not tolerated"),
+        ];
+        let named = kinds.iter().filter(|(count, _)| *count > 0);
+        for (index, (count, what)) in named.enumerate() {
+            write!(f, "{}{count} {what}", if index == 0 { ": " } else { ", " })?;
+        }
+        Ok(())
+    }
+}
