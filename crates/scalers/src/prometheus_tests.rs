@@ -1,0 +1,193 @@
+//! Settings, and the wire as a server sees it.
+
+use std::collections::BTreeMap;
+
+use scaling::Target;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use units::Milli;
+
+use super::*;
+use crate::context::MetricType;
+use crate::http::Http;
+
+fn connect(metadata: &[(&str, &str)]) -> Result<Prometheus, BuildError> {
+    connect_as(None, false, metadata)
+}
+
+fn connect_as(
+    metric_type: Option<MetricType>,
+    has_authentication: bool,
+    metadata: &[(&str, &str)],
+) -> Result<Prometheus, BuildError> {
+    let metadata: BTreeMap<String, String> = metadata.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    let http = Arc::new(Http::new(Duration::from_secs(3)));
+    Prometheus::connect(&TriggerContext { index: 2, metadata: &metadata, metric_type, has_authentication, http: &http })
+}
+
+const PLAIN: [(&str, &str); 3] = [("serverAddress", "http://prometheus:9090"), ("query", "up"), ("threshold", "2.5")];
+
+fn with<'a>(more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
+    PLAIN.iter().copied().chain(more.iter().copied()).collect()
+}
+
+#[test]
+fn a_plain_trigger_has_one_average_metric() {
+    let scaler = connect(&PLAIN).unwrap();
+    assert_eq!(
+        scaler.metrics(),
+        [MetricSpec { name: "s2-prometheus".into(), target: Target::AverageValue(Milli::from_thousandths(2_500)) }]
+    );
+    assert_eq!(scaler.notices(), []);
+    assert_eq!(scaler.settings.url.as_str(), "http://prometheus:9090/api/v1/query");
+}
+
+#[test]
+fn paths_and_parameters_are_added_to_the_address() {
+    let metadata = [
+        ("serverAddress", "https://gateway/prom/"),
+        ("query", "up"),
+        ("threshold", "1"),
+        ("namespace", "shop"),
+        ("queryParameters", "dedup=true, max_source_resolution=0s"),
+        ("customHeaders", "X-Scope-OrgID=7,X-Note=a=b"),
+    ];
+    let scaler = connect(&metadata).unwrap();
+    assert_eq!(
+        scaler.settings.url.as_str(),
+        "https://gateway/prom/api/v1/query?namespace=shop&dedup=true&max_source_resolution=0s"
+    );
+    assert_eq!(scaler.settings.headers.get("x-scope-orgid").unwrap(), "7");
+    assert_eq!(scaler.settings.headers.get("x-note").unwrap(), "a=b");
+}
+
+#[test]
+fn settings_without_effect_earn_a_notice() {
+    let scaler = connect(&with(&[("metricName", "old"), ("tresholdd", "5")])).unwrap();
+    let fields: Vec<&str> = scaler.notices().iter().map(|n| n.field.as_str()).collect();
+    assert_eq!(fields, ["metricName", "tresholdd"]);
+}
+
+#[test]
+fn a_wrong_setting_is_refused_by_name() {
+    let field = |metadata: &[(&str, &str)]| connect(metadata).expect_err("wrong").field;
+    assert_eq!(field(&PLAIN[1..]), "serverAddress");
+    assert_eq!(field(&[PLAIN[0], PLAIN[2]]), "query");
+    assert_eq!(field(&PLAIN[..2]), "threshold");
+    for (key, value) in [
+        ("serverAddress", "prometheus:9090"),
+        ("serverAddress", "file:///etc/passwd"),
+        ("threshold", "many"),
+        ("threshold", "0"),
+        ("threshold", "NaN"),
+        ("activationThreshold", "x"),
+        ("ignoreNullValues", "maybe"),
+        ("unsafeSsl", "maybe"),
+        ("timeout", "soon"),
+        ("customHeaders", "no-value"),
+        ("customHeaders", "bad name=1"),
+        ("queryParameters", "=1"),
+        ("authModes", "bearer"),
+        ("authMode", "basic"),
+        ("awsRegion", "eu-west-1"),
+        ("cortexOrgID", "7"),
+    ] {
+        let mut metadata: BTreeMap<&str, &str> = PLAIN.into_iter().collect();
+        metadata.insert(key, value);
+        let metadata: Vec<_> = metadata.into_iter().collect();
+        assert_eq!(field(&metadata), key, "{key}={value}");
+    }
+}
+
+#[test]
+fn a_trigger_that_needs_credentials_is_not_asked_without_them() {
+    let error = connect_as(None, true, &PLAIN).expect_err("no credentials");
+    assert_eq!(error.field, "authenticationRef");
+}
+
+#[test]
+fn utilization_is_refused_for_an_external_metric() {
+    assert_eq!(connect_as(Some(MetricType::Utilization), false, &PLAIN).expect_err("wrong").field, "metricType");
+    let value = connect_as(Some(MetricType::Value), false, &PLAIN).unwrap();
+    assert_eq!(value.metrics()[0].target, Target::Value(Milli::from_thousandths(2_500)));
+}
+
+/// Answers each connection with one text, and returns what was asked.
+async fn serve(answers: Vec<String>) -> (String, tokio::task::JoinHandle<Vec<String>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let served = tokio::spawn(async move {
+        let mut asked = Vec::new();
+        for answer in answers {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = vec![0; 4_096];
+            let n = stream.read(&mut request).await.unwrap();
+            asked.push(String::from_utf8_lossy(&request[..n]).into_owned());
+            // The client may hang up while a large answer is still being sent.
+            let _ = stream.write_all(answer.as_bytes()).await;
+        }
+        asked
+    });
+    (address, served)
+}
+
+fn ok(body: &str) -> String {
+    format!(
+        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+fn against<'a>(address: &'a str, more: &[(&'a str, &'a str)]) -> Prometheus {
+    let mut metadata = vec![("serverAddress", address), ("query", "sum(rate(x[1m]))"), ("threshold", "1")];
+    metadata.extend_from_slice(more);
+    connect(&metadata).unwrap()
+}
+
+#[tokio::test]
+async fn a_query_reaches_the_server_and_its_number_comes_back() {
+    let body = r#"{"status":"success","data":{"resultType":"vector","result":[{"metric":{},"value":[1,"0.0004"]}]}}"#;
+    let (address, served) = serve(vec![ok(body)]).await;
+    let scaler = against(&address, &[("customHeaders", "X-Scope-OrgID=7")]);
+    let sampled = scaler.sample("s2-prometheus").await.unwrap();
+    assert_eq!(sampled, Sampled { value: Milli::ZERO, active: true, empty: false }, "active is judged before rounding");
+    let asked = served.await.unwrap().remove(0).to_lowercase();
+    assert!(asked.starts_with("get /api/v1/query?query=sum%28rate%28x%5b1m%5d%29%29 http/1.1"), "{asked}");
+    assert!(asked.contains("x-scope-orgid: 7"), "{asked}");
+}
+
+#[tokio::test]
+async fn a_silent_server_is_given_up_at_the_deadline() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let error = against(&address, &[("timeout", "20ms")]).sample("s2-prometheus").await.unwrap_err();
+    assert!(matches!(error, ScalerError::TimedOut { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_redirect_to_another_host_is_not_followed() {
+    let elsewhere = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let location = format!("http://{}/steal", elsewhere.local_addr().unwrap());
+    let redirect =
+        format!("HTTP/1.1 302 Found\r\nlocation: {location}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+    let (address, _served) = serve(vec![redirect]).await;
+    let error = against(&address, &[]).sample("s2-prometheus").await.unwrap_err();
+    assert!(matches!(&error, ScalerError::Misconfigured { what } if what.contains("redirects")), "{error:?}");
+}
+
+#[tokio::test]
+async fn an_endless_answer_is_cut() {
+    let (address, _served) = serve(vec![ok(&"x".repeat(ANSWER_BYTES + 10))]).await;
+    let error = against(&address, &[]).sample("s2-prometheus").await.unwrap_err();
+    assert!(matches!(&error, ScalerError::NoNumber { what } if what.contains("larger than")), "{error:?}");
+}
+
+#[tokio::test]
+async fn nobody_listening_is_unavailable_and_does_not_show_the_password() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://user:hunter2@{}", listener.local_addr().unwrap());
+    drop(listener);
+    let error = against(&address, &[]).sample("s2-prometheus").await.unwrap_err();
+    assert!(matches!(error, ScalerError::Unavailable(_)), "{error:?}");
+    assert!(!error.text().contains("hunter2"), "{}", error.text());
+}
