@@ -2,9 +2,14 @@
 
 use schemars::{Schema, SchemaGenerator, json_schema};
 
-/// Any object; nothing in it is pruned.
-pub(crate) fn open_object(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true })
+/// A JobSpec: a template, and nothing is pruned, so that fields of newer Kubernetes releases stay.
+pub(crate) fn job_spec(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "required": ["template"],
+        "properties": { "template": { "type": "object", "x-kubernetes-preserve-unknown-fields": true } },
+        "x-kubernetes-preserve-unknown-fields": true,
+    })
 }
 
 /// Any object or nothing; nothing in it is pruned.

@@ -96,7 +96,7 @@ pub struct NodeClaimTemplateSpec {
     #[schemars(length(max = 100))]
     #[x_kube(
         validation = Rule::new("self.all(x, x.operator == 'In' ? has(x.values) && x.values.size() != 0 : true)").message("requirements with operator 'In' must have a value defined"),
-        validation = Rule::new("self.all(x, x.operator in ['Gt', 'Lt', 'Gte', 'Lte'] ? has(x.values) && x.values.size() == 1 && x.values[0].matches('^[0-9]+$') : true)").message("requirements with operator 'Gt', 'Lt', 'Gte' or 'Lte' must have a single positive integer value"),
+        validation = Rule::new("self.all(x, x.operator in ['Gt', 'Lt', 'Gte', 'Lte'] ? has(x.values) && x.values.size() == 1 && int(x.values[0]) >= 0 : true)").message("requirements with operator 'Gt', 'Lt', 'Gte' or 'Lte' must have a single positive integer value"),
         validation = Rule::new("self.all(x, x.operator == 'In' && has(x.minValues) ? has(x.values) && x.values.size() >= x.minValues : true)").message("requirements with 'minValues' must have at least that many values specified in the 'values' field"),
     )]
     pub requirements: Vec<NodeRequirement>,

@@ -1,11 +1,10 @@
 //! ScaledJob: Jobs made by the numbers its triggers report.
-#![expect(unreachable_pub, reason = "KubeSchema copies the struct, with its `pub`, into a function")]
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::batch::v1::JobSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::{CustomResource, KubeSchema};
+use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -15,7 +14,7 @@ use crate::condition::KedaCondition;
 use crate::schema;
 
 /// Which Jobs to make, how many, by which triggers.
-#[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(CustomResource, JsonSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "keda.sh",
     version = "v1alpha1",
@@ -38,8 +37,7 @@ use crate::schema;
 pub struct ScaledJobSpec {
     /// The spec of every Job, a `batch/v1` JobSpec. Kept as written, so that fields of newer
     /// Kubernetes releases reach the Job.
-    #[schemars(schema_with = "schema::open_object")]
-    #[x_kube(validation = Rule::new("has(self.template)").message("jobTargetRef needs a template"))]
+    #[schemars(schema_with = "schema::job_spec")]
     pub job_target_ref: Value,
     /// Seconds between two looks at the triggers; 30 if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
