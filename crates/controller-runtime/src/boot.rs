@@ -1,0 +1,134 @@
+//! The start of a program: logs, signals, crypto provider, Kubernetes client, metrics and probes.
+
+use std::error::Error;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use axum::Router;
+use kube::Client;
+use kube::config::{Config, KubeConfigOptions, Kubeconfig};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+use crate::cli::{CommonArgs, LogFormat};
+use crate::health::Health;
+use crate::metrics::Registry;
+
+/// What a program has after its start.
+#[derive(Clone)]
+pub struct Runtime {
+    /// The Kubernetes API.
+    pub client: Client,
+    /// Cancelled by SIGTERM or SIGINT, or by the program itself.
+    pub shutdown: CancellationToken,
+    /// Served at `--metrics-bind`.
+    pub registry: Arc<Registry>,
+    /// Served at `--health-bind`.
+    pub health: Health,
+}
+
+impl std::fmt::Debug for Runtime {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Runtime").field("shutdown", &self.shutdown).finish_non_exhaustive()
+    }
+}
+
+/// Starts a program: everything that is the same for all of them. Call once, inside a tokio runtime.
+///
+/// # Errors
+/// A bad log filter, an unreadable kubeconfig, an address that cannot be bound: each a reason to end the program.
+pub async fn start(args: &CommonArgs, program: &str) -> anyhow::Result<Runtime> {
+    init_logs(args)?;
+    install_crypto_provider();
+    let shutdown = CancellationToken::new();
+    cancel_on_signal(shutdown.clone())?;
+    let client = client(args).await?;
+    let (registry, health) = (Arc::new(Registry::default()), Health::default());
+    serve_http(args.metrics_bind, registry.router(), shutdown.clone()).await.context("cannot serve /metrics")?;
+    serve_http(args.health_bind, health.router(), shutdown.clone()).await.context("cannot serve the probes")?;
+    tracing::info!(program, version = env!("CARGO_PKG_VERSION"), metrics = %args.metrics_bind, health = %args.health_bind, "started");
+    Ok(Runtime { client, shutdown, registry, health })
+}
+
+/// Makes aws-lc-rs the process-wide rustls provider. Calling it again does nothing.
+pub fn install_crypto_provider() {
+    // An error only says that a provider is installed already.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+}
+
+/// The Kubernetes client: `--kubeconfig`, else in-cluster, else the default kubeconfig.
+///
+/// There is no client-side rate limit; the API server's priority and fairness is what limits us, and its 429 answers
+/// are retried by `kube` with the delay the server asks for.
+pub async fn client(args: &CommonArgs) -> anyhow::Result<Client> {
+    let config = match &args.kubeconfig {
+        Some(path) => {
+            let file = Kubeconfig::read_from(path).with_context(|| format!("cannot read {}", path.display()))?;
+            Config::from_custom_kubeconfig(file, &KubeConfigOptions::default())
+                .await
+                .with_context(|| format!("{} is not usable", path.display()))?
+        }
+        None => Config::infer().await.context("neither in-cluster configuration nor a kubeconfig was found")?,
+    };
+    Client::try_from(config).context("cannot build the Kubernetes client")
+}
+
+/// An error and everything below it in one line, each layer once.
+pub fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(source) = next {
+        let layer = source.to_string();
+        // Some libraries repeat the layer below in their own text.
+        if !text.contains(&layer) {
+            text.push_str(": ");
+            text.push_str(&layer);
+        }
+        next = source.source();
+    }
+    text
+}
+
+fn init_logs(args: &CommonArgs) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(&args.log_level)
+        .with_context(|| format!("--log-level {:?} is not a log filter", args.log_level))?;
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let set = match args.log_format {
+        LogFormat::Text => logs.try_init(),
+        LogFormat::Json => logs.json().flatten_event(true).with_current_span(false).try_init(),
+    };
+    set.map_err(|error| anyhow::anyhow!("logging is already set up: {error}"))
+}
+
+fn cancel_on_signal(shutdown: CancellationToken) -> anyhow::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    tokio::spawn(async move {
+        let name = tokio::select! {
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+        };
+        tracing::info!(signal = name, "shutting down");
+        shutdown.cancel();
+    });
+    Ok(())
+}
+
+async fn serve_http(address: SocketAddr, router: Router, shutdown: CancellationToken) -> anyhow::Result<SocketAddr> {
+    let listener = TcpListener::bind(address).await.with_context(|| format!("cannot bind {address}"))?;
+    let bound = listener.local_addr()?;
+    tokio::spawn(async move {
+        // Probes and scrapes are short; they end with the program and need no draining.
+        let serve = axum::serve(listener, router).into_future();
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            result = serve => if let Err(error) = result {
+                tracing::error!(%address, %error, "server ended");
+            },
+        }
+    });
+    Ok(bound)
+}
