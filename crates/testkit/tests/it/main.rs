@@ -1,0 +1,5 @@
+//! End to end on a real control plane. See `testkit` for what is real and what stands in.
+//!
+//! Every test starts a bed of its own; run with `--test-threads 2` at most on a small machine.
+
+mod bed;
