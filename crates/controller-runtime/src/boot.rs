@@ -132,3 +132,52 @@ async fn serve_http(address: SocketAddr, router: Router, shutdown: CancellationT
     });
     Ok(bound)
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpStream;
+
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("outer")]
+    struct Outer(#[source] Inner);
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("inner: {0}")]
+    struct Inner(#[source] std::io::Error);
+
+    #[test]
+    fn a_chain_has_every_layer_once() {
+        // `Inner` repeats its source in its own text, as some libraries do.
+        let error = Outer(Inner(std::io::Error::other("cause")));
+        assert_eq!(chain(&error), "outer: inner: cause");
+    }
+
+    #[tokio::test]
+    async fn probes_are_served_until_the_shutdown() {
+        let shutdown = CancellationToken::new();
+        let bind = "127.0.0.1:0".parse().unwrap();
+        let address = serve_http(bind, Health::default().router(), shutdown.clone()).await.unwrap();
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.ends_with("ok"), "{answer}");
+        shutdown.cancel();
+        // The listener closes soon; until then connections may still be accepted.
+        while TcpStream::connect(address).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn an_address_in_use_is_named_in_the_error() {
+        let taken = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let occupied = TcpListener::bind(taken).await.unwrap();
+        let result = serve_http(taken, Router::new(), CancellationToken::new()).await;
+        assert!(result.unwrap_err().to_string().contains(&taken.to_string()));
+        drop(occupied);
+    }
+}

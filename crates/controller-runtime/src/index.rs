@@ -219,3 +219,83 @@ impl<T> Snapshots<T> {
         self.sender.subscribe()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use http::StatusCode;
+    use k8s_openapi::api::core::v1::ConfigMap;
+    use serde_json::json;
+
+    use super::*;
+    use crate::fake_api::FakeApi;
+
+    fn path(name: &str) -> String {
+        format!("/api/v1/namespaces/shop/configmaps/{name}")
+    }
+
+    fn object(value: &str) -> serde_json::Value {
+        json!({ "metadata": { "namespace": "shop", "managedFields": [{ "manager": "kubectl" }] }, "data": { "k": value } })
+    }
+
+    fn watch_shop(api: &FakeApi, wakeup: &Wakeup, shutdown: &CancellationToken) -> Watched<ConfigMap> {
+        Watched::spawn(Api::namespaced(api.client(), "shop"), watcher::Config::default(), wakeup, shutdown)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_store_follows_the_api_server_and_rings_after_each_change() {
+        let (api, wakeup, shutdown) = (FakeApi::new(), Wakeup::new(), CancellationToken::new());
+        api.put(&path("a"), object("1"));
+        let mut changes = wakeup.listen();
+        let watched = watch_shop(&api, &wakeup, &shutdown);
+        assert!(!watched.is_synced());
+        assert!(watched.synced().await);
+        changes.changed().await.unwrap();
+        let first = watched.get("shop", "a").unwrap();
+        assert_eq!((first.data.as_ref().unwrap()["k"].as_str(), &first.metadata.managed_fields), ("1", &None));
+        // The watch is open once the clock has nothing else to wait for.
+        tokio::time::sleep(Duration::from_millis(1)).await;
+
+        api.put(&path("a"), object("2"));
+        changes.changed().await.unwrap();
+        assert_eq!(watched.get("shop", "a").unwrap().data.as_ref().unwrap()["k"], "2");
+        api.delete(&path("a"));
+        changes.changed().await.unwrap();
+        assert!(watched.get("shop", "a").is_none() && watched.state().is_empty());
+        shutdown.cancel();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_api_server_that_comes_later_is_waited_for() {
+        let (api, shutdown) = (FakeApi::new(), CancellationToken::new());
+        api.put(&path("a"), object("1"));
+        api.break_with(Some(StatusCode::INTERNAL_SERVER_ERROR));
+        let watched = watch_shop(&api, &Wakeup::new(), &shutdown);
+        tokio::time::sleep(Duration::from_mins(5)).await;
+        assert!(!watched.is_synced());
+        api.break_with(None);
+        assert!(watched.synced().await);
+        assert_eq!(watched.state().len(), 1);
+        shutdown.cancel();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn waiting_for_the_first_list_ends_with_the_shutdown() {
+        let (api, shutdown) = (FakeApi::new(), CancellationToken::new());
+        api.silence(true);
+        let watched = watch_shop(&api, &Wakeup::new(), &shutdown);
+        shutdown.cancel();
+        assert!(!watched.synced().await);
+    }
+
+    #[test]
+    fn snapshots_are_numbered_and_old_ones_do_not_change() {
+        let snapshots = Snapshots::new("a");
+        let (first, mut reader) = (snapshots.latest(), snapshots.subscribe());
+        let second = snapshots.publish("b");
+        assert_eq!((first.sequence, first.value, second.sequence, second.value), (0, "a", 1, "b"));
+        assert!(reader.has_changed().unwrap());
+        assert_eq!(reader.borrow_and_update().sequence, 1);
+    }
+}

@@ -26,3 +26,6 @@ pub mod lease;
 pub mod metrics;
 pub mod status;
 pub mod tls;
+
+#[cfg(test)]
+mod fake_api;

@@ -51,11 +51,8 @@ pub fn merge_patch(old: &Value, new: &Value) -> Option<Value> {
             let patch = object_patch(old, new);
             (!patch.is_empty()).then_some(Value::Object(patch))
         }
-        // Into a place where no object is, the patch is the object itself; nulls in it would only be dropped.
-        (old, Value::Object(new)) => {
-            let patch = object_patch(&Map::new(), new);
-            (!patch.is_empty() || !old.is_null()).then_some(Value::Object(patch))
-        }
+        // Into a place where no object is, the patch is the object itself.
+        (_, Value::Object(new)) => Some(Value::Object(object_patch(&Map::new(), new))),
         (old, new) => (old != new).then(|| new.clone()),
     }
 }
@@ -73,4 +70,84 @@ fn object_patch(old: &Map<String, Value>, new: &Map<String, Value>) -> Map<Strin
         }
     }
     patch
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::{Pod, PodStatus};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::fake_api::{FakeApi, merge};
+
+    const POD: &str = "/api/v1/namespaces/shop/pods/cart";
+
+    /// JSON without nulls, as statuses serialise.
+    fn value() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![any::<bool>().prop_map(Value::from), (0..3i64).prop_map(Value::from)];
+        leaf.prop_recursive(3, 20, 3, |inner| {
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..3).prop_map(Value::from),
+                proptest::collection::btree_map("[ab]", inner, 0..3)
+                    .prop_map(|map| Value::Object(map.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn applying_the_patch_of_old_to_new_gives_new(old in value(), new in value()) {
+            let mut patched = old.clone();
+            if let Some(patch) = merge_patch(&old, &new) {
+                merge(&mut patched, &patch);
+            }
+            prop_assert_eq!(patched, new);
+        }
+
+        #[test]
+        fn there_is_no_patch_exactly_when_nothing_changed(old in value(), new in value()) {
+            prop_assert_eq!(merge_patch(&old, &new).is_none(), old == new);
+        }
+    }
+
+    #[test]
+    fn only_the_difference_is_in_the_patch() {
+        let old = json!({ "same": 1, "changed": { "a": 1, "b": 2 }, "gone": "x", "list": [1, 2] });
+        let new = json!({ "same": 1, "changed": { "a": 1, "b": 3 }, "list": [1], "null": null });
+        let expected = json!({ "changed": { "b": 3 }, "gone": null, "list": [1] });
+        assert_eq!(merge_patch(&old, &new), Some(expected));
+    }
+
+    fn status(phase: &str, message: Option<&str>) -> PodStatus {
+        PodStatus { phase: Some(phase.into()), message: message.map(str::to_owned), ..PodStatus::default() }
+    }
+
+    #[tokio::test]
+    async fn a_status_is_patched_when_it_changed_and_left_alone_when_not() {
+        let api = FakeApi::new();
+        api.put(POD, json!({ "status": { "phase": "Pending", "message": "waiting", "foreign": 1 } }));
+        let pods: Api<Pod> = Api::namespaced(api.client(), "shop");
+        let (old, new) = (status("Pending", Some("waiting")), status("Running", None));
+        assert!(!patch_if_changed(&pods, "cart", Some(&old), &old).await.unwrap());
+        assert!(api.writes().is_empty());
+        assert!(patch_if_changed(&pods, "cart", Some(&old), &new).await.unwrap());
+        assert_eq!(api.get(POD).unwrap()["status"], json!({ "phase": "Running", "foreign": 1 }));
+        assert_eq!(api.writes()[0].1, format!("{POD}/status"));
+    }
+
+    #[tokio::test]
+    async fn a_first_status_is_written_whole() {
+        let api = FakeApi::new();
+        api.put(POD, json!({}));
+        let pods: Api<Pod> = Api::namespaced(api.client(), "shop");
+        assert!(patch_if_changed(&pods, "cart", None, &status("Running", None)).await.unwrap());
+        assert_eq!(api.get(POD).unwrap()["status"], json!({ "phase": "Running" }));
+    }
+
+    #[tokio::test]
+    async fn a_refused_patch_is_an_error() {
+        let pods: Api<Pod> = Api::namespaced(FakeApi::new().client(), "shop");
+        let result = patch_if_changed(&pods, "gone", None, &status("Running", None)).await;
+        assert!(matches!(result, Err(StatusError::Patch(kube::Error::Api(status))) if status.is_not_found()));
+    }
 }

@@ -311,3 +311,6 @@ fn set_validity(params: &mut CertificateParams, begin: Timestamp, end: Timestamp
     params.not_before = epoch + since_1970(begin);
     params.not_after = epoch + since_1970(end);
 }
+
+#[cfg(test)]
+mod tests;
