@@ -29,7 +29,12 @@ impl KedaCondition {
         reason: impl Into<String>,
         message: impl Into<String>,
     ) -> Self {
-        Self { r#type: r#type.into(), status: status.as_str().to_owned(), reason: reason.into(), message: message.into() }
+        Self {
+            r#type: r#type.into(),
+            status: status.as_str().to_owned(),
+            reason: reason.into(),
+            message: message.into(),
+        }
     }
 }
 

@@ -1,19 +1,26 @@
 //! The objects people write: `keda.sh`, `karpenter.sh` and `karpenter.k8s.aws`, as Rust types.
 //!
 //! In: what the API server stores. Out: typed specs and statuses, the CRDs that describe them
-//! ([`crds`]), what is wrong with an object (`validate`), what is accepted but not acted upon yet
-//! (`unsupported`), and the values the core crates decide on (`convert`).
+//! ([`crds`]), what is wrong with an object ([`validate`]), what is accepted but not acted upon yet
+//! ([`mod@unsupported`]), and the values the core crates decide on ([`convert`]).
 //!
 //! The types are liberal where an older release of the originals was: a stored object that this
 //! crate cannot decode would stop a watch for everybody, so only fields that every release of the
-//! original restricts are Rust enums; the others are text that `validate` judges.
+//! original restricts are Rust enums; the others are text that [`validate`] judges.
+//!
+//! Nothing here talks to a cluster.
 
 pub mod condition;
+pub mod convert;
 mod crds;
+mod field;
 pub mod karpenter_aws;
 pub mod karpenter_v1;
 pub mod karpenter_v1alpha5;
 pub mod keda;
 mod schema;
+pub mod unsupported;
+pub mod validate;
 
 pub use crds::{crds, file_name};
+pub use field::{FieldError, FieldNotice, in_one_line};

@@ -1,0 +1,183 @@
+//! Pods.
+
+use k8s_openapi::api::core::v1 as core;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use scheduling::{HostPort, OwnerKey, Pod, PodKey, Protocol};
+use units::{Amount, ResourceName};
+
+use super::{affinity, resources};
+
+/// What placing needs to know of a pod.
+///
+/// `volume_zones` and `volumes_by_driver` are left empty: they are in other objects
+/// ([`super::persistent_volume_zones`], [`super::storage_class_zones`]).
+pub fn pod(pod: &core::Pod) -> Pod {
+    let mut found = from_parts(&pod.metadata, &core::PodSpec::default());
+    if let Some(spec) = &pod.spec {
+        found = from_parts(&pod.metadata, spec);
+    } else {
+        found.invalid.push("the pod has no spec".to_owned());
+    }
+    found
+}
+
+/// The same from metadata and spec: of a pod, or of a template.
+pub(super) fn from_parts(metadata: &ObjectMeta, spec: &core::PodSpec) -> Pod {
+    let mut invalid = Vec::new();
+    let mut requests = resources::pod_requests(spec, &mut invalid);
+    requests.set(ResourceName::pods(), Amount(1));
+    let affinity = spec.affinity.as_ref();
+    let nodes = affinity.and_then(|a| a.node_affinity.as_ref());
+    let near = affinity.and_then(|a| a.pod_affinity.as_ref());
+    let away = affinity.and_then(|a| a.pod_anti_affinity.as_ref());
+    if spec.resource_claims.as_ref().is_some_and(|claims| !claims.is_empty()) {
+        invalid.push("dynamic resource claims (spec.resourceClaims) are not supported".to_owned());
+    }
+    Pod {
+        uid: metadata.uid.clone().unwrap_or_default(),
+        labels: metadata.labels.clone().unwrap_or_default(),
+        requests,
+        node_selector: spec.node_selector.clone().unwrap_or_default(),
+        required_node_affinity: affinity::required_nodes(nodes, &mut invalid),
+        preferred_node_affinity: affinity::preferred_nodes(nodes, &mut invalid),
+        tolerations: affinity::tolerations(spec.tolerations.as_ref(), &mut invalid),
+        topology_spread: affinity::spread(spec.topology_spread_constraints.as_ref(), &mut invalid),
+        pod_affinity: affinity::pod_terms(
+            near.and_then(|a| a.required_during_scheduling_ignored_during_execution.as_ref()),
+            near.and_then(|a| a.preferred_during_scheduling_ignored_during_execution.as_ref()),
+            &mut invalid,
+        ),
+        pod_anti_affinity: affinity::pod_terms(
+            away.and_then(|a| a.required_during_scheduling_ignored_during_execution.as_ref()),
+            away.and_then(|a| a.preferred_during_scheduling_ignored_during_execution.as_ref()),
+            &mut invalid,
+        ),
+        host_ports: host_ports(spec, &mut invalid),
+        priority: spec.priority.unwrap_or(0),
+        created_at_unix_seconds: metadata.creation_timestamp.as_ref().map_or(0, |time| time.0.as_second()),
+        owner: metadata
+            .owner_references
+            .iter()
+            .flatten()
+            .find(|owner| owner.controller == Some(true))
+            .map(|owner| OwnerKey { kind: owner.kind.clone(), name: owner.name.clone(), uid: owner.uid.clone() }),
+        invalid,
+        ..Pod::new(PodKey::new(
+            metadata.namespace.clone().unwrap_or_default(),
+            metadata.name.clone().unwrap_or_default(),
+        ))
+    }
+}
+
+fn host_ports(spec: &core::PodSpec, invalid: &mut Vec<String>) -> Vec<HostPort> {
+    // Only init containers that stay can hold a port while others run.
+    let sidecars = spec.init_containers.iter().flatten().filter(|c| c.restart_policy.as_deref() == Some("Always"));
+    let on_host = spec.host_network == Some(true);
+    let mut found = Vec::new();
+    for port in spec.containers.iter().chain(sidecars).flat_map(|c| c.ports.iter().flatten()) {
+        let number = port.host_port.filter(|number| *number != 0).or(on_host.then_some(port.container_port));
+        let Some(number) = number else { continue };
+        let protocol = match port.protocol.as_deref() {
+            None | Some("" | "TCP") => Protocol::Tcp,
+            Some("UDP") => Protocol::Udp,
+            Some("SCTP") => Protocol::Sctp,
+            Some(other) => {
+                invalid.push(format!("host port {number}: protocol {other:?} is not known"));
+                continue;
+            }
+        };
+        match u16::try_from(number) {
+            Ok(port_number) => {
+                let ip = port.host_ip.clone().unwrap_or_default();
+                found.push(HostPort { ip, port: port_number, protocol });
+            }
+            Err(_) => invalid.push(format!("host port {number} is out of range")),
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use requirements::Operator;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn converted(spec: Value) -> Pod {
+        let object = json!({
+            "metadata": { "name": "p", "namespace": "web", "uid": "u", "creationTimestamp": "1970-01-01T00:01:00Z",
+                "ownerReferences": [{ "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "r", "uid": "x",
+                                      "controller": true }] },
+            "spec": spec,
+        });
+        pod(&serde_json::from_value(object).unwrap())
+    }
+
+    #[test]
+    fn identity_age_and_owner_are_taken_over() {
+        let found = converted(json!({ "containers": [] }));
+        assert_eq!(found.key.to_string(), "web/p");
+        assert_eq!(found.created_at_unix_seconds, 60);
+        assert_eq!(found.owner.unwrap().kind, "ReplicaSet");
+        assert_eq!(found.requests.to_string(), "pods: 1");
+        assert_eq!(found.invalid, Vec::<String>::new());
+    }
+
+    #[test]
+    fn affinity_terms_are_alternatives_and_a_node_name_is_a_hostname() {
+        let found = converted(json!({ "containers": [], "affinity": { "nodeAffinity": {
+            "requiredDuringSchedulingIgnoredDuringExecution": { "nodeSelectorTerms": [
+                { "matchExpressions": [{ "key": "zone", "operator": "In", "values": ["a"] },
+                                       { "key": "gen", "operator": "Gt", "values": ["2"] }] },
+                { "matchFields": [{ "key": "metadata.name", "operator": "In", "values": ["n1"] }] },
+            ] },
+            "preferredDuringSchedulingIgnoredDuringExecution": [
+                { "weight": 7, "preference": { "matchExpressions": [{ "key": "x", "operator": "Exists" }] } },
+            ] } } }));
+        assert_eq!(found.required_node_affinity.len(), 2);
+        assert_eq!(found.required_node_affinity[0][1].operator, Operator::Gt);
+        assert_eq!(found.required_node_affinity[1][0].to_string(), "kubernetes.io/hostname In [n1]");
+        assert_eq!(found.preferred_node_affinity[0].0, 7);
+    }
+
+    #[test]
+    fn an_affinity_without_terms_matches_no_node() {
+        let found = converted(json!({ "containers": [], "affinity": { "nodeAffinity": {
+            "requiredDuringSchedulingIgnoredDuringExecution": { "nodeSelectorTerms": [{}] } } } }));
+        assert_eq!(found.invalid, ["required node affinity: it has only empty terms, which match no node"]);
+    }
+
+    #[test]
+    fn ports_on_the_hosts_network_are_host_ports() {
+        let found = converted(json!({ "hostNetwork": true, "containers": [
+            { "name": "c", "ports": [{ "containerPort": 80 }, { "containerPort": 53, "protocol": "UDP" }] }] }));
+        let said: Vec<String> = found.host_ports.iter().map(ToString::to_string).collect();
+        assert_eq!(said, ["80/TCP", "53/UDP"]);
+        let found = converted(json!({ "containers": [{ "name": "c", "ports": [{ "containerPort": 80 }] }] }));
+        assert!(found.host_ports.is_empty());
+    }
+
+    #[test]
+    fn what_is_not_known_is_said() {
+        let found = converted(json!({ "containers": [], "tolerations": [{ "key": "a", "operator": "Near" }],
+            "topologySpreadConstraints": [{ "maxSkew": 0, "topologyKey": "z", "whenUnsatisfiable": "DoNotSchedule" }],
+            "resourceClaims": [{ "name": "gpu" }] }));
+        assert_eq!(found.invalid.len(), 3, "{:?}", found.invalid);
+    }
+
+    #[test]
+    fn spread_and_pod_affinity_keep_their_selectors() {
+        let selector = json!({ "matchLabels": { "app": "web" } });
+        let found = converted(json!({ "containers": [],
+            "topologySpreadConstraints": [{ "maxSkew": 1, "topologyKey": "z", "whenUnsatisfiable": "ScheduleAnyway",
+                                            "labelSelector": selector }],
+            "affinity": { "podAntiAffinity": {
+                "requiredDuringSchedulingIgnoredDuringExecution": [{ "topologyKey": "h", "labelSelector": selector }],
+                "preferredDuringSchedulingIgnoredDuringExecution": [
+                    { "weight": 3, "podAffinityTerm": { "topologyKey": "z" } }] } } }));
+        assert_eq!(found.topology_spread[0].selector.as_ref().unwrap().match_labels["app"], "web");
+        assert_eq!(found.pod_anti_affinity.len(), 2);
+        assert_eq!(found.pod_anti_affinity[1].selector, None, "an absent selector is not an empty one");
+    }
+}
