@@ -247,7 +247,9 @@ impl TryFrom<&RequirementTerm> for Requirement {
         if let Some(why) = labels::problem_with_key(&key) {
             return Err(error(TermProblem::Key(why)));
         }
-        if let Some(why) = term.values.iter().find_map(|value| labels::problem_with_value(value)) {
+        if matches!(term.operator, Operator::In | Operator::NotIn)
+            && let Some(why) = term.values.iter().find_map(|value| labels::problem_with_value(value))
+        {
             return Err(error(TermProblem::Value(why)));
         }
         let named: BTreeSet<String> = term.values.iter().cloned().collect();
@@ -323,4 +325,4 @@ impl fmt::Display for Requirement {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

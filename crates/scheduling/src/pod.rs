@@ -1,6 +1,6 @@
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
-use requirements::RequirementTerm;
+use requirements::{Operator, RequirementTerm};
 use serde::{Deserialize, Serialize};
 use units::ResourceList;
 
@@ -302,6 +302,26 @@ pub struct LabelSelector {
     /// Requirements their labels satisfy.
     #[serde(default)]
     pub match_expressions: Vec<RequirementTerm>,
+}
+
+impl LabelSelector {
+    /// Whether something with these labels is selected.
+    pub fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
+        let holds = |term: &RequirementTerm| {
+            let value = labels.get(&term.key);
+            let named = value.is_some_and(|value| term.values.contains(value));
+            match term.operator {
+                Operator::In => named,
+                Operator::NotIn => !named,
+                Operator::Exists => value.is_some(),
+                Operator::DoesNotExist => value.is_none(),
+                // Label selectors have no comparisons.
+                Operator::Gt | Operator::Lt | Operator::Gte | Operator::Lte => false,
+            }
+        };
+        self.match_labels.iter().all(|(key, value)| labels.get(key) == Some(value))
+            && self.match_expressions.iter().all(holds)
+    }
 }
 
 /// How evenly pods must be spread over the domains of a topology.

@@ -9,11 +9,11 @@ fn values() -> impl Strategy<Value = String> {
 }
 
 fn terms(key: &'static str) -> impl Strategy<Value = RequirementTerm> {
-    let set = proptest::collection::vec(values(), 1..4);
+    let set = || proptest::collection::vec(values(), 1..4);
     let bound = 0i64..8;
     prop_oneof![
-        set.clone().prop_map(|v| (Operator::In, v)),
-        set.prop_map(|v| (Operator::NotIn, v)),
+        set().prop_map(|v| (Operator::In, v)),
+        set().prop_map(|v| (Operator::NotIn, v)),
         Just((Operator::Exists, Vec::new())),
         Just((Operator::DoesNotExist, Vec::new())),
         bound.clone().prop_map(|n| (Operator::Gt, vec![n.to_string()])),
