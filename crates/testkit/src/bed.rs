@@ -337,13 +337,14 @@ impl Files {
         ]
     }
 
-    /// KWOK keeps alive the nodes that carry its annotation; whoever takes it off a Node stops that Node's heart.
+    /// KWOK keeps alive the nodes that carry the label; whoever takes it off a Node stops that Node's heart.
+    /// (Its annotation selector would not notice that the annotation went away.)
     fn kwok_arguments(&self) -> Vec<String> {
         let stages = workspace().join("tests/testbed/kwok");
         vec![
             format!("--kubeconfig={}", self.at("kwok.kubeconfig")),
             "--manage-all-nodes=false".into(),
-            format!("--manage-nodes-with-annotation-selector={KWOK_ANNOTATION}=fake"),
+            format!("--manage-nodes-with-label-selector={ALIVE_LABEL}=true"),
             "--node-lease-duration-seconds=20".into(),
             "--cidr=10.1.0.0/16".into(),
             "--node-ip=127.0.0.1".into(),
@@ -354,5 +355,5 @@ impl Files {
     }
 }
 
-/// Nodes with this annotation (value `fake`) are kept alive by KWOK.
-pub const KWOK_ANNOTATION: &str = "kwok.x-k8s.io/node";
+/// Nodes with this label (value `true`) are kept alive by KWOK.
+pub const ALIVE_LABEL: &str = "testbed.tandem.dev/alive";

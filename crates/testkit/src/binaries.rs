@@ -66,7 +66,7 @@ pub fn prometheus() -> Result<PathBuf> {
 /// The Python that has moto.
 pub fn python() -> Result<PathBuf> {
     let requirements = workspace().join("tests/aws-double/requirements.txt");
-    let folder = cached("python", &[requirements.clone()], |folder| {
+    let folder = cached("python", std::slice::from_ref(&requirements), |folder| {
         say("installing the AWS double's Python packages (half a minute)");
         // A virtual environment remembers its own path, so it is made in its final place and vouched for at the end.
         run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(folder))?;
@@ -152,7 +152,8 @@ fn cached(what: &str, inputs: &[PathBuf], build: impl FnOnce(&Path) -> Result<()
     for input in inputs {
         hash.update(std::fs::read(input).with_context(|| format!("reading {}", input.display()))?);
     }
-    let hash: String = hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    let start: [u8; 8] = hash.finalize()[..8].try_into().expect("a SHA-256 digest has 32 bytes");
+    let hash = format!("{:016x}", u64::from_be_bytes(start));
     let root = cache_root()?;
     std::fs::create_dir_all(&root)?;
     let folder = root.join(format!("{what}-{hash}"));

@@ -86,7 +86,7 @@ fn on_localhost(object: &Value, namespace: &str, port: u16) -> Value {
             object["spec"] = json!({"type": "ExternalName", "externalName": "localhost", "ports": ports});
         }
         Some("APIService") if object.pointer("/spec/service").is_some() => {
-            object["spec"]["service"]["port"] = json!(port)
+            object["spec"]["service"]["port"] = json!(port);
         }
         Some("ValidatingWebhookConfiguration" | "MutatingWebhookConfiguration") => {
             for webhook in object["webhooks"].as_array_mut().into_iter().flatten() {

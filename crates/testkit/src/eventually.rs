@@ -59,6 +59,18 @@ where
     Ok(())
 }
 
+impl<T> Seen<T> {
+    /// The same, with something else in hand when done; without it, not yet.
+    pub fn found<U>(self, value: Option<U>) -> Seen<U> {
+        match (self, value) {
+            (Self::Done(_), Some(value)) => Seen::Done(value),
+            (Self::Done(_), None) => Seen::NotYet("nothing".to_owned()),
+            (Self::NotYet(seen), _) => Seen::NotYet(seen),
+            (Self::Never(seen), _) => Seen::Never(seen),
+        }
+    }
+}
+
 /// Done when `condition` holds for `value`, else "not yet" with the value shown.
 pub fn when<T: Debug>(condition: bool, value: T) -> Seen<T> {
     if condition { Seen::Done(value) } else { Seen::NotYet(format!("{value:?}")) }

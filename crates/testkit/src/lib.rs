@@ -15,11 +15,16 @@
 //! | [`children`] | processes that never outlive us |
 
 pub mod apply;
+pub mod aws;
 pub mod bed;
 pub mod binaries;
 pub mod charts;
 pub mod children;
 pub mod eventually;
+pub mod joiner;
+pub mod mesh;
 pub mod pki;
 pub mod ports;
+pub mod programs;
+pub mod prometheus;
 pub mod userdata;

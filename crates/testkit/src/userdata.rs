@@ -76,7 +76,6 @@ fn words(line: &str) -> Result<Vec<String>> {
             (Some('"') | None, '$' | '`') => {
                 bail!("user data expands a shell variable, which the test bed does not: {line}")
             }
-            (Some(_), letter) => word.push(letter),
             (None, '\'' | '"') => (inside, started) = (Some(letter), true),
             (None, '#') if word.is_empty() && !started => break,
             (None, letter) if letter.is_whitespace() => {
@@ -85,7 +84,7 @@ fn words(line: &str) -> Result<Vec<String>> {
                     started = false;
                 }
             }
-            (None, letter) => word.push(letter),
+            (_, letter) => word.push(letter),
         }
     }
     ensure!(inside.is_none(), "an open quote in {line}");
@@ -138,8 +137,8 @@ fn from_words(words: &[String]) -> Result<Bootstrap> {
         cluster: plain.first().context("bootstrap.sh without a cluster name")?.clone(),
         endpoint: named.get("apiserver-endpoint").cloned(),
         authority: named.get("b64-cluster-ca").map(decode).transpose()?,
-        labels: list(&labels).map(|item| label(item)).collect::<Result<_>>()?,
-        taints: list(&taints).map(|item| taint(item)).collect::<Result<_>>()?,
+        labels: list(&labels).map(label).collect::<Result<_>>()?,
+        taints: list(&taints).map(taint).collect::<Result<_>>()?,
         max_pods,
         kubelet_flags: kubelet,
     })

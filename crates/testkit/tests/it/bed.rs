@@ -9,16 +9,16 @@ use kube::Api;
 use kube::api::ListParams;
 use serde_json::json;
 use testkit::apply::apply;
-use testkit::bed::{Bed, KWOK_ANNOTATION, Options};
+use testkit::bed::{ALIVE_LABEL, Bed, Options};
 use testkit::eventually::{eventually, when};
 
-const SOON: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_mins(1);
 
 fn node(name: &str) -> serde_json::Value {
     let resources = json!({"cpu": "2", "memory": "4Gi", "pods": "10"});
     json!({
         "apiVersion": "v1", "kind": "Node",
-        "metadata": {"name": name, "annotations": {KWOK_ANNOTATION: "fake"}},
+        "metadata": {"name": name, "labels": {ALIVE_LABEL: "true"}},
         "status": {"capacity": resources, "allocatable": resources},
     })
 }
@@ -73,10 +73,10 @@ async fn a_pod_runs_once_a_node_has_room_for_it() -> Result<()> {
     })
     .await?;
 
-    // Without its annotation KWOK lets go of the node: its Lease is not renewed, and the node controller notices.
-    let off = json!({"metadata": {"annotations": {KWOK_ANNOTATION: null}}});
+    // Without its label KWOK lets go of the node: its Lease is not renewed, and the node controller notices.
+    let off = json!({"metadata": {"labels": {ALIVE_LABEL: null}}});
     nodes.patch("first", &kube::api::PatchParams::default(), &kube::api::Patch::Merge(&off)).await?;
-    eventually("the silent node to be not ready", Duration::from_secs(120), || async {
+    eventually("the silent node to be not ready", Duration::from_mins(2), || async {
         let node = nodes.get("first").await?;
         Ok(when(!ready(&node), node.metadata.name))
     })

@@ -3,3 +3,4 @@
 //! Every test starts a bed of its own; run with `--test-threads 2` at most on a small machine.
 
 mod bed;
+mod double;

@@ -1,0 +1,222 @@
+//! Our own programs as processes of a test, each with its chart's ServiceAccount and nothing more.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, ensure};
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use crate::aws::AwsDouble;
+use crate::bed::Bed;
+use crate::binaries::workspace;
+use crate::children::Child;
+use crate::eventually::{Seen, eventually, when};
+use crate::{charts, ports};
+
+/// Where both programs live in a bed.
+pub const NAMESPACE: &str = "tandem-system";
+const START: Duration = Duration::from_secs(90);
+
+/// How to run one of our programs, again and again.
+#[derive(Debug)]
+pub struct Program {
+    name: &'static str,
+    path: PathBuf,
+    arguments: Vec<String>,
+    environment: Vec<(String, String)>,
+    folder: PathBuf,
+    health_port: u16,
+    metrics_port: u16,
+    child: Option<Child>,
+    starts: u32,
+    /// Objects of the chart, as rendered.
+    pub chart: Vec<Value>,
+}
+
+/// How node-provisioner runs in a test.
+#[derive(Clone, Debug)]
+pub struct Provisioner {
+    pub cluster: String,
+    /// Unit: as the flag takes it, such as `1s`.
+    pub batch_idle: String,
+    pub batch_max: String,
+    pub arguments: Vec<String>,
+}
+
+impl Provisioner {
+    pub fn of(cluster: &str) -> Self {
+        Self { cluster: cluster.to_owned(), batch_idle: "1s".into(), batch_max: "5s".into(), arguments: Vec::new() }
+    }
+}
+
+impl Bed {
+    /// Applies the chart's RBAC, Service and APIService, and starts `pod-autoscaler`.
+    pub async fn spawn_pod_autoscaler(&self, arguments: &[&str]) -> Result<Program> {
+        let api_port = ports::free()?;
+        let mut program = self.prepare("pod-autoscaler", api_port, arguments).await?;
+        program.arguments.push(format!("--api-bind=127.0.0.1:{api_port}"));
+        program.arguments.push(format!("--api-service={NAMESPACE}/pod-autoscaler"));
+        program.start().await?;
+        Ok(program)
+    }
+
+    /// Applies the chart's RBAC and starts `node-provisioner` against the AWS double.
+    pub async fn spawn_node_provisioner(&self, aws: &AwsDouble, options: &Provisioner) -> Result<Program> {
+        let extra: Vec<&str> = options.arguments.iter().map(String::as_str).collect();
+        let mut program = self.prepare("node-provisioner", ports::free()?, &extra).await?;
+        program.arguments.extend([
+            "--cloud=aws".to_owned(),
+            format!("--cluster-name={}", options.cluster),
+            format!("--cluster-endpoint={}", self.endpoint()),
+            format!("--batch-idle={}", options.batch_idle),
+            format!("--batch-max={}", options.batch_max),
+        ]);
+        program.environment.extend(aws.environment());
+        program.start().await?;
+        Ok(program)
+    }
+
+    async fn prepare(&self, name: &'static str, service_port: u16, arguments: &[&str]) -> Result<Program> {
+        let path = built(name).await?;
+        let chart = workspace().join("charts").join(name);
+        let chart = charts::apply_chart(self, &chart, name, NAMESPACE, &[], service_port).await?;
+        let account = charts::service_account(&chart)?;
+        let kubeconfig = self.service_account_kubeconfig(NAMESPACE, &account).await?;
+        let (health_port, metrics_port) = (ports::free()?, ports::free()?);
+        let mut all = vec![
+            format!("--kubeconfig={}", kubeconfig.display()),
+            format!("--health-bind=127.0.0.1:{health_port}"),
+            format!("--metrics-bind=127.0.0.1:{metrics_port}"),
+            format!("--leader-elect-namespace={NAMESPACE}"),
+            "--log-level=info".to_owned(),
+        ];
+        all.extend(arguments.iter().map(|argument| (*argument).to_owned()));
+        Ok(Program {
+            name,
+            path,
+            arguments: all,
+            environment: Vec::new(),
+            folder: self.folder().to_owned(),
+            health_port,
+            metrics_port,
+            child: None,
+            starts: 0,
+            chart,
+        })
+    }
+}
+
+impl Program {
+    /// Starts it and waits until it says that it is alive. Every start has a log of its own.
+    pub async fn start(&mut self) -> Result<()> {
+        ensure!(self.child.is_none(), "{} runs already", self.name);
+        self.starts += 1;
+        let mut command = Command::new(&self.path);
+        command.args(&self.arguments).current_dir(&self.folder).env("HOME", &self.folder).env_remove("KUBECONFIG");
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        let log = self.folder.join(format!("{}.{}.log", self.name, self.starts));
+        let mut child = Child::start(self.name, command, &log)?;
+        let url = format!("http://127.0.0.1:{}/healthz", self.health_port);
+        eventually(format!("{} to be healthy", self.name), START, || {
+            let alive = child.check();
+            let url = url.clone();
+            async move {
+                if let Err(dead) = alive {
+                    return Ok(Seen::Never(dead.to_string()));
+                }
+                let status = reqwest::get(url).await?.status();
+                Ok(when(status.is_success(), status))
+            }
+        })
+        .await?;
+        self.child = Some(child);
+        Ok(())
+    }
+
+    /// SIGKILL, as when the machine under it dies.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill();
+        }
+    }
+
+    /// SIGTERM, as when its pod is deleted; an error when it does not end by itself.
+    pub fn terminate(&mut self) -> Result<std::process::ExitStatus> {
+        self.child.take().context("it does not run")?.terminate(Duration::from_secs(30))
+    }
+
+    pub async fn restart(&mut self) -> Result<()> {
+        self.kill();
+        self.start().await
+    }
+
+    /// An error with the last lines of the log when it has ended by itself.
+    pub fn check(&mut self) -> Result<()> {
+        self.child.as_mut().with_context(|| format!("{} does not run", self.name))?.check()
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        if let Some(child) = &self.child {
+            child.signal(signal);
+        }
+    }
+
+    /// Everything it has logged since its first start.
+    pub fn log(&self) -> String {
+        let logs = (1..=self.starts).map(|start| self.folder.join(format!("{}.{start}.log", self.name)));
+        logs.map(|path| std::fs::read_to_string(path).unwrap_or_default()).collect()
+    }
+
+    pub fn last_lines(&self, count: usize) -> String {
+        let log = self.log();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(count)..].join("\n")
+    }
+
+    /// Its metrics page.
+    pub async fn metrics(&self) -> Result<String> {
+        Ok(reqwest::get(format!("http://127.0.0.1:{}/metrics", self.metrics_port)).await?.text().await?)
+    }
+}
+
+impl Drop for Program {
+    /// A failing test shows what the program said last.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            use std::io::Write;
+            let _ = writeln!(std::io::stderr(), "--- last lines of {}\n{}", self.name, self.last_lines(40));
+        }
+    }
+}
+
+/// The program's binary, built from this workspace in the profile that the caller was built in.
+async fn built(name: &'static str) -> Result<PathBuf> {
+    static BUILT: OnceLock<std::result::Result<PathBuf, String>> = OnceLock::new();
+    let folder = tokio::task::spawn_blocking(|| BUILT.get_or_init(|| build().map_err(|error| format!("{error:#}"))))
+        .await?
+        .as_ref()
+        .map_err(|error| anyhow!("{error}"))?;
+    Ok(folder.join(name))
+}
+
+fn build() -> Result<PathBuf> {
+    let own = std::env::current_exe()?;
+    let profile = own
+        .ancestors()
+        .find(|folder| folder.file_name().is_some_and(|name| name == "debug" || name == "release"))
+        .with_context(|| format!("{} is not in a target folder", own.display()))?;
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command
+        .args(["build", "--quiet", "--package=pod-autoscaler", "--package=node-provisioner"])
+        .current_dir(workspace());
+    command.arg("--target-dir").arg(profile.parent().unwrap_or(Path::new("target")));
+    if profile.ends_with("release") {
+        command.arg("--release");
+    }
+    let output = command.output().context("running cargo")?;
+    ensure!(output.status.success(), "building our programs:\n{}", String::from_utf8_lossy(&output.stderr));
+    Ok(profile.to_owned())
+}
