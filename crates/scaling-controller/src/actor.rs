@@ -1,0 +1,250 @@
+//! One ScaledObject's own task: it looks, decides, acts, and says what it did.
+//!
+//! A look reads everything it needs from the stores and may run at any time: when something changed, when a poll is due, or
+//! for no reason. It sends a request only when something is not as it should be.
+
+mod finish;
+mod poll;
+mod prepare;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::keda::{ScaledObject, ScaledObjectStatus};
+use controller_runtime::boot::chain;
+use controller_runtime::events::{Kind, Recorder};
+use controller_runtime::status::{StatusError, patch_if_changed};
+use jiff::Timestamp;
+use kube::{Api, Client, ResourceExt};
+use scaling::{Condition, activity};
+use tokio::sync::{Notify, Semaphore};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::hpa::Baseline;
+use crate::metrics::Metrics;
+use crate::object::{ObjectKey, check, reference};
+use crate::sources::Sources;
+use crate::status;
+use crate::target::Target;
+
+/// What all actors share.
+pub(crate) struct Shared {
+    pub(crate) client: Client,
+    pub(crate) sources: Arc<Sources>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) recorder: Recorder,
+    /// Bounds the requests under way when many objects change at once.
+    pub(crate) acting: Semaphore,
+}
+
+/// First and longest wait before something that failed is tried again.
+const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// Wait when only a change of the object can help; a look costs nothing then.
+const IDLE: Duration = Duration::from_secs(600);
+
+/// Why a look ended early.
+#[derive(Debug)]
+enum Stop {
+    /// The object has to be changed by its owner.
+    Manifest(String),
+    /// The cluster is not as it has to be; it may become so without the object changing.
+    World(String),
+    /// We were overtaken; look again at once. Nothing to tell.
+    Overtaken,
+}
+
+/// The task of one object.
+pub(crate) struct Actor {
+    shared: Arc<Shared>,
+    key: ObjectKey,
+    uid: String,
+    /// The status as last written, or as found in the beginning.
+    status: ScaledObjectStatus,
+    last_active: Option<Timestamp>,
+    target: Option<Target>,
+    /// The target's replicas as last read from, or written to, its scale.
+    replicas: Option<u32>,
+    baseline: Option<Baseline>,
+    /// When we created an HPA that the watch may not have shown yet.
+    created_hpa: Option<Instant>,
+    /// The fingerprint of the object for which all preparations succeeded.
+    prepared: Option<u64>,
+    /// The generation whose start and notices were published.
+    announced: Option<i64>,
+    next_poll: Instant,
+    failed_looks: u32,
+}
+
+impl Actor {
+    /// The actor of an object, whose first poll is due at `first_poll`.
+    pub(crate) fn new(shared: Arc<Shared>, object: &ScaledObject, first_poll: Instant) -> Self {
+        let status = object.status.clone().unwrap_or_default();
+        let recorded = status.last_active_time.as_ref().map(|time| time.0);
+        let was_active = status::is_true(&status, "Active");
+        let last_active = match check(object) {
+            Ok(settings) => activity::resume(recorded, was_active, settings.cooldown, Timestamp::now()),
+            Err(_) => recorded,
+        };
+        Self {
+            shared,
+            key: ObjectKey::of(object),
+            uid: object.uid().unwrap_or_default(),
+            status,
+            last_active,
+            target: None,
+            replicas: None,
+            baseline: None,
+            created_hpa: None,
+            prepared: None,
+            announced: None,
+            next_poll: first_poll,
+            failed_looks: 0,
+        }
+    }
+
+    /// Looks until the object is gone or `stop` is cancelled.
+    pub(crate) async fn run(mut self, wake: Arc<Notify>, stop: CancellationToken) {
+        loop {
+            let next = tokio::select! {
+                () = stop.cancelled() => return,
+                next = self.look() => next,
+            };
+            let Some(next) = next else { return };
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = wake.notified() => {}
+                () = tokio::time::sleep_until(next) => {}
+            }
+        }
+    }
+
+    /// One look; returns when the next one is due at the latest, or nothing when the object is gone.
+    async fn look(&mut self) -> Option<Instant> {
+        let object = self.shared.sources.objects.get(&self.key.namespace, &self.key.name)?;
+        if object.metadata.uid.as_deref() != Some(self.uid.as_str()) {
+            return None;
+        }
+        if object.metadata.deletion_timestamp.is_some() {
+            return Some(self.finish(&object).await);
+        }
+        let mut status = self.status.clone();
+        let next = match self.reconcile(&object, &mut status).await {
+            Ok(next) => {
+                self.failed_looks = 0;
+                next
+            }
+            Err(stop) => self.stopped(stop, &mut status),
+        };
+        self.announce(&object, &status).await;
+        self.save(status).await;
+        Some(next)
+    }
+
+    fn stopped(&mut self, stop: Stop, status: &mut ScaledObjectStatus) -> Instant {
+        let (what, wait) = match stop {
+            Stop::Overtaken => return Instant::now() + RETRY.0,
+            Stop::Manifest(what) => (what, IDLE),
+            Stop::World(what) => {
+                let doubled = RETRY.0.saturating_mul(1 << self.failed_looks.min(6));
+                self.failed_looks = self.failed_looks.saturating_add(1);
+                (what, doubled.min(RETRY.1))
+            }
+        };
+        tracing::warn!(object = %self.key, what, retry_seconds = wait.as_secs(), "ScaledObject cannot be acted on");
+        self.shared.metrics.object_failed(&self.key);
+        self.prepared = None;
+        status::set(status, &Condition::check_failed(what));
+        status::set(status, &Condition::activity_unknown("ScaledObject check failed"));
+        Instant::now() + wait
+    }
+
+    /// Publishes what changed between the status that was and the one that will be.
+    async fn announce(&self, object: &ScaledObject, new: &ScaledObjectStatus) {
+        for (kind, reason, note) in changes(&self.status, new) {
+            self.publish(object, kind, reason, "Reconcile", note).await;
+        }
+    }
+
+    async fn publish(&self, object: &ScaledObject, kind: Kind, reason: &str, action: &str, note: String) {
+        self.shared.recorder.publish(&reference(object), kind, reason, action, note).await;
+    }
+
+    async fn save(&mut self, status: ScaledObjectStatus) {
+        let api: Api<ScaledObject> = Api::namespaced(self.shared.client.clone(), &self.key.namespace);
+        match patch_if_changed(&api, &self.key.name, Some(&self.status), &status).await {
+            Ok(written) => {
+                if written {
+                    self.shared.metrics.status_written();
+                }
+                self.status = status;
+            }
+            Err(StatusError::Patch(kube::Error::Api(answer))) if answer.is_not_found() => {}
+            // The next look compares with what was written last, and tries again.
+            Err(error) => tracing::warn!(object = %self.key, error = %chain(&error), "status not written"),
+        }
+    }
+}
+
+/// The events that follow from a change of conditions.
+fn changes(old: &ScaledObjectStatus, new: &ScaledObjectStatus) -> Vec<(Kind, &'static str, String)> {
+    use scaling::condition::reason;
+    let find = |status: &ScaledObjectStatus, kind: &str| status.conditions.iter().find(|c| c.r#type == kind).cloned();
+    let mut events = Vec::new();
+    if let Some(ready) = find(new, "Ready").filter(|now| find(old, "Ready").as_ref() != Some(now)) {
+        events.extend(match ready.reason.as_str() {
+            reason::READY => Some((Kind::Normal, "ScaledObjectReady", ready.message)),
+            reason::CHECK_FAILED => Some((Kind::Warning, "ScaledObjectCheckFailed", ready.message)),
+            reason::TRIGGER_ERROR | reason::PARTIAL_TRIGGER_ERROR => {
+                Some((Kind::Warning, "KEDAScalerFailed", ready.message))
+            }
+            reason::NO_CURRENT_REPLICAS => Some((Kind::Warning, "ScaledObjectUpdateFailed", ready.message)),
+            _ => None,
+        });
+    }
+    for (kind, (on_kind, on), off) in [
+        ("Fallback", (Kind::Warning, "ScaledObjectFallbackActivated"), "ScaledObjectFallbackDeactivated"),
+        ("Paused", (Kind::Normal, "ScaledObjectPaused"), "ScaledObjectUnpaused"),
+    ] {
+        let message = find(new, kind).map(|c| c.message).unwrap_or_default();
+        match (status::is_true(old, kind), status::is_true(new, kind)) {
+            (false, true) => events.push((on_kind, on, message)),
+            (true, false) => events.push((Kind::Normal, off, message)),
+            _ => {}
+        }
+    }
+    events
+}
+
+#[cfg(test)]
+mod tests {
+    use scaling::Pausing;
+
+    use super::*;
+
+    fn status_with(conditions: &[Condition]) -> ScaledObjectStatus {
+        let mut status = ScaledObjectStatus::default();
+        for condition in conditions {
+            status::set(&mut status, condition);
+        }
+        status
+    }
+
+    fn reasons(old: &[Condition], new: &[Condition]) -> Vec<&'static str> {
+        changes(&status_with(old), &status_with(new)).into_iter().map(|(_, reason, _)| reason).collect()
+    }
+
+    #[test]
+    fn events_follow_changes_and_nothing_else() {
+        let paused = Condition::paused(&Pausing { scale_in: true, ..Pausing::default() });
+        let unpaused = Condition::paused(&Pausing::default());
+        assert_eq!(reasons(&[], &[Condition::ready(), unpaused.clone()]), ["ScaledObjectReady"]);
+        assert!(reasons(&[Condition::ready()], &[Condition::ready()]).is_empty());
+        assert_eq!(reasons(&[Condition::ready()], &[Condition::check_failed("x")]), ["ScaledObjectCheckFailed"]);
+        assert_eq!(reasons(&[Condition::ready()], &[Condition::trigger_error("x")]), ["KEDAScalerFailed"]);
+        assert_eq!(reasons(&[unpaused.clone()], std::slice::from_ref(&paused)), ["ScaledObjectPaused"]);
+        assert_eq!(reasons(&[paused], &[unpaused]), ["ScaledObjectUnpaused"]);
+        assert_eq!(reasons(&[], &[Condition::fallback()]), ["ScaledObjectFallbackActivated"]);
+        assert_eq!(reasons(&[Condition::fallback()], &[Condition::no_fallback()]), ["ScaledObjectFallbackDeactivated"]);
+    }
+}

@@ -1,0 +1,208 @@
+//! Reads the triggers, decides between zero and active, and writes the scale.
+
+use std::time::Duration;
+
+use api::keda::{ScaledObject, ScaledObjectStatus};
+use controller_runtime::boot::chain;
+use controller_runtime::events::Kind;
+use futures::future::join_all;
+use jiff::Timestamp;
+use rand::Rng;
+use scaling::fallback::count_failures;
+use scaling::{Action, Decision, Observed, Pausing, Sample, ScaleReason, Settings, TriggerReading, decide};
+use tokio::time::Instant;
+
+use super::{Actor, Stop};
+use crate::hpa::owned_by;
+use crate::object::{created, polling_interval};
+use crate::source::{Asker, ObjectSource};
+use crate::status;
+use crate::target::{Read, TargetError};
+
+/// Tries to write a scale that others write at the same moment (the HPA does, now and then).
+const WRITE_TRIES: usize = 3;
+
+impl Actor {
+    /// Polls if a poll is due; returns when the next one is.
+    pub(super) async fn poll(
+        &mut self,
+        object: &ScaledObject,
+        settings: &Settings,
+        pausing: Pausing,
+        source: &ObjectSource,
+        status: &mut ScaledObjectStatus,
+    ) -> Result<Instant, Stop> {
+        let began = Instant::now();
+        if began < self.next_poll {
+            return Ok(self.next_poll);
+        }
+        self.shared.metrics.poll_began(&self.key, began - self.next_poll);
+        let readings = self.read(source, settings, status).await;
+        let observed = Observed {
+            created: created(object),
+            last_active: self.last_active,
+            current: None,
+            pausing,
+            readings,
+            only_resource_triggers: source.triggers.is_empty(),
+        };
+        let decision = self.act(object, settings, &observed).await?;
+        self.last_active = decision.last_active;
+        status::decided(status, settings, &observed.readings, &decision);
+        self.next_poll = next_poll(began, polling_interval(object), &decision.action, Timestamp::now());
+        Ok(self.next_poll)
+    }
+
+    /// One reading per external metric, all at the same time.
+    async fn read(
+        &self,
+        source: &ObjectSource,
+        settings: &Settings,
+        status: &ScaledObjectStatus,
+    ) -> Vec<TriggerReading> {
+        let metrics = &self.shared.metrics;
+        let reads = source.triggers.iter().flat_map(|trigger| {
+            trigger.readable.iter().map(move |readable| async move {
+                let outcome = source.read(trigger, readable, Asker::Poll, metrics).await;
+                let name = &readable.spec.name;
+                let before = status.health.get(name).and_then(|health| health.number_of_failures);
+                let before = before.and_then(|n| u32::try_from(n).ok()).unwrap_or(0);
+                let failures = count_failures(before, outcome.is_err(), settings.fallback.as_ref());
+                let (sample, active) = match outcome {
+                    Ok(sampled) => (Sample::Value(sampled.value), Some(sampled.active)),
+                    Err(why) => (Sample::Unknown { why: why.as_ref().to_owned() }, None),
+                };
+                TriggerReading { metric_name: name.clone(), sample, active, target: readable.spec.target, failures }
+            })
+        });
+        join_all(reads).await
+    }
+
+    /// Decides and carries out. The scale is read only if the HPA's view would lead to a write, or cannot be trusted.
+    async fn act(&mut self, object: &ScaledObject, settings: &Settings, observed: &Observed) -> Result<Decision, Stop> {
+        let with = |current| Observed { current, ..observed.clone() };
+        if let Some(seen) = self.seen_replicas(object, settings) {
+            let decision = decide(settings, &with(Some(seen)), Timestamp::now());
+            if matches!(decision.action, Action::Hold { .. }) {
+                return Ok(decision);
+            }
+        }
+        let Some(target) = self.target.clone() else { return Err(Stop::Overtaken) };
+        for _ in 0..WRITE_TRIES {
+            let read = match target.read().await {
+                Ok(read) => read,
+                Err(TargetError::Api { what, source }) => {
+                    tracing::warn!(object = %self.key, error = %chain(&source), what);
+                    return Ok(decide(settings, &with(None), Timestamp::now()));
+                }
+                Err(error) => return Err(error.into()),
+            };
+            let current = read.replicas();
+            self.replicas = Some(current);
+            let decision = decide(settings, &with(Some(current)), Timestamp::now());
+            let Action::ScaleTo { replicas, why } = decision.action else { return Ok(decision) };
+            match target.write(&read, replicas).await {
+                Ok(()) => {
+                    self.replicas = Some(replicas);
+                    self.written(object, &read, replicas, why, &observed.readings).await;
+                    return Ok(decision);
+                }
+                Err(TargetError::Conflict) => {}
+                Err(error) => {
+                    self.write_failed(object, replicas, why, &error).await;
+                    return Ok(decision);
+                }
+            }
+        }
+        Err(Stop::Overtaken)
+    }
+
+    /// The replicas as the HPA last reported them, if that can be relied on.
+    ///
+    /// The HPA looks every 15 s, so its report may be from before our own last write, or before somebody set the target to
+    /// zero. It is used only when it agrees with our own last reading about the target being at zero or not. With an idle
+    /// count the exact number matters, so it is not used then.
+    fn seen_replicas(&self, object: &ScaledObject, settings: &Settings) -> Option<u32> {
+        if settings.replicas.idle.is_some() {
+            return None;
+        }
+        let name = object.spec.hpa_name(&self.key.name);
+        let hpa = self.shared.sources.hpas.get(&self.key.namespace, &name)?;
+        let seen = hpa.status.as_ref().filter(|_| owned_by(&hpa, object))?.current_replicas?;
+        let seen = u32::try_from(seen).ok()?;
+        let exact = self.replicas?;
+        ((exact == 0) == (seen == 0)).then_some(seen)
+    }
+
+    async fn written(
+        &self,
+        object: &ScaledObject,
+        read: &Read,
+        replicas: u32,
+        why: ScaleReason,
+        readings: &[TriggerReading],
+    ) {
+        self.shared.metrics.scale_written(&format!("{why:?}"));
+        let (kind, name) = (object.spec.scale_target_ref.effective_kind(), &object.spec.scale_target_ref.name);
+        let (namespace, from) = (&self.key.namespace, read.replicas());
+        tracing::info!(object = %self.key, kind, name, from, to = replicas, ?why, "scaled");
+        let (reason, note) = match why {
+            ScaleReason::Deactivated => (
+                "KEDAScaleTargetDeactivated",
+                format!("Deactivated {kind} {namespace}/{name} from {from} to {replicas}"),
+            ),
+            ScaleReason::Activated | ScaleReason::BelowMinimum | ScaleReason::PausedAt => {
+                let by: Vec<&str> =
+                    readings.iter().filter(|r| r.active == Some(true)).map(|r| r.metric_name.as_str()).collect();
+                let by = if by.is_empty() { format!("{why:?}") } else { by.join(", ") };
+                (
+                    "KEDAScaleTargetActivated",
+                    format!("Scaled {kind} {namespace}/{name} from {from} to {replicas}, triggered by {by}"),
+                )
+            }
+        };
+        self.publish(object, Kind::Normal, reason, "Scale", note).await;
+    }
+
+    async fn write_failed(&self, object: &ScaledObject, replicas: u32, why: ScaleReason, error: &TargetError) {
+        let reason = match why {
+            ScaleReason::Deactivated => "KEDAScaleTargetDeactivationFailed",
+            _ => "KEDAScaleTargetActivationFailed",
+        };
+        let text = chain(error);
+        tracing::warn!(object = %self.key, to = replicas, error = text, "scale not written");
+        self.publish(object, Kind::Warning, reason, "Scale", format!("Failed to scale to {replicas}: {text}")).await;
+    }
+}
+
+/// When to poll again: one interval after this poll began, give or take a twentieth so that objects spread out, or when a
+/// cooldown ends.
+fn next_poll(began: Instant, interval: Duration, action: &Action, now: Timestamp) -> Instant {
+    let next = began + interval.mul_f64(rand::rng().random_range(0.95..=1.05));
+    let Action::Hold { look_again: Some(at), .. } = action else { return next };
+    let wait = Duration::try_from(at.duration_since(now)).unwrap_or(Duration::ZERO);
+    // A poll whose cooldown ends within this very instant still waits a moment, so that it cannot spin.
+    next.min(Instant::now() + wait.max(Duration::from_millis(100)))
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::SignedDuration;
+    use scaling::HoldReason;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn polls_keep_their_interval_and_a_cooldown_ends_on_time() {
+        let (began, interval, now) = (Instant::now(), Duration::from_secs(30), Timestamp::UNIX_EPOCH);
+        let hold = |look_again| Action::Hold { why: HoldReason::CoolingDown, look_again };
+        for _ in 0..100 {
+            let wait = next_poll(began, interval, &hold(None), now) - began;
+            assert!((Duration::from_millis(28_500)..=Duration::from_millis(31_500)).contains(&wait), "{wait:?}");
+        }
+        let soon = hold(Some(now + SignedDuration::from_secs(7)));
+        assert_eq!(next_poll(began, interval, &soon, now) - began, Duration::from_secs(7));
+        let past = hold(Some(now));
+        assert_eq!(next_poll(began, interval, &past, now) - began, Duration::from_millis(100));
+    }
+}

@@ -1,0 +1,289 @@
+//! Everything around an object that has to be so before it is polled.
+
+use std::time::Duration;
+
+use api::keda::annotations::TRANSFER_HPA_OWNERSHIP;
+use api::keda::{FINALIZER, SCALED_OBJECT_LABEL, ScaledObject, ScaledObjectStatus};
+use controller_runtime::boot::chain;
+use controller_runtime::events::Kind;
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
+use kube::ResourceExt;
+use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use scaling::{Condition, FullPause, Pausing, hpa as plan};
+use serde_json::json;
+use tokio::time::Instant;
+
+use super::{Actor, IDLE, Stop};
+use crate::conflict::conflict;
+use crate::hpa::{self, Baseline, Found, compare, owned_by};
+use crate::object::{check, fingerprint, pausing};
+use crate::source::ObjectSource;
+use crate::status;
+use crate::target::TargetError;
+
+/// Longest time the watch may take to show an HPA that we created.
+const WATCH_LAG: Duration = Duration::from_secs(5);
+
+impl From<TargetError> for Stop {
+    fn from(error: TargetError) -> Self {
+        match error {
+            TargetError::Conflict => Self::Overtaken,
+            TargetError::ApiVersion(_) => Self::Manifest(error.to_string()),
+            _ => Self::World(chain(&error)),
+        }
+    }
+}
+
+impl Actor {
+    pub(super) async fn reconcile(
+        &mut self,
+        object: &ScaledObject,
+        status: &mut ScaledObjectStatus,
+    ) -> Result<Instant, Stop> {
+        self.ensure_metadata(object).await?;
+        let pausing = pausing(object).map_err(|error| Stop::Manifest(error.to_string()))?;
+        self.shared.metrics.set_paused(&self.key, pausing.any());
+        if let Some(full) = pausing.full {
+            return self.pause(object, &pausing, full, status).await;
+        }
+        status.paused_replica_count = None;
+        let settings = check(object).map_err(|wrong| Stop::Manifest(wrong.join("; ")))?;
+        let source = self.shared.sources.of(object).map_err(|wrong| Stop::Manifest(wrong.join("; ")))?;
+        let now = fingerprint(object);
+        if self.prepared != Some(now) {
+            self.prepare_target(object, status).await?;
+        }
+        let hpa_name = self.ensure_hpa(object, &settings, &pausing, &source, status).await?;
+        status::describe(status, object, &source.metrics, &hpa_name);
+        self.prepared = Some(now);
+        self.tell_about(object, &source).await;
+        status::set(status, &Condition::paused(&pausing));
+        let found = self.shared.sources.hpas.get(&self.key.namespace, &hpa_name);
+        status::mirror_hpa(status, found.as_deref());
+        self.poll(object, &settings, pausing, &source, status).await
+    }
+
+    /// The finalizer and the label the HPA's selector names.
+    async fn ensure_metadata(&self, object: &ScaledObject) -> Result<(), Stop> {
+        let labelled = object.labels().get(SCALED_OBJECT_LABEL) == Some(&self.key.name);
+        let mut finalizers = object.finalizers().to_vec();
+        if labelled && finalizers.iter().any(|f| f == FINALIZER) {
+            return Ok(());
+        }
+        if !finalizers.iter().any(|f| f == FINALIZER) {
+            finalizers.push(FINALIZER.to_owned());
+        }
+        let mut labels = serde_json::Map::new();
+        // A name that is too long for a label is refused by the checks, which come next.
+        if self.key.name.len() <= 63 {
+            labels.insert(SCALED_OBJECT_LABEL.to_owned(), json!(self.key.name));
+        }
+        let patch = json!({"metadata": {
+            "resourceVersion": object.resource_version(), "finalizers": finalizers, "labels": labels,
+        }});
+        let _permit = self.shared.acting.acquire().await;
+        let api: Api<ScaledObject> = Api::namespaced(self.shared.client.clone(), &self.key.namespace);
+        match api.patch_metadata(&self.key.name, &PatchParams::default(), &Patch::Merge(&patch)).await {
+            // The watch brings the object as it is now, and with it the next look.
+            Ok(_) => Err(Stop::Overtaken),
+            Err(kube::Error::Api(answer)) if answer.is_conflict() || answer.is_not_found() => Err(Stop::Overtaken),
+            Err(error) => Err(Stop::World(format!("finalizer and label could not be written: {}", chain(&error)))),
+        }
+    }
+
+    /// Finds the target and its size, unless it has another master.
+    async fn prepare_target(&mut self, object: &ScaledObject, status: &mut ScaledObjectStatus) -> Result<(), Stop> {
+        let sources = &self.shared.sources;
+        let (objects, hpas) = (sources.objects.state(), sources.hpas.state());
+        if let Some(what) = conflict(object, objects.iter().map(AsRef::as_ref), hpas.iter().map(AsRef::as_ref)) {
+            return Err(Stop::World(what));
+        }
+        let _permit = self.shared.acting.acquire().await;
+        let target = sources.targets.resolve(&self.key.namespace, &object.spec.scale_target_ref).await?;
+        let read = target.read().await?;
+        self.replicas = Some(read.replicas());
+        status.scale_target_kind = Some(target.kind.text());
+        status.scale_target_gvkr = Some(target.kind.gvkr());
+        if status.original_replica_count.is_none() {
+            status.original_replica_count = i32::try_from(read.replicas()).ok();
+        }
+        self.target = Some(target);
+        Ok(())
+    }
+
+    /// Makes the HPA as it should be; returns its name.
+    async fn ensure_hpa(
+        &mut self,
+        object: &ScaledObject,
+        settings: &scaling::Settings,
+        pausing: &Pausing,
+        source: &ObjectSource,
+        status: &ScaledObjectStatus,
+    ) -> Result<String, Stop> {
+        let name = object.spec.hpa_name(&self.key.name);
+        let from = plan::Source {
+            name: &self.key.name,
+            labels: object.labels(),
+            annotations: object.annotations(),
+            hpa_name: Some(&name),
+        };
+        let wanted = plan::plan(from, settings.replicas, pausing, source.metrics.clone(), env!("CARGO_PKG_VERSION"))
+            .map_err(|error| Stop::Manifest(error.to_string()))?;
+        let desired = hpa::object(object, &wanted);
+        match self.shared.sources.hpas.get(&self.key.namespace, &name) {
+            Some(found) => {
+                self.created_hpa = None;
+                self.correct_hpa(object, &desired, &found).await?;
+            }
+            None if self.created_hpa.is_some_and(|at| at.elapsed() < WATCH_LAG) => {}
+            None => self.create_hpa(object, &desired).await?,
+        }
+        if let Some(old) = status.hpa_name.as_deref().filter(|old| *old != name) {
+            self.delete_hpa(object, old).await?;
+        }
+        Ok(name)
+    }
+
+    async fn create_hpa(&mut self, object: &ScaledObject, desired: &HorizontalPodAutoscaler) -> Result<(), Stop> {
+        let permit = self.shared.acting.acquire().await;
+        match self.hpas().create(&PostParams::default(), desired).await {
+            Ok(stored) => {
+                self.baseline = Some(Baseline::of(desired, &stored));
+                self.created_hpa = Some(Instant::now());
+                Ok(())
+            }
+            Err(kube::Error::Api(answer)) if answer.is_already_exists() => {
+                drop(permit);
+                // The watch is behind; ask directly.
+                let found = self.hpas().get_opt(&desired.name_any()).await;
+                match found.map_err(|error| hpa_failed("read", &error))? {
+                    Some(found) => self.correct_hpa(object, desired, &found).await,
+                    None => Err(Stop::Overtaken),
+                }
+            }
+            Err(error) => Err(hpa_failed("created", &error)),
+        }
+    }
+
+    async fn correct_hpa(
+        &mut self,
+        object: &ScaledObject,
+        desired: &HorizontalPodAutoscaler,
+        found: &HorizontalPodAutoscaler,
+    ) -> Result<(), Stop> {
+        if found.metadata.deletion_timestamp.is_some() {
+            return Err(Stop::Overtaken);
+        }
+        if !owned_by(found, object) {
+            let name = found.name_any();
+            let adopt = object.annotations().get(TRANSFER_HPA_OWNERSHIP).is_some_and(|value| value == "true");
+            let foreign = found.owner_references().iter().any(|owner| owner.controller == Some(true));
+            if !adopt || foreign {
+                return Err(Stop::World(format!(
+                    "an HPA named '{name}' exists and does not belong to this ScaledObject; delete it, or take it over with \
+                     the annotation {TRANSFER_HPA_OWNERSHIP}: \"true\""
+                )));
+            }
+        } else {
+            match compare(self.baseline, desired, found) {
+                Found::InSync(baseline) => {
+                    self.baseline = Some(baseline);
+                    return Ok(());
+                }
+                Found::Stale => return Ok(()),
+                Found::Differs => {}
+            }
+        }
+        let mut replacement = desired.clone();
+        replacement.metadata.resource_version.clone_from(&found.metadata.resource_version);
+        let _permit = self.shared.acting.acquire().await;
+        match self.hpas().replace(&desired.name_any(), &PostParams::default(), &replacement).await {
+            Ok(stored) => {
+                self.baseline = Some(Baseline::of(desired, &stored));
+                Ok(())
+            }
+            Err(kube::Error::Api(answer)) if answer.is_conflict() || answer.is_not_found() => Err(Stop::Overtaken),
+            Err(error) => Err(hpa_failed("updated", &error)),
+        }
+    }
+
+    /// Deletes an HPA of this object, if it is there.
+    pub(super) async fn delete_hpa(&self, object: &ScaledObject, name: &str) -> Result<(), Stop> {
+        let Some(found) = self.shared.sources.hpas.get(&self.key.namespace, name) else { return Ok(()) };
+        if !owned_by(&found, object) || found.metadata.deletion_timestamp.is_some() {
+            return Ok(());
+        }
+        let exactly = Preconditions { uid: found.uid(), ..Preconditions::default() };
+        let _permit = self.shared.acting.acquire().await;
+        match self.hpas().delete(name, &DeleteParams::default().preconditions(exactly)).await {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(answer)) if answer.is_not_found() || answer.is_conflict() => Ok(()),
+            Err(error) => Err(hpa_failed("deleted", &error)),
+        }
+    }
+
+    fn hpas(&self) -> Api<HorizontalPodAutoscaler> {
+        Api::namespaced(self.shared.client.clone(), &self.key.namespace)
+    }
+
+    /// Holds everything: no HPA, no polls, and the replicas the annotation asks for, once.
+    async fn pause(
+        &mut self,
+        object: &ScaledObject,
+        pausing: &Pausing,
+        full: FullPause,
+        status: &mut ScaledObjectStatus,
+    ) -> Result<Instant, Stop> {
+        self.prepared = None;
+        self.baseline = None;
+        self.created_hpa = None;
+        self.delete_hpa(object, &object.spec.hpa_name(&self.key.name)).await?;
+        if let FullPause::At(replicas) = full {
+            let asked = i32::try_from(replicas).ok();
+            if status.paused_replica_count != asked {
+                self.scale_once(object, replicas, "PausedAt").await?;
+                status.paused_replica_count = asked;
+            }
+        } else {
+            status.paused_replica_count = None;
+        }
+        status::set(status, &Condition::ready());
+        status::set(status, &Condition::paused(pausing));
+        Ok(Instant::now() + IDLE)
+    }
+
+    /// Brings the target to a count, whatever it is at.
+    pub(super) async fn scale_once(&mut self, object: &ScaledObject, replicas: u32, why: &str) -> Result<(), Stop> {
+        let _permit = self.shared.acting.acquire().await;
+        let target = self.shared.sources.targets.resolve(&self.key.namespace, &object.spec.scale_target_ref).await?;
+        let read = target.read().await?;
+        if read.replicas() != replicas {
+            target.write(&read, replicas).await?;
+            self.shared.metrics.scale_written(why);
+        }
+        self.replicas = Some(replicas);
+        Ok(())
+    }
+
+    /// Says once per generation that the triggers are watched, and what of them has no effect.
+    async fn tell_about(&mut self, object: &ScaledObject, source: &ObjectSource) {
+        if self.announced == object.metadata.generation && self.announced.is_some() {
+            return;
+        }
+        self.announced = object.metadata.generation;
+        self.publish(object, Kind::Normal, "KEDAScalersStarted", "Watch", "Started scalers watch".to_owned()).await;
+        let notices: Vec<String> = source
+            .triggers
+            .iter()
+            .flat_map(|trigger| &trigger.notices)
+            .map(|notice| format!("{} {}", notice.field, notice.message))
+            .collect();
+        if !notices.is_empty() {
+            self.publish(object, Kind::Warning, "KEDAScalerInfo", "Check", notices.join("; ")).await;
+        }
+    }
+}
+
+fn hpa_failed(what: &str, error: &kube::Error) -> Stop {
+    Stop::World(format!("the HPA could not be {what}: {}", chain(error)))
+}

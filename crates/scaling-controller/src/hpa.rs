@@ -1,0 +1,334 @@
+//! The HorizontalPodAutoscaler object: how it should be, and whether it still is.
+
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash, Hasher};
+
+use api::keda::{SCALED_OBJECT_LABEL, ScaledObject};
+use k8s_openapi::api::autoscaling::v2::{
+    ContainerResourceMetricSource, CrossVersionObjectReference, ExternalMetricSource, HPAScalingRules,
+    HorizontalPodAutoscaler, HorizontalPodAutoscalerBehavior, HorizontalPodAutoscalerSpec, MetricIdentifier,
+    MetricSpec, MetricTarget, ResourceMetricSource,
+};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
+use kube::{Resource, ResourceExt};
+use scaling::Target;
+use scaling::hpa::{HpaMetric, HpaPlan, ResourceTarget};
+use serde_json::Value;
+
+/// The object a plan describes.
+pub(crate) fn object(owner: &ScaledObject, plan: &HpaPlan) -> HorizontalPodAutoscaler {
+    let name = owner.name_any();
+    let target = &owner.spec.scale_target_ref;
+    HorizontalPodAutoscaler {
+        metadata: ObjectMeta {
+            name: Some(plan.name.clone()),
+            namespace: owner.namespace(),
+            labels: Some(plan.labels.clone()),
+            annotations: (!plan.annotations.is_empty()).then(|| plan.annotations.clone()),
+            owner_references: owner.controller_owner_ref(&()).map(|owner| vec![owner]),
+            ..ObjectMeta::default()
+        },
+        spec: HorizontalPodAutoscalerSpec {
+            scale_target_ref: CrossVersionObjectReference {
+                api_version: Some(target.effective_api_version().to_owned()),
+                kind: target.effective_kind().to_owned(),
+                name: target.name.clone(),
+            },
+            min_replicas: Some(signed(plan.min_replicas)),
+            max_replicas: signed(plan.max_replicas),
+            metrics: Some(plan.metrics.iter().map(|metric| metric_spec(metric, &name)).collect()),
+            behavior: behavior(owner, plan),
+        },
+        status: None,
+    }
+}
+
+fn metric_spec(metric: &HpaMetric, object: &str) -> MetricSpec {
+    match metric {
+        HpaMetric::External { name, target } => MetricSpec {
+            type_: "External".to_owned(),
+            external: Some(ExternalMetricSource {
+                metric: MetricIdentifier {
+                    name: name.clone(),
+                    selector: Some(LabelSelector {
+                        match_labels: Some([(SCALED_OBJECT_LABEL.to_owned(), object.to_owned())].into()),
+                        ..LabelSelector::default()
+                    }),
+                },
+                target: external_target(*target),
+            }),
+            ..MetricSpec::default()
+        },
+        HpaMetric::Resource { resource, target } => MetricSpec {
+            type_: "Resource".to_owned(),
+            resource: Some(ResourceMetricSource { name: (*resource).to_owned(), target: resource_target(target) }),
+            ..MetricSpec::default()
+        },
+        HpaMetric::ContainerResource { resource, container, target } => MetricSpec {
+            type_: "ContainerResource".to_owned(),
+            container_resource: Some(ContainerResourceMetricSource {
+                name: (*resource).to_owned(),
+                container: container.clone(),
+                target: resource_target(target),
+            }),
+            ..MetricSpec::default()
+        },
+    }
+}
+
+fn external_target(target: Target) -> MetricTarget {
+    let amount = Some(Quantity(target.amount().to_quantity_string()));
+    match target {
+        Target::AverageValue(_) => {
+            MetricTarget { type_: "AverageValue".to_owned(), average_value: amount, ..MetricTarget::default() }
+        }
+        Target::Value(_) => MetricTarget { type_: "Value".to_owned(), value: amount, ..MetricTarget::default() },
+    }
+}
+
+fn resource_target(target: &ResourceTarget) -> MetricTarget {
+    match target {
+        ResourceTarget::Utilization(percent) => MetricTarget {
+            type_: "Utilization".to_owned(),
+            average_utilization: Some(*percent),
+            ..MetricTarget::default()
+        },
+        ResourceTarget::AverageValue(quantity) => MetricTarget {
+            type_: "AverageValue".to_owned(),
+            average_value: Some(Quantity(quantity.clone())),
+            ..MetricTarget::default()
+        },
+    }
+}
+
+/// The manifest's behaviour, with the directions switched off that annotations pause.
+fn behavior(owner: &ScaledObject, plan: &HpaPlan) -> Option<HorizontalPodAutoscalerBehavior> {
+    let written = owner
+        .spec
+        .advanced
+        .as_ref()
+        .and_then(|advanced| advanced.horizontal_pod_autoscaler_config.as_ref())
+        .and_then(|config| config.behavior.clone());
+    if !plan.scale_up_disabled && !plan.scale_down_disabled {
+        return written;
+    }
+    let mut behavior = written.unwrap_or_default();
+    let disable = |rules: Option<HPAScalingRules>| {
+        Some(HPAScalingRules { select_policy: Some("Disabled".to_owned()), ..rules.unwrap_or_default() })
+    };
+    if plan.scale_up_disabled {
+        behavior.scale_up = disable(behavior.scale_up);
+    }
+    if plan.scale_down_disabled {
+        behavior.scale_down = disable(behavior.scale_down);
+    }
+    Some(behavior)
+}
+
+fn signed(count: u32) -> i32 {
+    i32::try_from(count).unwrap_or(i32::MAX)
+}
+
+/// Whether the HPA belongs to this very object.
+pub(crate) fn owned_by(hpa: &HorizontalPodAutoscaler, owner: &ScaledObject) -> bool {
+    let uid = owner.metadata.uid.as_deref();
+    uid.is_some() && hpa.owner_references().iter().any(|reference| Some(reference.uid.as_str()) == uid)
+}
+
+/// What we wrote and what the API server made of it.
+///
+/// The API server fills in defaults that depend on its version, so the written object is not what is found later. What it
+/// answered to the write is, and any difference from that is somebody's edit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Baseline {
+    desired: u64,
+    stored: u64,
+    version: Option<u64>,
+}
+
+/// How a found HPA compares with the desired one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// As it should be.
+    InSync(Baseline),
+    /// Older than our last write: the watch is behind.
+    Stale,
+    /// To be written again.
+    Differs,
+}
+
+impl Baseline {
+    /// Remembers the answer to a write.
+    pub(crate) fn of(desired: &HorizontalPodAutoscaler, stored: &HorizontalPodAutoscaler) -> Self {
+        Self { desired: hash(desired), stored: hash(stored), version: version(stored) }
+    }
+}
+
+/// Compares. Without a baseline (a new leader) an HPA that contains all that is desired is taken as it is.
+pub(crate) fn compare(
+    baseline: Option<Baseline>,
+    desired: &HorizontalPodAutoscaler,
+    found: &HorizontalPodAutoscaler,
+) -> Found {
+    let now = Baseline::of(desired, found);
+    match baseline {
+        Some(known) if known.version.zip(now.version).is_some_and(|(wrote, found)| found < wrote) => Found::Stale,
+        Some(known) if known.desired == now.desired && known.stored == now.stored => Found::InSync(now),
+        Some(_) => Found::Differs,
+        None if contains(&essence(found), &essence(desired)) && !extra_behavior(desired, found) => Found::InSync(now),
+        None => Found::Differs,
+    }
+}
+
+fn extra_behavior(desired: &HorizontalPodAutoscaler, found: &HorizontalPodAutoscaler) -> bool {
+    found.spec.behavior.is_some() && desired.spec.behavior.is_none()
+}
+
+fn version(hpa: &HorizontalPodAutoscaler) -> Option<u64> {
+    hpa.metadata.resource_version.as_deref().and_then(|version| version.parse().ok())
+}
+
+/// Spec, labels, annotations and owners.
+fn essence(hpa: &HorizontalPodAutoscaler) -> Value {
+    serde_json::json!({
+        "labels": hpa.metadata.labels,
+        "annotations": hpa.metadata.annotations,
+        "owners": hpa.metadata.owner_references,
+        "spec": hpa.spec,
+    })
+}
+
+fn hash(hpa: &HorizontalPodAutoscaler) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    // The maps of `serde_json` are sorted, so equal objects have equal texts.
+    essence(hpa).to_string().hash(&mut hasher);
+    hasher.finish()
+}
+
+/// Whether `whole` has everything `part` has. Lists have to be alike in length and order.
+fn contains(whole: &Value, part: &Value) -> bool {
+    match (whole, part) {
+        (_, Value::Null) => true,
+        (Value::Object(whole), Value::Object(part)) => part
+            .iter()
+            .all(|(key, value)| value.is_null() || whole.get(key).is_some_and(|found| contains(found, value))),
+        (Value::Array(whole), Value::Array(part)) => {
+            whole.len() == part.len() && whole.iter().zip(part).all(|(whole, part)| contains(whole, part))
+        }
+        (whole, part) => whole == part,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use scaling::settings::Replicas;
+    use scaling::{Pausing, hpa};
+    use units::Milli;
+
+    use super::*;
+
+    fn owner(behavior: Value) -> ScaledObject {
+        let spec = serde_json::json!({
+            "scaleTargetRef": {"name": "web"}, "triggers": [],
+            "advanced": {"horizontalPodAutoscalerConfig": {"behavior": behavior}},
+        });
+        let mut owner = ScaledObject::new("web", serde_json::from_value(spec).unwrap());
+        owner.metadata.namespace = Some("shop".into());
+        owner.metadata.uid = Some("u1".into());
+        owner
+    }
+
+    fn desired(owner: &ScaledObject, pausing: Pausing) -> HorizontalPodAutoscaler {
+        let source =
+            hpa::Source { name: "web", labels: owner.labels(), annotations: owner.annotations(), hpa_name: None };
+        let metric = HpaMetric::External {
+            name: "s0-prometheus".into(),
+            target: Target::AverageValue(Milli::from_thousandths(2_500)),
+        };
+        let plan = hpa::plan(source, Replicas { min: 0, max: 9, idle: None }, &pausing, vec![metric], "0.1.0").unwrap();
+        object(owner, &plan)
+    }
+
+    #[test]
+    fn the_hpa_has_the_shape_people_know() {
+        let hpa = desired(&owner(Value::Null), Pausing::default());
+        assert_eq!(
+            serde_json::to_value(&hpa.spec).unwrap(),
+            serde_json::json!({
+                "maxReplicas": 9,
+                "minReplicas": 1,
+                "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"},
+                "metrics": [{
+                    "type": "External",
+                    "external": {
+                        "metric": {
+                            "name": "s0-prometheus",
+                            "selector": {"matchLabels": {"scaledobject.keda.sh/name": "web"}},
+                        },
+                        "target": {"type": "AverageValue", "averageValue": "2500m"},
+                    },
+                }],
+            })
+        );
+        let reference = &hpa.metadata.owner_references.as_ref().unwrap()[0];
+        assert_eq!(
+            (reference.kind.as_str(), reference.uid.as_str(), reference.controller),
+            ("ScaledObject", "u1", Some(true))
+        );
+    }
+
+    #[test]
+    fn a_paused_direction_is_disabled_and_the_rest_of_the_behaviour_stays() {
+        let owner = owner(serde_json::json!({"scaleDown": {"stabilizationWindowSeconds": 60}}));
+        let hpa = desired(&owner, Pausing { scale_in: true, ..Pausing::default() });
+        assert_eq!(
+            serde_json::to_value(hpa.spec.behavior).unwrap(),
+            serde_json::json!({"scaleDown": {"stabilizationWindowSeconds": 60, "selectPolicy": "Disabled"}})
+        );
+    }
+
+    /// What an API server makes of an HPA: defaults and a version.
+    fn stored(hpa: &HorizontalPodAutoscaler, version: &str) -> HorizontalPodAutoscaler {
+        let mut stored = hpa.clone();
+        stored.metadata.resource_version = Some(version.into());
+        if let Some(rules) = stored.spec.behavior.as_mut().and_then(|b| b.scale_down.as_mut()) {
+            rules.select_policy.get_or_insert_with(|| "Max".into());
+        }
+        stored
+    }
+
+    #[test]
+    fn defaults_of_the_server_are_not_an_edit_and_edits_are() {
+        let owner = owner(serde_json::json!({"scaleDown": {"stabilizationWindowSeconds": 60}}));
+        let wanted = desired(&owner, Pausing::default());
+        let answer = stored(&wanted, "7");
+        let baseline = Some(Baseline::of(&wanted, &answer));
+        assert!(matches!(compare(baseline, &wanted, &answer), Found::InSync(_)));
+        assert!(matches!(compare(None, &wanted, &answer), Found::InSync(_)), "a new leader takes it as it is");
+
+        let mut edited = stored(&wanted, "8");
+        edited.spec.max_replicas = 50;
+        assert_eq!(compare(baseline, &wanted, &edited), Found::Differs);
+        assert_eq!(compare(None, &wanted, &edited), Found::Differs);
+        assert_eq!(compare(baseline, &wanted, &stored(&wanted, "6")), Found::Stale);
+    }
+
+    #[test]
+    fn a_behaviour_nobody_asked_for_is_an_edit() {
+        let wanted = desired(&owner(Value::Null), Pausing::default());
+        let mut edited = stored(&wanted, "8");
+        edited.spec.behavior = Some(HorizontalPodAutoscalerBehavior::default());
+        assert_eq!(compare(None, &wanted, &edited), Found::Differs);
+    }
+
+    #[test]
+    fn a_status_change_is_not_an_edit() {
+        let wanted = desired(&owner(Value::Null), Pausing::default());
+        let answer = stored(&wanted, "7");
+        let baseline = Some(Baseline::of(&wanted, &answer));
+        let mut later = stored(&wanted, "9");
+        later.status = Some(k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscalerStatus::default());
+        assert!(matches!(compare(baseline, &wanted, &later), Found::InSync(_)));
+    }
+}

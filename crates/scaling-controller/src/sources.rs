@@ -1,0 +1,203 @@
+//! The reading side: every replica can answer the HPA's question.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use api::keda::ScaledObject;
+use controller_runtime::index::Watched;
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
+use kube::{Client, ResourceExt};
+use scalers::Http;
+use scaling::hpa::{NoAnswer, answer};
+use scaling::{Fallback, Sample, Target};
+use thiserror::Error;
+use units::Milli;
+
+use crate::metrics::Metrics;
+use crate::object::{ObjectKey, check};
+use crate::source::{Asker, ObjectSource};
+use crate::target::Targets;
+
+/// A value for the HPA.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Answer {
+    /// The value; never negative.
+    pub value: Milli,
+}
+
+/// Why the HPA gets no value. It then leaves the target alone.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum AnswerError {
+    /// The watch has not delivered its first list.
+    #[error("this replica does not know the ScaledObjects yet")]
+    NotSynced,
+    /// There is no such object.
+    #[error("there is no ScaledObject {0}")]
+    NoObject(ObjectKey),
+    /// The object has no such metric.
+    #[error("no matching metrics found for {metric} of ScaledObject {object}")]
+    NoMetric {
+        /// The object.
+        object: ObjectKey,
+        /// What was asked for.
+        metric: String,
+    },
+    /// The object cannot be acted on as it is.
+    #[error("ScaledObject {object} cannot be used: {what}")]
+    Refused {
+        /// The object.
+        object: ObjectKey,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// The source gave no number.
+    #[error("metric {metric} encountered error: {what}")]
+    Unknown {
+        /// What was asked for.
+        metric: String,
+        /// What the source said.
+        what: String,
+    },
+}
+
+/// The triggers of all objects, built when they are first needed.
+pub struct Sources {
+    pub(crate) objects: Watched<ScaledObject>,
+    pub(crate) hpas: Watched<HorizontalPodAutoscaler>,
+    pub(crate) targets: Targets,
+    pub(crate) metrics: Arc<Metrics>,
+    http: Arc<Http>,
+    built: Mutex<HashMap<ObjectKey, Arc<ObjectSource>>>,
+}
+
+impl fmt::Debug for Sources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sources").field("objects", &self.objects).finish_non_exhaustive()
+    }
+}
+
+impl Sources {
+    pub(crate) fn new(
+        client: Client,
+        objects: Watched<ScaledObject>,
+        hpas: Watched<HorizontalPodAutoscaler>,
+        metrics: Arc<Metrics>,
+        http: Arc<Http>,
+    ) -> Self {
+        Self { objects, hpas, targets: Targets::new(client), metrics, http, built: Mutex::default() }
+    }
+
+    /// The triggers of the object's present generation.
+    pub(crate) fn of(&self, object: &ScaledObject) -> Result<Arc<ObjectSource>, Vec<String>> {
+        let key = ObjectKey::of(object);
+        let (uid, generation) = (object.uid().unwrap_or_default(), object.metadata.generation.unwrap_or_default());
+        if let Some(found) = self.lock().get(&key)
+            && found.uid == uid
+            && found.generation == generation
+        {
+            return Ok(Arc::clone(found));
+        }
+        let built = Arc::new(ObjectSource::build(object, &self.http)?);
+        let old = self.lock().insert(key, Arc::clone(&built));
+        if let Some(old) = old {
+            self.forget_series(&old, Some(&built));
+        }
+        Ok(built)
+    }
+
+    /// Drops what was built for objects that are gone.
+    pub(crate) fn retain(&self, exists: impl Fn(&ObjectKey) -> bool) {
+        let mut gone = Vec::new();
+        self.lock().retain(|key, source| {
+            let keep = exists(key);
+            if !keep {
+                gone.push((key.clone(), Arc::clone(source)));
+            }
+            keep
+        });
+        for (key, source) in gone {
+            self.forget_series(&source, None);
+            self.metrics.forget_object(&key);
+        }
+    }
+
+    fn forget_series(&self, old: &ObjectSource, new: Option<&ObjectSource>) {
+        for readable in old.triggers.iter().flat_map(|trigger| &trigger.readable) {
+            if new.is_none_or(|new| new.find(&readable.spec.name).is_none()) {
+                self.metrics.forget_trigger(&readable.labels);
+            }
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<ObjectKey, Arc<ObjectSource>>> {
+        self.built.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Answers the HPA's question for one metric of one object.
+    ///
+    /// # Errors
+    /// See [`AnswerError`]; none of them scales anything.
+    pub async fn answer(&self, namespace: &str, name: &str, metric: &str) -> Result<Answer, AnswerError> {
+        let key = ObjectKey { namespace: namespace.to_owned(), name: name.to_owned() };
+        if !self.objects.is_synced() {
+            return Err(AnswerError::NotSynced);
+        }
+        let Some(object) = self.objects.get(namespace, name) else { return Err(AnswerError::NoObject(key)) };
+        let refused = |wrong: Vec<String>| AnswerError::Refused { object: key.clone(), what: wrong.join("; ") };
+        let settings = check(&object).map_err(refused)?;
+        let source = self.of(&object).map_err(refused)?;
+        let Some((trigger, readable)) = source.find(metric) else {
+            return Err(AnswerError::NoMetric { object: key, metric: metric.to_owned() });
+        };
+        let sample = match source.read(trigger, readable, Asker::Hpa, &self.metrics).await {
+            Ok(sampled) => Sample::Value(sampled.value),
+            Err(why) => Sample::Unknown { why: why.as_ref().to_owned() },
+        };
+        let target = readable.spec.target;
+        let failures = failures(&object, metric);
+        let fallback = settings.fallback.as_ref().map(|fallback| (fallback, failures));
+        let (current, ready) = self.pods(&object, &sample, target, fallback).await;
+        answer(&sample, target, fallback, current, ready)
+            .map(|value| Answer { value })
+            .map_err(|error: NoAnswer| AnswerError::Unknown { metric: metric.to_owned(), what: error.to_string() })
+    }
+
+    /// Current and ready pods, which only a fallback needs to know.
+    async fn pods(
+        &self,
+        object: &ScaledObject,
+        sample: &Sample,
+        target: Target,
+        fallback: Option<(&Fallback, u32)>,
+    ) -> (u32, u32) {
+        if !sample.is_unknown() || !fallback.is_some_and(|(fallback, failures)| fallback.applies(failures)) {
+            return (0, 0);
+        }
+        let hpa_name = object.spec.hpa_name(&object.name_any());
+        let namespace = object.namespace().unwrap_or_default();
+        let hpa = self.hpas.get(&namespace, &hpa_name);
+        let seen = hpa.and_then(|hpa| hpa.status.as_ref().and_then(|status| status.current_replicas));
+        let current = seen.and_then(|n| u32::try_from(n).ok()).unwrap_or(0);
+        if matches!(target, Target::AverageValue(_)) {
+            return (current, current);
+        }
+        let ready = async {
+            let target = self.targets.resolve(&namespace, &object.spec.scale_target_ref).await?;
+            target.ready().await
+        };
+        match ready.await {
+            Ok(ready) => (current, ready.unwrap_or(current)),
+            Err(error) => {
+                tracing::warn!(object = %ObjectKey::of(object), error = %controller_runtime::boot::chain(&error), "ready pods unknown");
+                (current, 0)
+            }
+        }
+    }
+}
+
+/// Failures in a row that the leader has recorded for a metric.
+pub(crate) fn failures(object: &ScaledObject, metric: &str) -> u32 {
+    let health = object.status.as_ref().and_then(|status| status.health.get(metric));
+    health.and_then(|health| health.number_of_failures).and_then(|n| u32::try_from(n).ok()).unwrap_or(0)
+}

@@ -1,0 +1,151 @@
+//! What the status of an object says, derived from what is known. Pure.
+
+use api::condition::{KedaCondition, Status, set_keda};
+use api::keda::{HealthStatus, ScaledObject, ScaledObjectStatus, TriggerActivity};
+use jiff::Timestamp;
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use scaling::hpa::HpaMetric;
+use scaling::{Condition, ConditionStatus, Decision, Settings, TriggerReading, activity};
+
+/// Puts a decided condition in a status.
+pub(crate) fn set(status: &mut ScaledObjectStatus, condition: &Condition) {
+    let value = match condition.status {
+        ConditionStatus::True => Status::True,
+        ConditionStatus::False => Status::False,
+        ConditionStatus::Unknown => Status::Unknown,
+    };
+    let wanted = KedaCondition::new(condition.kind.name(), value, condition.reason, condition.message.clone());
+    set_keda(&mut status.conditions, wanted);
+}
+
+/// The reason of a condition, if it is there.
+#[cfg(test)]
+pub(crate) fn reason<'a>(status: &'a ScaledObjectStatus, kind: &str) -> Option<&'a str> {
+    status.conditions.iter().find(|c| c.r#type == kind).map(|c| c.reason.as_str())
+}
+
+/// Whether a condition is there and true.
+pub(crate) fn is_true(status: &ScaledObjectStatus, kind: &str) -> bool {
+    status.conditions.iter().any(|c| c.r#type == kind && c.status == "True")
+}
+
+/// What follows from the manifest.
+pub(crate) fn describe(status: &mut ScaledObjectStatus, object: &ScaledObject, metrics: &[HpaMetric], hpa_name: &str) {
+    let triggers = &object.spec.triggers;
+    let joined = |items: Vec<&str>| (!items.is_empty()).then(|| items.join(","));
+    status.hpa_name = Some(hpa_name.to_owned());
+    status.triggers_types = joined(triggers.iter().map(|t| t.r#type.as_str()).collect());
+    status.authentications_types =
+        joined(triggers.iter().filter_map(|t| t.authentication_ref.as_ref()).map(|a| a.name.as_str()).collect());
+    status.external_metric_names = metrics
+        .iter()
+        .filter_map(|metric| match metric {
+            HpaMetric::External { name, .. } => Some(name.clone()),
+            _ => None,
+        })
+        .collect();
+    status.resource_metric_names = metrics
+        .iter()
+        .filter_map(|metric| match metric {
+            HpaMetric::Resource { resource, .. } | HpaMetric::ContainerResource { resource, .. } => {
+                Some((*resource).to_owned())
+            }
+            HpaMetric::External { .. } => None,
+        })
+        .collect();
+    let known = |name: &String| status.external_metric_names.contains(name);
+    status.health.retain(|name, _| known(name));
+    status.triggers_activity.retain(|name, _| known(name));
+}
+
+/// What follows from a decision.
+pub(crate) fn decided(
+    status: &mut ScaledObjectStatus,
+    settings: &Settings,
+    readings: &[TriggerReading],
+    decision: &Decision,
+) {
+    for condition in &decision.conditions {
+        set(status, condition);
+    }
+    let recorded = status.last_active_time.as_ref().map(|time| time.0);
+    if let Some(at) = activity::to_record(recorded, decision.last_active, decision.active, settings.cooldown) {
+        status.last_active_time = Some(Time(whole_seconds(at)));
+    }
+    if settings.fallback.is_none() {
+        status.health.clear();
+    }
+    for reading in readings {
+        if let Some(is_active) = reading.active {
+            status.triggers_activity.insert(reading.metric_name.clone(), TriggerActivity { is_active });
+        }
+        if settings.fallback.is_some() {
+            let state = if reading.failures == 0 { "Happy" } else { "Failing" };
+            let health = HealthStatus {
+                number_of_failures: Some(i32::try_from(reading.failures).unwrap_or(i32::MAX)),
+                status: Some(state.to_owned()),
+            };
+            status.health.insert(reading.metric_name.clone(), health);
+        }
+    }
+}
+
+/// Mirrors whether the HPA can scale, as KEDA does since 2.20.
+pub(crate) fn mirror_hpa(status: &mut ScaledObjectStatus, hpa: Option<&HorizontalPodAutoscaler>) {
+    let Some(conditions) = hpa.and_then(|hpa| hpa.status.as_ref()).and_then(|status| status.conditions.as_ref()) else {
+        return;
+    };
+    let Some(found) = conditions.iter().find(|condition| condition.type_ == "ScalingActive") else { return };
+    let reason = found.reason.as_deref().unwrap_or("HPAMetricsUnavailable");
+    let condition = match (found.status.as_str(), reason) {
+        ("True", _) => KedaCondition::new("HPAActive", Status::True, "HPAActive", "The HPA reads its metrics"),
+        (_, "ScalingDisabled") => {
+            KedaCondition::new("HPAActive", Status::True, "ScalingDisabled", "The target is at zero, so the HPA rests")
+        }
+        _ => {
+            let message = found.message.as_deref().unwrap_or_default();
+            KedaCondition::new("HPAActive", Status::False, reason, message)
+        }
+    };
+    set_keda(&mut status.conditions, condition);
+}
+
+/// The API server keeps whole seconds; later ones round up, so that a wait is never cut short.
+fn whole_seconds(at: Timestamp) -> Timestamp {
+    let up = i64::from(at.subsec_nanosecond() > 0);
+    Timestamp::from_second(at.as_second() + up).unwrap_or(at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hpa(status: &str, reason: &str) -> HorizontalPodAutoscaler {
+        serde_json::from_value(serde_json::json!({
+            "spec": {"maxReplicas": 1, "scaleTargetRef": {"kind": "Deployment", "name": "web"}},
+            "status": {"desiredReplicas": 1, "conditions": [
+                {"type": "ScalingActive", "status": status, "reason": reason, "message": "text"}]},
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn the_hpas_own_trouble_is_shown_and_a_target_at_zero_is_none() {
+        let mut status = ScaledObjectStatus::default();
+        mirror_hpa(&mut status, Some(&hpa("False", "FailedGetExternalMetric")));
+        assert_eq!(reason(&status, "HPAActive"), Some("FailedGetExternalMetric"));
+        assert!(!is_true(&status, "HPAActive"));
+        mirror_hpa(&mut status, Some(&hpa("False", "ScalingDisabled")));
+        assert!(is_true(&status, "HPAActive"));
+        mirror_hpa(&mut status, None);
+        assert_eq!(reason(&status, "HPAActive"), Some("ScalingDisabled"), "left alone when the HPA is not there");
+    }
+
+    #[test]
+    fn a_fraction_of_a_second_is_rounded_up() {
+        let at = Timestamp::from_millisecond(1_500).unwrap();
+        assert_eq!(whole_seconds(at), Timestamp::from_second(2).unwrap());
+        assert_eq!(whole_seconds(Timestamp::from_second(2).unwrap()), Timestamp::from_second(2).unwrap());
+    }
+}

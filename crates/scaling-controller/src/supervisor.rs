@@ -1,0 +1,307 @@
+//! Starts the watches, and one actor per object while this replica leads.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::keda::ScaledObject;
+use controller_runtime::events::Recorder;
+use controller_runtime::health::Check;
+use controller_runtime::index::{Wakeup, Watched};
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
+use kube::runtime::watcher;
+use kube::{Api, Client, ResourceExt};
+use rand::Rng;
+use scalers::Http;
+use tokio::sync::{Notify, Semaphore, watch};
+use tokio::task::{Id, JoinSet};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::actor::{Actor, Shared};
+use crate::metrics::Metrics;
+use crate::object::{ObjectKey, polling_interval};
+use crate::sources::Sources;
+
+/// What the program decides for the controller.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The namespaces whose objects count; empty means all. One namespace is watched alone, so that rights for it are
+    /// enough; several are picked from a watch on all.
+    pub namespaces: Vec<String>,
+    /// How long an HTTP source may take, when a trigger does not say.
+    pub http_timeout: Duration,
+}
+
+/// Requests for preparing objects that are under way at the same time. The API server answers some hundreds a second, and
+/// gives one client a share of that; more at once would only wait there.
+const ACTING: usize = 24;
+/// Changes are gathered for so long, so that a burst costs one pass.
+const GATHER: Duration = Duration::from_millis(100);
+/// First polls after a start are spread over this time, or one polling interval if that is shorter.
+const SPREAD: Duration = Duration::from_secs(10);
+/// An actor that panicked starts again after this time.
+const AFTER_PANIC: Duration = Duration::from_secs(30);
+/// How long actors may take to stop.
+const STOP_WITHIN: Duration = Duration::from_secs(5);
+
+/// The scaling controller of one replica.
+pub struct Controller {
+    shared: Arc<Shared>,
+    settings: Settings,
+    wakeup: Wakeup,
+}
+
+impl Controller {
+    /// Starts watching. Nothing is written before [`run`](Self::run).
+    pub fn start(
+        client: &Client,
+        recorder: Recorder,
+        metrics: Arc<Metrics>,
+        settings: Settings,
+        shutdown: &CancellationToken,
+    ) -> Self {
+        let wakeup = Wakeup::new();
+        let (objects, hpas) = match settings.namespaces.as_slice() {
+            [one] => (Api::namespaced(client.clone(), one), Api::namespaced(client.clone(), one)),
+            _ => (Api::all(client.clone()), Api::all(client.clone())),
+        };
+        let config = watcher::Config::default;
+        let objects: Watched<ScaledObject> = Watched::spawn(objects, config(), &wakeup, shutdown);
+        let hpas: Watched<HorizontalPodAutoscaler> = Watched::spawn(hpas, config(), &wakeup, shutdown);
+        let http = Arc::new(Http::new(settings.http_timeout));
+        let sources = Arc::new(Sources::new(client.clone(), objects, hpas, Arc::clone(&metrics), http));
+        let shared = Shared { client: client.clone(), sources, metrics, recorder, acting: Semaphore::new(ACTING) };
+        Self { shared: Arc::new(shared), settings, wakeup }
+    }
+
+    /// The reading side, for the external metrics API.
+    pub fn sources(&self) -> Arc<Sources> {
+        Arc::clone(&self.shared.sources)
+    }
+
+    /// Runs until `shutdown`; acts while `leading` is true. `ready` turns ready when the first lists have arrived.
+    ///
+    /// # Guarantees
+    /// When leadership is lost all actors are stopped before this returns.
+    pub async fn run(self, mut leading: watch::Receiver<bool>, ready: Check, shutdown: CancellationToken) {
+        let sources = &self.shared.sources;
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            _ = async { tokio::join!(sources.objects.synced(), sources.hpas.synced()) } => {}
+        }
+        ready.ready();
+        let mut changes = self.wakeup.listen();
+        let mut crew = Crew::new(Arc::clone(&self.shared));
+        loop {
+            changes.mark_unchanged();
+            let acts = *leading.borrow_and_update();
+            crew.pass(&self.settings.namespaces, acts);
+            let rested = crew.rested();
+            tokio::select! {
+                () = shutdown.cancelled() => break,
+                changed = leading.changed() => if changed.is_err() || (acts && !*leading.borrow()) { break },
+                changed = changes.changed() => {
+                    if changed.is_err() { break }
+                    tokio::time::sleep(GATHER).await;
+                }
+                Some(ended) = crew.actors.join_next_with_id() => crew.ended(ended),
+                () = rested => {}
+            }
+        }
+        crew.stop().await;
+    }
+}
+
+impl fmt::Debug for Controller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Controller").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+/// The actors, and what they were last woken for.
+struct Crew {
+    shared: Arc<Shared>,
+    actors: JoinSet<()>,
+    members: HashMap<ObjectKey, Member>,
+    by_task: HashMap<Id, ObjectKey>,
+    resting: HashMap<ObjectKey, Instant>,
+    hpas: HashMap<(String, String), Seen>,
+    counted: Vec<(ObjectKey, Option<i64>)>,
+    /// Objects that appear later are new, and polled at once.
+    first_pass: bool,
+    stop: CancellationToken,
+}
+
+struct Member {
+    uid: String,
+    version: Option<String>,
+    wake: Arc<Notify>,
+}
+
+struct Seen {
+    version: Option<String>,
+    /// The ScaledObject it belongs to, if any.
+    owner: Option<String>,
+}
+
+impl Crew {
+    fn new(shared: Arc<Shared>) -> Self {
+        Self {
+            shared,
+            actors: JoinSet::new(),
+            members: HashMap::new(),
+            by_task: HashMap::new(),
+            resting: HashMap::new(),
+            hpas: HashMap::new(),
+            counted: Vec::new(),
+            first_pass: true,
+            stop: CancellationToken::new(),
+        }
+    }
+
+    /// Compares what is there with what was there: starts actors for new objects, wakes those with a change.
+    fn pass(&mut self, namespaces: &[String], acts: bool) {
+        let objects = self.shared.sources.objects.state();
+        let objects: Vec<_> = objects
+            .into_iter()
+            .filter(|o| namespaces.is_empty() || o.namespace().is_some_and(|n| namespaces.contains(&n)))
+            .collect();
+        let by_key: HashMap<ObjectKey, &Arc<ScaledObject>> =
+            objects.iter().map(|object| (ObjectKey::of(object), object)).collect();
+        self.shared.sources.retain(|key| by_key.contains_key(key));
+        self.count(&by_key);
+        self.resting.retain(|key, _| by_key.contains_key(key));
+        if !acts {
+            return;
+        }
+        for (key, object) in &by_key {
+            let uid = object.metadata.uid.as_deref().unwrap_or_default();
+            match self.members.get_mut(key) {
+                Some(member) if member.uid == uid => {
+                    if member.version != object.metadata.resource_version {
+                        member.version.clone_from(&object.metadata.resource_version);
+                        member.wake.notify_one();
+                    }
+                }
+                // The old object's actor ends by itself; then its place is free.
+                Some(member) => member.wake.notify_one(),
+                None if self.resting.get(key).is_some_and(|until| *until > Instant::now()) => {}
+                None => self.hire(key, object),
+            }
+        }
+        for (key, member) in &self.members {
+            if !by_key.contains_key(key) {
+                member.wake.notify_one();
+            }
+        }
+        self.wake_for_hpas(&by_key);
+        self.first_pass = false;
+    }
+
+    fn hire(&mut self, key: &ObjectKey, object: &ScaledObject) {
+        self.resting.remove(key);
+        let spread = if self.first_pass { SPREAD.min(polling_interval(object)) } else { Duration::ZERO };
+        let first_poll = Instant::now() + spread.mul_f64(rand::rng().random_range(0.0..=1.0));
+        let wake = Arc::new(Notify::new());
+        let actor = Actor::new(Arc::clone(&self.shared), object, first_poll);
+        let task = self.actors.spawn(actor.run(Arc::clone(&wake), self.stop.child_token()));
+        self.by_task.insert(task.id(), key.clone());
+        let member = Member {
+            uid: object.metadata.uid.clone().unwrap_or_default(),
+            version: object.metadata.resource_version.clone(),
+            wake,
+        };
+        self.members.insert(key.clone(), member);
+    }
+
+    /// Wakes the owners of HPAs that changed, appeared or went; for a foreign one, those with the same target.
+    fn wake_for_hpas(&mut self, objects: &HashMap<ObjectKey, &Arc<ScaledObject>>) {
+        let found = self.shared.sources.hpas.state();
+        let mut gone = std::mem::take(&mut self.hpas);
+        for hpa in found {
+            let key = (hpa.namespace().unwrap_or_default(), hpa.name_any());
+            let version = hpa.resource_version();
+            let old = gone.remove(&key);
+            let owner = hpa.owner_references().iter().find(|o| o.kind == "ScaledObject").map(|o| o.name.clone());
+            if old.is_none_or(|old| old.version != version) {
+                match &owner {
+                    Some(owner) => self.wake(&key.0, owner),
+                    None => self.wake_same_target(&hpa, objects),
+                }
+            }
+            self.hpas.insert(key, Seen { version, owner });
+        }
+        for ((namespace, _), seen) in gone {
+            if let Some(owner) = seen.owner {
+                self.wake(&namespace, &owner);
+            }
+        }
+    }
+
+    fn wake_same_target(&self, hpa: &HorizontalPodAutoscaler, objects: &HashMap<ObjectKey, &Arc<ScaledObject>>) {
+        let target = &hpa.spec.scale_target_ref;
+        let namespace = hpa.namespace().unwrap_or_default();
+        for (key, object) in objects {
+            if key.namespace == namespace && object.spec.scale_target_ref.name == target.name {
+                self.wake(&key.namespace, &key.name);
+            }
+        }
+    }
+
+    fn wake(&self, namespace: &str, name: &str) {
+        let key = ObjectKey { namespace: namespace.to_owned(), name: name.to_owned() };
+        if let Some(member) = self.members.get(&key) {
+            member.wake.notify_one();
+        }
+    }
+
+    /// Counts objects and triggers, if there are others than before.
+    fn count(&mut self, objects: &HashMap<ObjectKey, &Arc<ScaledObject>>) {
+        let mut now: Vec<_> = objects.iter().map(|(key, o)| (key.clone(), o.metadata.generation)).collect();
+        now.sort_unstable();
+        if now == self.counted {
+            return;
+        }
+        self.shared.metrics.count(objects.iter().map(|(key, object)| {
+            (key.namespace.as_str(), object.spec.triggers.iter().map(|t| t.r#type.as_str()).collect())
+        }));
+        self.counted = now;
+    }
+
+    /// An actor ended: its object is gone, or it panicked.
+    fn ended(&mut self, ended: Result<(Id, ()), tokio::task::JoinError>) {
+        let (id, panicked) = match ended {
+            Ok((id, ())) => (id, false),
+            Err(error) => (error.id(), error.is_panic()),
+        };
+        let Some(key) = self.by_task.remove(&id) else { return };
+        self.members.remove(&key);
+        self.shared.metrics.forget_object(&key);
+        if panicked {
+            tracing::error!(object = %key, "the actor panicked; this is a defect of ours. Others go on, this one starts again");
+            self.shared.metrics.panicked();
+            self.resting.insert(key, Instant::now() + AFTER_PANIC);
+        }
+    }
+
+    /// Ends when an actor may start again after a panic.
+    fn rested(&self) -> impl Future<Output = ()> + use<> {
+        let until = self.resting.values().min().copied();
+        async move {
+            match until {
+                Some(until) => tokio::time::sleep_until(until).await,
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    async fn stop(mut self) {
+        self.stop.cancel();
+        let all = async { while self.actors.join_next().await.is_some() {} };
+        if tokio::time::timeout(STOP_WITHIN, all).await.is_err() {
+            self.actors.shutdown().await;
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! The workload of an object: which resource it is, and its `/scale`.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use api::keda::{GroupVersionKindResource, ScaleTarget};
+use k8s_openapi::api::autoscaling::v1::Scale;
+use kube::api::{Api, DynamicObject, GroupVersionKind, PostParams};
+use kube::core::ApiResource;
+use kube::{Client, discovery};
+use thiserror::Error;
+use tokio::time::Instant;
+
+/// How long discovery's answer for a kind is used. Kinds come and go with CRDs, which is rare.
+const DISCOVERED_FOR: Duration = Duration::from_secs(600);
+
+/// Why a target cannot be scaled.
+#[derive(Debug, Error)]
+pub(crate) enum TargetError {
+    /// The manifest names something that cannot be.
+    #[error("scaleTargetRef.apiVersion {0:?} is not GROUP/VERSION")]
+    ApiVersion(String),
+    /// No such kind in the cluster.
+    #[error("the API server does not know the kind {kind} of {api_version}")]
+    Kind { api_version: String, kind: String },
+    /// No such object.
+    #[error("target resource {kind} {name} doesn't exist")]
+    Missing { kind: String, name: String },
+    /// The kind has no replicas.
+    #[error("target resource {kind} {name} doesn't expose /scale subresource")]
+    NoScale { kind: String, name: String },
+    /// Something changed between read and write: look again.
+    #[error("the scale of the target was changed by somebody else at the same moment")]
+    Conflict,
+    /// The API server does not do it now.
+    #[error("{what}")]
+    Api {
+        what: &'static str,
+        #[source]
+        source: kube::Error,
+    },
+}
+
+/// A kind that can be asked for.
+#[derive(Debug, Clone)]
+pub(crate) struct Kind {
+    resource: ApiResource,
+}
+
+/// One workload.
+#[derive(Debug, Clone)]
+pub(crate) struct Target {
+    api: Api<DynamicObject>,
+    pub(crate) kind: Kind,
+    pub(crate) name: String,
+}
+
+/// Its replicas as the API server said.
+#[derive(Debug, Clone)]
+pub(crate) struct Read {
+    scale: Scale,
+}
+
+impl Read {
+    /// `spec.replicas`.
+    pub(crate) fn replicas(&self) -> u32 {
+        let replicas = self.scale.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(0);
+        u32::try_from(replicas).unwrap_or(0)
+    }
+}
+
+impl Kind {
+    /// `apps/v1.Deployment`, as the status says it.
+    pub(crate) fn text(&self) -> String {
+        format!("{}.{}", self.resource.api_version, self.resource.kind)
+    }
+
+    /// The same, resolved.
+    pub(crate) fn gvkr(&self) -> GroupVersionKindResource {
+        GroupVersionKindResource {
+            group: self.resource.group.clone(),
+            version: self.resource.version.clone(),
+            kind: self.resource.kind.clone(),
+            resource: self.resource.plural.clone(),
+        }
+    }
+}
+
+/// Finds targets; remembers what discovery said.
+pub(crate) struct Targets {
+    client: Client,
+    found: Mutex<HashMap<(String, String), (Instant, Kind)>>,
+}
+
+impl Targets {
+    pub(crate) fn new(client: Client) -> Self {
+        Self { client, found: Mutex::default() }
+    }
+
+    /// The target a manifest names. Deployments and StatefulSets need no request.
+    pub(crate) async fn resolve(&self, namespace: &str, written: &ScaleTarget) -> Result<Target, TargetError> {
+        let kind = self.kind(written.effective_api_version(), written.effective_kind()).await?;
+        let api = Api::namespaced_with(self.client.clone(), namespace, &kind.resource);
+        Ok(Target { api, kind, name: written.name.clone() })
+    }
+
+    async fn kind(&self, api_version: &str, kind: &str) -> Result<Kind, TargetError> {
+        let gvk = parse(api_version, kind)?;
+        if let Some(built_in) = built_in(&gvk) {
+            return Ok(Kind { resource: built_in });
+        }
+        let key = (api_version.to_owned(), kind.to_owned());
+        if let Some((at, kind)) = self.found.lock().unwrap_or_else(PoisonError::into_inner).get(&key)
+            && at.elapsed() < DISCOVERED_FOR
+        {
+            return Ok(kind.clone());
+        }
+        match discovery::pinned_kind(&self.client, &gvk).await {
+            Ok((resource, _)) => {
+                let kind = Kind { resource };
+                let found = (Instant::now(), kind.clone());
+                self.found.lock().unwrap_or_else(PoisonError::into_inner).insert(key, found);
+                Ok(kind)
+            }
+            Err(kube::Error::Discovery(_)) => Err(TargetError::Kind { api_version: key.0, kind: key.1 }),
+            Err(kube::Error::Api(status)) if status.is_not_found() => {
+                Err(TargetError::Kind { api_version: key.0, kind: key.1 })
+            }
+            Err(source) => Err(TargetError::Api { what: "discovery did not answer", source }),
+        }
+    }
+}
+
+impl Target {
+    /// Reads `/scale`.
+    pub(crate) async fn read(&self) -> Result<Read, TargetError> {
+        match self.api.get_scale(&self.name).await {
+            Ok(scale) => Ok(Read { scale }),
+            Err(kube::Error::Api(status)) if status.is_not_found() => Err(self.why_not_found().await),
+            Err(source) => Err(TargetError::Api { what: "the scale of the target could not be read", source }),
+        }
+    }
+
+    /// Writes the replica count, if nobody changed it since `read`.
+    pub(crate) async fn write(&self, read: &Read, replicas: u32) -> Result<(), TargetError> {
+        let mut scale = read.scale.clone();
+        scale.spec.get_or_insert_default().replicas = Some(i32::try_from(replicas).unwrap_or(i32::MAX));
+        scale.status = None;
+        match self.api.replace_scale(&self.name, &PostParams::default(), &scale).await {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(status)) if status.is_conflict() => Err(TargetError::Conflict),
+            Err(source) => Err(TargetError::Api { what: "the scale of the target could not be written", source }),
+        }
+    }
+
+    /// How many of its pods are ready, if the workload says so.
+    pub(crate) async fn ready(&self) -> Result<Option<u32>, TargetError> {
+        let object = self
+            .api
+            .get(&self.name)
+            .await
+            .map_err(|source| TargetError::Api { what: "the target could not be read", source })?;
+        let ready = object.data.get("status").map(|status| status.get("readyReplicas").and_then(|n| n.as_u64()));
+        // A workload leaves the field out when it is zero; a kind without any status does not say.
+        Ok(ready.map(|n| n.and_then(|n| u32::try_from(n).ok()).unwrap_or(0)))
+    }
+
+    async fn why_not_found(&self) -> TargetError {
+        let (kind, name) = (self.kind.text(), self.name.clone());
+        match self.api.get_metadata_opt(&self.name).await {
+            Ok(Some(_)) => TargetError::NoScale { kind, name },
+            Ok(None) => TargetError::Missing { kind, name },
+            Err(source) => TargetError::Api { what: "the target could not be read", source },
+        }
+    }
+}
+
+fn parse(api_version: &str, kind: &str) -> Result<GroupVersionKind, TargetError> {
+    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+    if version.is_empty() || version.contains('/') {
+        return Err(TargetError::ApiVersion(api_version.to_owned()));
+    }
+    Ok(GroupVersionKind::gvk(group, version, kind))
+}
+
+fn built_in(gvk: &GroupVersionKind) -> Option<ApiResource> {
+    if gvk.group != "apps" || gvk.version != "v1" {
+        return None;
+    }
+    let plural = match gvk.kind.as_str() {
+        "Deployment" => "deployments",
+        "StatefulSet" => "statefulsets",
+        _ => return None,
+    };
+    Some(ApiResource::from_gvk_with_plural(gvk, plural))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_common_kinds_need_no_discovery() {
+        let resource = built_in(&parse("apps/v1", "Deployment").unwrap()).unwrap();
+        let kind = Kind { resource };
+        assert_eq!(kind.text(), "apps/v1.Deployment");
+        assert_eq!(kind.gvkr().resource, "deployments");
+        assert!(built_in(&parse("argoproj.io/v1alpha1", "Rollout").unwrap()).is_none());
+        assert!(built_in(&parse("v1", "ReplicationController").unwrap()).is_none());
+    }
+
+    #[test]
+    fn an_api_version_has_at_most_one_slash() {
+        for bad in ["", "apps/", "a/b/c"] {
+            assert!(matches!(parse(bad, "X"), Err(TargetError::ApiVersion(_))), "{bad:?}");
+        }
+    }
+}
