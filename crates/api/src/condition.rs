@@ -108,20 +108,16 @@ pub fn set(
         observed_generation,
         last_transition_time: Time(now),
     };
-    match conditions.iter_mut().find(|c| c.type_ == r#type) {
-        Some(found) => {
-            if found.status == wanted.status {
-                wanted.last_transition_time = found.last_transition_time.clone();
-            }
-            let changed = *found != wanted;
-            *found = wanted;
-            changed
-        }
-        None => {
-            conditions.push(wanted);
-            true
-        }
+    let Some(found) = conditions.iter_mut().find(|c| c.type_ == r#type) else {
+        conditions.push(wanted);
+        return true;
+    };
+    if found.status == wanted.status {
+        wanted.last_transition_time = found.last_transition_time.clone();
     }
+    let changed = *found != wanted;
+    *found = wanted;
+    changed
 }
 
 /// Puts a `keda.sh` condition in a list. Returns whether anything changed.

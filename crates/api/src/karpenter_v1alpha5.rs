@@ -1,4 +1,5 @@
 //! `karpenter.sh/v1alpha5`: Provisioner, as of Karpenter 0.16 with the fields later releases added.
+#![expect(clippy::duplicated_attributes, reason = "every printer column has the same keys")]
 
 use std::collections::BTreeMap;
 

@@ -20,8 +20,9 @@ fn the_crd_files_are_those_of_the_types() {
     wanted.sort();
     let mut found: Vec<String> = std::fs::read_dir(&folder)
         .unwrap()
-        .map(|e| e.unwrap().file_name().into_string().unwrap())
-        .filter(|n| n.ends_with(".yaml"))
+        .map(|e| e.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "yaml"))
+        .map(|path| path.file_name().unwrap().to_str().unwrap().to_owned())
         .collect();
     found.sort();
     assert_eq!(found, wanted, "a file in crds/ belongs to no type");

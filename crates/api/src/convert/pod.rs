@@ -104,7 +104,7 @@ mod tests {
 
     use super::*;
 
-    fn converted(spec: Value) -> Pod {
+    fn converted(spec: &Value) -> Pod {
         let object = json!({
             "metadata": { "name": "p", "namespace": "web", "uid": "u", "creationTimestamp": "1970-01-01T00:01:00Z",
                 "ownerReferences": [{ "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "r", "uid": "x",
@@ -116,7 +116,7 @@ mod tests {
 
     #[test]
     fn identity_age_and_owner_are_taken_over() {
-        let found = converted(json!({ "containers": [] }));
+        let found = converted(&json!({ "containers": [] }));
         assert_eq!(found.key.to_string(), "web/p");
         assert_eq!(found.created_at_unix_seconds, 60);
         assert_eq!(found.owner.unwrap().kind, "ReplicaSet");
@@ -126,7 +126,7 @@ mod tests {
 
     #[test]
     fn affinity_terms_are_alternatives_and_a_node_name_is_a_hostname() {
-        let found = converted(json!({ "containers": [], "affinity": { "nodeAffinity": {
+        let found = converted(&json!({ "containers": [], "affinity": { "nodeAffinity": {
             "requiredDuringSchedulingIgnoredDuringExecution": { "nodeSelectorTerms": [
                 { "matchExpressions": [{ "key": "zone", "operator": "In", "values": ["a"] },
                                        { "key": "gen", "operator": "Gt", "values": ["2"] }] },
@@ -143,24 +143,24 @@ mod tests {
 
     #[test]
     fn an_affinity_without_terms_matches_no_node() {
-        let found = converted(json!({ "containers": [], "affinity": { "nodeAffinity": {
+        let found = converted(&json!({ "containers": [], "affinity": { "nodeAffinity": {
             "requiredDuringSchedulingIgnoredDuringExecution": { "nodeSelectorTerms": [{}] } } } }));
         assert_eq!(found.invalid, ["required node affinity: it has only empty terms, which match no node"]);
     }
 
     #[test]
     fn ports_on_the_hosts_network_are_host_ports() {
-        let found = converted(json!({ "hostNetwork": true, "containers": [
+        let found = converted(&json!({ "hostNetwork": true, "containers": [
             { "name": "c", "ports": [{ "containerPort": 80 }, { "containerPort": 53, "protocol": "UDP" }] }] }));
         let said: Vec<String> = found.host_ports.iter().map(ToString::to_string).collect();
         assert_eq!(said, ["80/TCP", "53/UDP"]);
-        let found = converted(json!({ "containers": [{ "name": "c", "ports": [{ "containerPort": 80 }] }] }));
+        let found = converted(&json!({ "containers": [{ "name": "c", "ports": [{ "containerPort": 80 }] }] }));
         assert!(found.host_ports.is_empty());
     }
 
     #[test]
     fn what_is_not_known_is_said() {
-        let found = converted(json!({ "containers": [], "tolerations": [{ "key": "a", "operator": "Near" }],
+        let found = converted(&json!({ "containers": [], "tolerations": [{ "key": "a", "operator": "Near" }],
             "topologySpreadConstraints": [{ "maxSkew": 0, "topologyKey": "z", "whenUnsatisfiable": "DoNotSchedule" }],
             "resourceClaims": [{ "name": "gpu" }] }));
         assert_eq!(found.invalid.len(), 3, "{:?}", found.invalid);
@@ -169,7 +169,7 @@ mod tests {
     #[test]
     fn spread_and_pod_affinity_keep_their_selectors() {
         let selector = json!({ "matchLabels": { "app": "web" } });
-        let found = converted(json!({ "containers": [],
+        let found = converted(&json!({ "containers": [],
             "topologySpreadConstraints": [{ "maxSkew": 1, "topologyKey": "z", "whenUnsatisfiable": "ScheduleAnyway",
                                             "labelSelector": selector }],
             "affinity": { "podAntiAffinity": {

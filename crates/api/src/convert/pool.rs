@@ -257,12 +257,9 @@ impl Reader {
                     continue;
                 }
             };
-            let min_values = match written.min_values.map(u32::try_from).transpose() {
-                Ok(min_values) => min_values,
-                Err(_) => {
-                    self.error(format!("{field}.minValues"), "must be from 1 to 50");
-                    continue;
-                }
+            let Ok(min_values) = written.min_values.map(u32::try_from).transpose() else {
+                self.error(format!("{field}.minValues"), "must be from 1 to 50");
+                continue;
             };
             let term = RequirementTerm { min_values, ..RequirementTerm::new(key, operator, written.values.to_vec()) };
             match Requirement::try_from(&term) {

@@ -3,13 +3,13 @@ use units::{Amount, ResourceName};
 
 use super::*;
 
-fn read_provisioner(spec: Value) -> Result<PoolTemplate, Vec<String>> {
+fn read_provisioner(spec: &Value) -> Result<PoolTemplate, Vec<String>> {
     let object = json!({ "apiVersion": "karpenter.sh/v1alpha5", "kind": "Provisioner",
         "metadata": { "name": "default" }, "spec": spec });
     provisioner(&serde_json::from_value(object).unwrap()).map_err(|e| e.iter().map(ToString::to_string).collect())
 }
 
-fn read_nodepool(spec: Value) -> Result<PoolTemplate, Vec<String>> {
+fn read_nodepool(spec: &Value) -> Result<PoolTemplate, Vec<String>> {
     let object = json!({ "apiVersion": "karpenter.sh/v1", "kind": "NodePool",
         "metadata": { "name": "default" }, "spec": spec });
     nodepool(&serde_json::from_value(object).unwrap()).map_err(|e| e.iter().map(ToString::to_string).collect())
@@ -17,7 +17,7 @@ fn read_nodepool(spec: Value) -> Result<PoolTemplate, Vec<String>> {
 
 #[test]
 fn a_provisioner_becomes_a_template_with_the_defaults_of_its_release() {
-    let found = read_provisioner(json!({
+    let found = read_provisioner(&json!({
         "limits": { "resources": { "cpu": 1000, "memory": "1000Gi" } },
         "labels": { "team": "web" }, "weight": 7,
         "startupTaints": [{ "key": "cni", "effect": "NoSchedule" }],
@@ -40,7 +40,7 @@ fn a_provisioner_becomes_a_template_with_the_defaults_of_its_release() {
 
 #[test]
 fn what_a_provisioner_says_itself_is_not_defaulted() {
-    let found = read_provisioner(json!({
+    let found = read_provisioner(&json!({
         "requirements": [
             { "key": "karpenter.sh/capacity-type", "operator": "In", "values": ["spot"] },
             { "key": "beta.kubernetes.io/arch", "operator": "In", "values": ["arm64"] },
@@ -60,7 +60,7 @@ fn what_a_provisioner_says_itself_is_not_defaulted() {
 
 #[test]
 fn everything_wrong_with_a_provisioner_is_said_at_once() {
-    let errors = read_provisioner(json!({
+    let errors = read_provisioner(&json!({
         "requirements": [
             { "key": "karpenter.sh/provisioner-name", "operator": "Exists" },
             { "key": "node.k8s.io/x", "operator": "Exists" },
@@ -103,7 +103,7 @@ fn everything_wrong_with_a_provisioner_is_said_at_once() {
 
 #[test]
 fn a_nodepool_has_no_defaults_but_its_name_and_class() {
-    let found = read_nodepool(json!({
+    let found = read_nodepool(&json!({
         "template": { "metadata": { "labels": { "team": "web" } }, "spec": {
             "requirements": [{ "key": "karpenter.k8s.aws/instance-cpu", "operator": "Gte", "values": ["4"] },
                              { "key": "node.kubernetes.io/instance-type", "operator": "Exists", "minValues": 5 }],
@@ -116,14 +116,14 @@ fn a_nodepool_has_no_defaults_but_its_name_and_class() {
     assert_eq!(found.labels["karpenter.k8s.aws/ec2nodeclass"], "own");
     assert_eq!(found.labels["karpenter.sh/nodepool"], "default");
     assert_eq!(found.requirements.get("node.kubernetes.io/instance-type").unwrap().min_values(), Some(5));
-    assert_eq!(found.ttl_until_expired, Some(Duration::from_secs(5400)));
+    assert_eq!(found.ttl_until_expired, Some(Duration::from_mins(90)));
     assert_eq!(found.termination_grace_period, Some(Duration::from_secs(30)));
     assert_eq!(found.limits.unwrap().get(&ResourceName::new("nodes")), Amount(3));
 }
 
 #[test]
 fn a_nodepools_errors_name_its_own_paths() {
-    let errors = read_nodepool(json!({
+    let errors = read_nodepool(&json!({
         "template": { "spec": {
             "requirements": [{ "key": "karpenter.sh/nodepool", "operator": "Exists" },
                              { "key": "a", "operator": "In", "values": ["x"], "minValues": 2 }],

@@ -1,4 +1,5 @@
 //! NodeClaim: the record of one machine, written before the cloud is asked for it.
+#![expect(clippy::duplicated_attributes, reason = "every printer column has the same keys")]
 #![expect(unreachable_pub, reason = "KubeSchema copies the struct, with its `pub`, into a function")]
 
 use std::collections::BTreeMap;

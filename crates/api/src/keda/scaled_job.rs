@@ -1,4 +1,5 @@
 //! ScaledJob: Jobs made by the numbers its triggers report.
+#![expect(clippy::duplicated_attributes, reason = "every printer column has the same keys")]
 
 use std::collections::BTreeMap;
 

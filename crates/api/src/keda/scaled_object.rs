@@ -1,4 +1,5 @@
 //! ScaledObject: a workload, its triggers and its bounds.
+#![expect(clippy::duplicated_attributes, reason = "every printer column has the same keys")]
 #![expect(unreachable_pub, reason = "KubeSchema copies the struct, with its `pub`, into a function")]
 
 use std::collections::BTreeMap;

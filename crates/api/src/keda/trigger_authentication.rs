@@ -1,6 +1,7 @@
 //! TriggerAuthentication and ClusterTriggerAuthentication: where a trigger's credentials come from.
 //!
 //! Both kinds have one spec; `filePath` belongs to the cluster-wide kind only.
+#![expect(clippy::duplicated_attributes, reason = "every printer column has the same keys")]
 
 use std::collections::BTreeMap;
 

@@ -11,10 +11,10 @@ impl Validate for Provisioner {
         let mut errors = convert::provisioner(self).err().unwrap_or_default();
         match (&spec.provider, &spec.provider_ref) {
             (None, None) => {
-                errors.push(FieldError::new("spec", "expected exactly one of provider and providerRef, got neither"))
+                errors.push(FieldError::new("spec", "expected exactly one of provider and providerRef, got neither"));
             }
             (Some(_), Some(_)) => {
-                errors.push(FieldError::new("spec", "expected exactly one of provider and providerRef, got both"))
+                errors.push(FieldError::new("spec", "expected exactly one of provider and providerRef, got both"));
             }
             (Some(inline), None) => errors.extend(aws::inline(inline)),
             (None, Some(reference)) => {
@@ -141,7 +141,7 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check_provisioner(spec: Value, expected: &[&str]) {
+    fn check_provisioner(spec: &Value, expected: &[&str]) {
         let object: Provisioner = serde_json::from_value(
             json!({ "apiVersion": "karpenter.sh/v1alpha5", "kind": "Provisioner", "metadata": { "name": "p" }, "spec": spec }),
         )
@@ -156,13 +156,13 @@ mod tests {
 
     #[test]
     fn a_provisioner_has_one_provider() {
-        check_provisioner(json!({}), &["spec: expected exactly one of provider and providerRef, got neither"]);
+        check_provisioner(&json!({}), &["spec: expected exactly one of provider and providerRef, got neither"]);
         check_provisioner(
-            json!({ "provider": provider(), "providerRef": { "name": "x" } }),
+            &json!({ "provider": provider(), "providerRef": { "name": "x" } }),
             &["spec: expected exactly one of provider and providerRef, got both"],
         );
-        check_provisioner(json!({ "provider": provider() }), &[]);
-        check_provisioner(json!({ "providerRef": { "name": "x" } }), &[]);
+        check_provisioner(&json!({ "provider": provider() }), &[]);
+        check_provisioner(&json!({ "providerRef": { "name": "x" } }), &[]);
     }
 
     #[test]
@@ -174,7 +174,7 @@ mod tests {
         inline["blockDeviceMappings"] =
             json!([{ "deviceName": "/dev/xvda", "ebs": { "volumeSize": "20Gi", "volumetype": "gp3" } }]);
         check_provisioner(
-            json!({ "provider": inline }),
+            &json!({ "provider": inline }),
             &[
                 "spec.provider.blockDeviceMappings[0].ebs.volumetype: unknown field",
                 "spec.provider.metadataOptions.httpToken: unknown field",
@@ -187,11 +187,11 @@ mod tests {
     #[test]
     fn emptiness_and_consolidation_exclude_each_other() {
         check_provisioner(
-            json!({ "provider": provider(), "ttlSecondsAfterEmpty": 30, "consolidation": { "enabled": true } }),
+            &json!({ "provider": provider(), "ttlSecondsAfterEmpty": 30, "consolidation": { "enabled": true } }),
             &["spec: expected exactly one of ttlSecondsAfterEmpty and consolidation.enabled, got both"],
         );
         check_provisioner(
-            json!({ "provider": provider(), "ttlSecondsAfterEmpty": 30, "consolidation": { "enabled": false } }),
+            &json!({ "provider": provider(), "ttlSecondsAfterEmpty": 30, "consolidation": { "enabled": false } }),
             &[],
         );
     }
@@ -199,7 +199,7 @@ mod tests {
     #[test]
     fn a_limit_with_a_blank_is_named() {
         check_provisioner(
-            json!({ "provider": provider(), "limits": { "resources": { "memory": "1000 Gi" } } }),
+            &json!({ "provider": provider(), "limits": { "resources": { "memory": "1000 Gi" } } }),
             &["spec.limits.resources.memory: quantity \"1000 Gi\" has a space: write 1000Gi instead"],
         );
     }
