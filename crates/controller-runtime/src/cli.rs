@@ -2,10 +2,27 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::LazyLock;
+
+/// Defaults that follow Karpenter's environment variables; a bad value in one is refused like a bad flag.
+static METRICS_BIND: LazyLock<String> = LazyLock::new(|| every_address("METRICS_PORT", "8080"));
+static HEALTH_BIND: LazyLock<String> = LazyLock::new(|| every_address("HEALTH_PROBE_PORT", "8081"));
+static LOG_LEVEL: LazyLock<String> = LazyLock::new(|| variable("LOG_LEVEL").unwrap_or_else(|| "info".to_owned()));
+static LEADER_ELECT: LazyLock<String> = LazyLock::new(|| {
+    // The opposite meaning, so only its two values can be turned round; others are refused as they stand.
+    match variable("DISABLE_LEADER_ELECTION") {
+        None => "true".to_owned(),
+        Some(value) if value == "false" => "true".to_owned(),
+        Some(value) if value == "true" => "false".to_owned(),
+        Some(value) => value,
+    }
+});
 
 /// Flags shared by all programs; flatten into the program's own `clap::Parser`.
 ///
-/// Every flag can also be given as an environment variable (`TANDEM_…`). A flag wins over the variable.
+/// Every flag can also be given as an environment variable (`TANDEM_…`). A flag wins over the variable, and both over
+/// Karpenter's variables of the same meaning: `METRICS_PORT`, `HEALTH_PROBE_PORT`, `LOG_LEVEL`,
+/// `LEADER_ELECTION_NAMESPACE` and `DISABLE_LEADER_ELECTION`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct CommonArgs {
     /// Kubeconfig file; without it the pod's service account is used, then the default kubeconfig.
@@ -13,11 +30,11 @@ pub struct CommonArgs {
     pub kubeconfig: Option<PathBuf>,
 
     /// Address of the Prometheus endpoint, path /metrics.
-    #[arg(long, env = "TANDEM_METRICS_BIND", default_value = "0.0.0.0:8080", value_name = "ADDRESS")]
+    #[arg(long, env = "TANDEM_METRICS_BIND", default_value = METRICS_BIND.as_str(), value_name = "ADDRESS")]
     pub metrics_bind: SocketAddr,
 
     /// Address of the probes, paths /healthz and /readyz.
-    #[arg(long, env = "TANDEM_HEALTH_BIND", default_value = "0.0.0.0:8081", value_name = "ADDRESS")]
+    #[arg(long, env = "TANDEM_HEALTH_BIND", default_value = HEALTH_BIND.as_str(), value_name = "ADDRESS")]
     pub health_bind: SocketAddr,
 
     /// How log lines are written.
@@ -25,7 +42,7 @@ pub struct CommonArgs {
     pub log_format: LogFormat,
 
     /// Log filter: a level, or directives such as `info,scaling_controller=debug`.
-    #[arg(long, env = "TANDEM_LOG_LEVEL", default_value = "info", value_name = "FILTER")]
+    #[arg(long, env = "TANDEM_LOG_LEVEL", default_value = LOG_LEVEL.as_str(), value_name = "FILTER")]
     pub log_level: String,
 
     /// Namespace of the leader election Lease; without it the pod's own namespace.
@@ -36,7 +53,7 @@ pub struct CommonArgs {
     #[arg(
         long,
         env = "TANDEM_LEADER_ELECT",
-        default_value_t = true,
+        default_value = LEADER_ELECT.as_str(),
         default_missing_value = "true",
         num_args = 0..=1,
         require_equals = true,
@@ -59,9 +76,19 @@ impl CommonArgs {
     pub fn own_namespace(&self, client: &kube::Client) -> String {
         self.leader_elect_namespace
             .clone()
-            .or_else(|| std::env::var("POD_NAMESPACE").ok().filter(|namespace| !namespace.is_empty()))
+            .or_else(|| variable("LEADER_ELECTION_NAMESPACE"))
+            .or_else(|| variable("POD_NAMESPACE"))
             .unwrap_or_else(|| client.default_namespace().to_owned())
     }
+}
+
+/// An environment variable; empty is as good as unset, which is how charts unset one.
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+fn every_address(name: &str, port: &str) -> String {
+    format!("0.0.0.0:{}", variable(name).as_deref().unwrap_or(port))
 }
 
 #[cfg(test)]

@@ -42,3 +42,26 @@ impl From<AnswerError> for MetricError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ObjectKey;
+
+    #[test]
+    fn what_the_controller_cannot_answer_keeps_its_reason_and_gets_the_right_kind() {
+        let object = || ObjectKey { namespace: "shop".to_owned(), name: "cart".to_owned() };
+        let (metric, what) = (|| "s0-prometheus".to_owned(), || "connection refused".to_owned());
+        for (error, code, text) in [
+            (AnswerError::NotSynced, 503, "does not know"),
+            (AnswerError::NoObject(object()), 404, "shop/cart"),
+            (AnswerError::NoMetric { object: object(), metric: metric() }, 404, "s0-prometheus"),
+            (AnswerError::Refused { object: object(), what: what() }, 500, "connection refused"),
+            (AnswerError::Unknown { metric: metric(), what: what() }, 500, "connection refused"),
+        ] {
+            let told = MetricError::from(error);
+            assert_eq!(told.reason().code().as_u16(), code, "{told}");
+            assert!(told.to_string().contains(text), "{told}");
+        }
+    }
+}
