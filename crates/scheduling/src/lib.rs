@@ -21,6 +21,8 @@ mod pod;
 mod snapshot;
 mod solution;
 mod solve;
+#[cfg(test)]
+mod testing;
 mod unfit;
 
 pub use crate::{

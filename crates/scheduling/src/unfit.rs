@@ -81,6 +81,13 @@ pub enum Unfit {
         /// The port.
         port: HostPort,
     },
+    /// The pool's own labels and requirements leave nothing.
+    Contradiction {
+        /// Which pool.
+        pool: PoolKey,
+        /// The label on which they contradict each other.
+        key: String,
+    },
     /// How many nodes there are, and what kept the pod from them.
     Nodes(NodeRefusals),
     /// The pod demands what the solver cannot reckon with yet.
@@ -126,14 +133,15 @@ impl Unfit {
         match self {
             Self::Invalid { .. } | Self::NotSupportedYet { .. } | Self::NoPools => 0,
             Self::NotTried => 1,
-            Self::NoOffering { .. } => 2,
+            Self::NoOffering { unavailable, .. } if *unavailable > 0 => 2,
             Self::Limit { .. } => 3,
             Self::MinValues { .. } => 4,
             Self::HostPort { .. } => 5,
             Self::Resource { .. } => 6,
             Self::Requirement { .. } => 7,
             Self::Taint { .. } => 8,
-            Self::Nodes(_) => 9,
+            Self::NoOffering { .. } | Self::Contradiction { .. } => 9,
+            Self::Nodes(_) => 10,
         }
     }
 
@@ -146,7 +154,8 @@ impl Unfit {
             | Self::Limit { pool, .. }
             | Self::NoOffering { pool, .. }
             | Self::MinValues { pool, .. }
-            | Self::HostPort { pool, .. } => Some(pool),
+            | Self::HostPort { pool, .. }
+            | Self::Contradiction { pool, .. } => Some(pool),
             Self::NoPools | Self::Nodes(_) | Self::NotSupportedYet { .. } | Self::Invalid { .. } | Self::NotTried => {
                 None
             }
@@ -179,6 +188,9 @@ impl fmt::Display for Unfit {
                 write!(f, "{pool}: minValues of {key} is {needed}, only {found} remain possible")
             }
             Self::HostPort { pool, port } => write!(f, "{pool}: host port {port} is taken by a daemon"),
+            Self::Contradiction { pool, key } => {
+                write!(f, "{pool}: its own labels and requirements leave no value of {key}")
+            }
             Self::Nodes(refusals) => refusals.fmt(f),
             Self::NotSupportedYet { what } => write!(f, "not supported yet: {what}"),
             Self::Invalid { what } => write!(f, "the pod is not valid: {what}"),

@@ -1,1 +1,240 @@
+use expect_test::{Expect, expect};
+use proptest::prelude::*;
 
+use super::*;
+use crate::{Settings, solve, testing::*};
+
+fn solved() -> (Snapshot, Solution) {
+    let mut small = pool("default");
+    small.limits = Some(resources(20_000, 100, 1000));
+    let pods = vec![pod("a", 1000, 1), pod("b", 3000, 1), pod("c", 500, 1), pod("big", 99_000, 1)];
+    let snapshot = snapshot(pods, vec![node("n0", 700)], vec![small]);
+    let solution = solve(&snapshot, &Settings::default());
+    (snapshot, solution)
+}
+
+/// A solution that is fine until this is done to it.
+fn rejected(spoil: impl FnOnce(&mut Snapshot, &mut Solution), expected: &Expect) {
+    let (mut snapshot, mut solution) = solved();
+    assert_eq!(check(&snapshot, &solution), [], "fine before");
+    spoil(&mut snapshot, &mut solution);
+    let text: Vec<String> = check(&snapshot, &solution).iter().map(ToString::to_string).collect();
+    expected.assert_eq(&text.join("\n"));
+}
+
+#[test]
+fn a_lost_pod_is_missed() {
+    rejected(
+        |_, solution| {
+            solution.unplaced.clear();
+        },
+        &expect!["pod shop/big is lost"],
+    );
+}
+
+#[test]
+fn a_pod_cannot_be_in_two_places() {
+    rejected(
+        |_, solution| {
+            let key = PodKey::new("shop", "a");
+            solution.unplaced.insert(key, vec![Unfit::NotTried]);
+        },
+        &expect!["pod shop/a is placed twice"],
+    );
+    rejected(
+        |_, solution| {
+            let again = solution.new_nodes[0].pods[0].clone();
+            solution.new_nodes[0].pods.push(again);
+        },
+        &expect!["pod shop/a is placed twice"],
+    );
+}
+
+#[test]
+fn an_unknown_pod_is_noticed() {
+    rejected(
+        |snapshot, _| snapshot.pods.retain(|pod| pod.key.name != "big"),
+        &expect!["pod shop/big is not in the snapshot"],
+    );
+}
+
+#[test]
+fn silence_is_no_reason() {
+    rejected(
+        |_, solution| solution.unplaced.values_mut().for_each(Vec::clear),
+        &expect!["pod shop/big is unplaced without a reason"],
+    );
+    rejected(
+        |snapshot, _| snapshot.pools.push(pool("other")),
+        &expect!["pod shop/big has no reason for NodePool/other"],
+    );
+}
+
+#[test]
+fn a_node_that_shrank_is_overfull() {
+    rejected(
+        |snapshot, _| snapshot.nodes[0].allocatable = resources(400, 16, 20),
+        &expect!["node n0: 500 of cpu asked, 400 there"],
+    );
+}
+
+#[test]
+fn a_daemon_that_came_needs_its_room() {
+    rejected(
+        |snapshot, _| snapshot.daemons.push(std::sync::Arc::new(on_daemon_set(pod("log", 300, 0), "log"))),
+        &expect!["node n0: 800 of cpu asked, 700 there"],
+    );
+}
+
+#[test]
+fn a_leaving_node_takes_nothing() {
+    rejected(
+        |snapshot, _| snapshot.nodes[0].stage = NodeStage::Leaving,
+        &expect!["pod shop/c is on node n0, which takes no pods"],
+    );
+}
+
+#[test]
+fn a_taint_that_came_is_held_against_the_pod() {
+    rejected(
+        |snapshot, _| snapshot.nodes[0].taints.push(taint("gpu")),
+        &expect!["pod shop/c does not tolerate gpu:NoSchedule"],
+    );
+}
+
+#[test]
+fn an_offering_that_went_cannot_be_launched() {
+    rejected(
+        |_, solution| solution.new_nodes[0].offerings.clear(),
+        &expect![[r#"
+            new node 0: it has no offering
+            the capacity of new node 0 does not add up"#]],
+    );
+    rejected(
+        |_, solution| {
+            let last = solution.new_nodes[0].offerings.len() - 1;
+            solution.new_nodes[0].offerings[last].key.zone = "z".to_owned();
+        },
+        &expect!["new node 0 as g.4xlarge in z (on-demand): the pool does not offer it"],
+    );
+    rejected(
+        |_, solution| solution.new_nodes[0].offerings.reverse(),
+        &expect![[r#"
+            new node 0: its offerings do not come cheapest first
+            the price of new node 0 does not add up"#]],
+    );
+}
+
+#[test]
+fn a_smaller_machine_is_overfull() {
+    rejected(
+        |_, solution| {
+            let small = OfferingKey {
+                instance_type: "m.large".to_owned(),
+                zone: "a".to_owned(),
+                capacity_type: crate::CapacityType::Spot,
+            };
+            solution.new_nodes[0].offerings[0].key = small;
+            solution.new_nodes[0].offerings[0].price = UsdMicrosPerHour(40_000);
+            solution.new_nodes[0].price = UsdMicrosPerHour(40_000);
+            solution.cost = UsdMicrosPerHour(40_000);
+        },
+        &expect!["new node 0 as m.large in a (spot): 4000 of cpu asked, 1900 there"],
+    );
+}
+
+#[test]
+fn a_limit_that_fell_is_passed() {
+    rejected(
+        |snapshot, _| snapshot.pools[0].limits = Some(resources(3000, 100, 1000)),
+        &expect!["NodePool/default: 16000 of cpu at most, limit 3000"],
+    );
+    rejected(
+        |snapshot, _| {
+            snapshot.pools[0].limits = Some(ResourceList::new().with("nodes".into(), Amount(0)));
+        },
+        &expect!["NodePool/default: 1 of nodes at most, limit 0"],
+    );
+}
+
+#[test]
+fn a_wrong_cost_is_noticed() {
+    rejected(|_, solution| solution.cost = UsdMicrosPerHour(1), &expect!["the cost of the solution does not add up"]);
+}
+
+#[test]
+fn a_port_is_taken_once() {
+    rejected(
+        |snapshot, _| {
+            for pod in &mut snapshot.pods {
+                std::sync::Arc::make_mut(pod).host_ports = vec![port(80)];
+            }
+        },
+        &expect![[r#"
+            new node 0: port 80/TCP is taken twice
+            new node 0: port 80/TCP is taken twice
+            new node 0: port 80/TCP is taken twice
+            new node 0: port 80/TCP is taken twice
+            new node 0: port 80/TCP is taken twice
+            new node 0: port 80/TCP is taken twice"#]],
+    );
+}
+
+#[test]
+fn labels_the_machine_may_not_have_are_noticed() {
+    rejected(
+        |snapshot, _| {
+            for pod in &mut snapshot.pods {
+                std::sync::Arc::make_mut(pod).node_selector = labels_of(&[("topology.kubernetes.io/zone", "b")]);
+            }
+            snapshot.nodes[0].labels = labels_of(&[("topology.kubernetes.io/zone", "b")]);
+            snapshot.pools[0].instance_types = std::sync::Arc::from([machine("m.2xlarge", "amd64", 8)]);
+        },
+        &expect![[r#"
+            new node 0 as g.4xlarge in a (spot): the pool does not offer it
+            new node 0 as g.4xlarge in a (on-demand): the pool does not offer it
+            new node 0 as g.4xlarge in b (on-demand): the pool does not offer it
+            pod shop/a as m.2xlarge in a (spot): node selector topology.kubernetes.io/zone=b
+            pod shop/b as m.2xlarge in a (spot): node selector topology.kubernetes.io/zone=b
+            pod shop/a as m.2xlarge in a (on-demand): node selector topology.kubernetes.io/zone=b
+            pod shop/b as m.2xlarge in a (on-demand): node selector topology.kubernetes.io/zone=b
+            the capacity of new node 0 does not add up"#]],
+    );
+}
+
+#[test]
+fn pods_that_must_be_apart_are_not_together() {
+    rejected(
+        |snapshot, _| {
+            for pod in &mut snapshot.pods {
+                let pod = std::sync::Arc::make_mut(pod);
+                pod.labels = labels_of(&[("app", "web")]);
+                pod.pod_anti_affinity = vec![near("web", "kubernetes.io/hostname")];
+            }
+        },
+        &expect![[r#"
+            pod shop/a may be too near to shop/b
+            pod shop/b may be too near to shop/a"#]],
+    );
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    /// Takes one pod away from where it is, in every way that is left, and expects to be caught.
+    #[test]
+    fn a_pod_moved_at_random_is_noticed_or_fits(snapshot in some_snapshot(), which in any::<prop::sample::Index>(), to in any::<prop::sample::Index>()) {
+        let mut solution = solve(&snapshot, &Settings::default());
+        prop_assume!(!solution.placed.is_empty() && !snapshot.nodes.is_empty());
+        let key = solution.placed.keys().nth(which.index(solution.placed.len())).unwrap().clone();
+        let node = &snapshot.nodes[to.index(snapshot.nodes.len())];
+        let target = Target::Existing(node.key.clone());
+        let pod = snapshot.pods.iter().find(|pod| pod.key == key).unwrap();
+        prop_assume!(solution.placed[&key].node != target);
+        let from = std::mem::replace(&mut solution.placed.get_mut(&key).unwrap().node, target);
+        let too_large = pod.requests.first_excess(&node.allocatable).is_some();
+        let was_new = matches!(from, Target::New(_));
+        let wrong = was_new || too_large || node.stage == NodeStage::Leaving;
+        prop_assert!(!wrong || !check(&snapshot, &solution).is_empty());
+    }
+}

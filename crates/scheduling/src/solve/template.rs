@@ -200,6 +200,9 @@ impl<'a> Template<'a> {
 
     fn fresh_for(&self, kind: &Kind<'_>, wanted: &Requirements) -> Result<(Requirements, Bits), Unfit> {
         let pool = self.pool.key.clone();
+        if let Some(nothing) = self.base.first_empty() {
+            return Err(Unfit::Contradiction { pool, key: nothing.key().to_owned() });
+        }
         if let Some(taint) = kind.untolerated(&self.pool.taints) {
             return Err(Unfit::Taint { pool, taint: taint.clone() });
         }
