@@ -1,0 +1,123 @@
+//! A member's pods as the drain sees them. Pure.
+
+use disruption::drain::{self, DrainKind, DrainPod, Plan, Rules};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+use requirements::labels;
+use scheduling::{PodKey, PoolKind};
+
+use crate::{names, pods, world::Member};
+
+/// What to do about the pods of a member that is leaving.
+pub(crate) fn plan(member: &Member, now: Timestamp) -> Plan {
+    plan_pods(member.pods.iter().map(AsRef::as_ref), rules(member), now)
+}
+
+/// The same for pods read some other way.
+pub(crate) fn plan_pods<'a>(pods: impl Iterator<Item = &'a Pod>, rules: Rules, now: Timestamp) -> Plan {
+    let pods: Vec<DrainPod> = pods.map(drain_pod).collect();
+    drain::plan(&pods, rules, now)
+}
+
+/// Whose rules apply: a Provisioner's nodes are drained as in v0.16, all others as in v1.
+pub(crate) fn rules(member: &Member) -> Rules {
+    match member.pool().map(|pool| pool.kind) {
+        Some(PoolKind::Provisioner) => Rules::V1Alpha5,
+        Some(PoolKind::NodePool) | None => Rules::V1,
+    }
+}
+
+/// Whether its owner asked for it to be left alone.
+pub(crate) fn is_protected(pod: &Pod) -> bool {
+    let annotated =
+        |key: &str| pod.metadata.annotations.as_ref().and_then(|all| all.get(key)).is_some_and(|value| value == "true");
+    annotated(labels::DO_NOT_EVICT) || annotated(labels::DO_NOT_DISRUPT)
+}
+
+fn drain_pod(pod: &Pod) -> DrainPod {
+    let owned = pod.metadata.owner_references.as_ref().is_some_and(|owners| !owners.is_empty());
+    let kind = if pods::is_static(pod) {
+        DrainKind::Static
+    } else if pods::is_daemon(pod) {
+        DrainKind::Daemon
+    } else if owned {
+        DrainKind::Owned
+    } else {
+        DrainKind::Ownerless
+    };
+    DrainPod {
+        key: PodKey::new(
+            pod.metadata.namespace.clone().unwrap_or_default(),
+            pod.metadata.name.clone().unwrap_or_default(),
+        ),
+        priority: pod.spec.as_ref().and_then(|spec| spec.priority).unwrap_or(0),
+        kind,
+        terminal: pods::is_terminal(pod),
+        deleted_at: pod.metadata.deletion_timestamp.as_ref().map(|time| time.0),
+        protected: is_protected(pod),
+        tolerates_removal: tolerates_removal(pod),
+    }
+}
+
+fn tolerates_removal(pod: &Pod) -> bool {
+    let tolerations = pod.spec.as_ref().and_then(|spec| spec.tolerations.as_deref()).unwrap_or_default();
+    tolerations.iter().any(|toleration| {
+        let key = toleration.key.as_deref().unwrap_or_default();
+        let exists = toleration.operator.as_deref() == Some("Exists");
+        let right_key =
+            (key.is_empty() && exists) || key == names::DISRUPTED_TAINT || key == names::UNSCHEDULABLE_TAINT;
+        let right_value = exists || toleration.value.as_deref().unwrap_or_default().is_empty();
+        let effect = toleration.effect.as_deref().unwrap_or_default();
+        right_key && right_value && (effect.is_empty() || effect == "NoSchedule")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn pod(name: &str, metadata: &Value, spec: &Value) -> Pod {
+        let mut value = json!({ "metadata": metadata, "spec": spec });
+        value["metadata"]["name"] = json!(name);
+        value["metadata"]["namespace"] = json!("d");
+        value["spec"]["containers"] = json!([]);
+        serde_json::from_value(value).unwrap()
+    }
+
+    fn owned(name: &str) -> Pod {
+        pod(name, &owner("ReplicaSet"), &json!({}))
+    }
+
+    fn owner(kind: &str) -> Value {
+        json!({ "ownerReferences": [
+            { "apiVersion": "apps/v1", "kind": kind, "name": "o", "uid": "o", "controller": true } ] })
+    }
+
+    fn evicted(pods: &[Pod], rules: Rules) -> Vec<String> {
+        plan_pods(pods.iter(), rules, Timestamp::UNIX_EPOCH).evict.into_iter().map(|key| key.name).collect()
+    }
+
+    #[test]
+    fn daemons_static_pods_and_those_that_tolerate_it_are_not_evicted() {
+        let tolerant = json!({ "tolerations": [{ "operator": "Exists" }] });
+        let mirror = json!({ "annotations": { "kubernetes.io/config.mirror": "x" } });
+        let pods = [
+            owned("plain"),
+            pod("daemon", &owner("DaemonSet"), &json!({})),
+            pod("mirror", &mirror, &json!({})),
+            pod("tolerant", &owner("ReplicaSet"), &tolerant),
+        ];
+        assert_eq!(evicted(&pods, Rules::V1Alpha5), ["plain"]);
+    }
+
+    #[test]
+    fn a_protected_pod_stops_the_drain_of_a_provisioner_and_only_itself_under_a_node_pool() {
+        let mut protected = owned("protected");
+        protected.metadata.annotations = Some([("karpenter.sh/do-not-evict".to_owned(), "true".to_owned())].into());
+        let pods = [owned("plain"), protected];
+        assert!(evicted(&pods, Rules::V1Alpha5).is_empty());
+        assert_eq!(evicted(&pods, Rules::V1), ["plain"]);
+    }
+}

@@ -1,0 +1,196 @@
+//! The life of every machine, from its claim to its end: one loop that looks at the world, and one action at a time for
+//! each machine.
+
+mod launch;
+mod leave;
+pub mod next;
+pub mod patches;
+mod status;
+
+use std::{collections::BTreeSet, mem::Discriminant, sync::Arc, time::Duration};
+
+use controller_runtime::{boot::chain, events::Kind};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Node;
+use kube::{
+    ResourceExt as _,
+    api::{DeleteParams, Patch, PatchParams, Preconditions},
+};
+use serde_json::json;
+
+use self::next::{Ending, Step, next};
+use crate::{
+    context::{Context, Worlds},
+    draining,
+    metrics::ReasonAndPool,
+    work::{Outcome, Workers},
+    world::{Member, World},
+};
+
+/// Machines worked on at the same time. Most of an action is waiting for an answer; the adapters limit their own calls,
+/// and a hundred small requests are nothing to an API server.
+const CONCURRENCY: usize = 100;
+/// The loop looks again after this even if nothing told it to.
+const HEARTBEAT: Duration = Duration::from_secs(30);
+
+/// Runs until the shutdown. Only the leader may run it.
+pub async fn run(ctx: Context, mut worlds: Worlds) {
+    let mut workers: Workers<Discriminant<Step>> = Workers::new(CONCURRENCY);
+    loop {
+        let world = Arc::clone(&worlds.borrow_and_update());
+        let now = Timestamp::now();
+        let mut look_again = HEARTBEAT;
+        let mut names = BTreeSet::new();
+        for member in &world.value.members {
+            let name = member.name();
+            let plan = draining::plan(member, now);
+            let step = next(member, plan.is_drained(), &ctx.settings, now);
+            let until = match &step {
+                Step::Rest { until } => *until,
+                Step::AwaitDetach { until } => Some(*until),
+                step => {
+                    let (ctx, member, step) = (ctx.clone(), member.clone(), step.clone());
+                    let world = Arc::clone(&world);
+                    workers.offer(&name, std::mem::discriminant(&step), || async move {
+                        act(&ctx, &world.value, &member, step).await
+                    });
+                    None
+                }
+            };
+            if let Some(wait) = until.and_then(|until| Duration::try_from(until.duration_since(now)).ok()) {
+                look_again = look_again.min(wait);
+            }
+            names.insert(name);
+        }
+        workers.keep(|name| names.contains(name));
+        let due = tokio::time::Instant::now() + look_again;
+        let due = workers.next_due().map_or(due, |pause| pause.min(due));
+        tokio::select! {
+            () = ctx.shutdown.cancelled() => return,
+            changed = worlds.changed() => if changed.is_err() { return },
+            () = workers.ended() => {}
+            () = tokio::time::sleep_until(due) => {}
+        }
+    }
+}
+
+async fn act(ctx: &Context, world: &World, member: &Member, step: Step) -> Outcome {
+    let name = member.name();
+    tracing::debug!(machine = %name, ?step, "acting");
+    let outcome = match step {
+        Step::Rest { .. } | Step::AwaitDetach { .. } => return Outcome::Done,
+        Step::AddFinalizer => add_finalizer(ctx, member).await,
+        Step::Launch => return launch::launch(ctx, world, member).await,
+        Step::Register => register(ctx, member).await,
+        Step::Await { reason, message } => status::awaiting(ctx, member, reason, &message).await,
+        Step::Initialize => initialize(ctx, member).await,
+        Step::DeleteClaim(ending) => give_up(ctx, member, ending).await,
+        Step::Cordon => cordon(ctx, member, None).await,
+        Step::DeleteNode => delete_node(ctx, member).await,
+        Step::Drain => return leave::drain(ctx, member).await,
+        Step::Terminate => return leave::terminate(ctx, member).await,
+    };
+    settle(&name, outcome)
+}
+
+/// What an API server's refusal means for the same action: a conflict or a vanished object is looked at again at once.
+fn settle(name: &str, result: kube::Result<()>) -> Outcome {
+    match result {
+        Ok(()) => Outcome::Done,
+        Err(kube::Error::Api(status)) if status.is_not_found() => Outcome::Done,
+        Err(kube::Error::Api(status)) if status.is_conflict() => Outcome::Failed,
+        Err(error) => {
+            tracing::warn!(machine = %name, error = %chain(&error), "could not act on a machine, trying again");
+            Outcome::Failed
+        }
+    }
+}
+
+async fn add_finalizer(ctx: &Context, member: &Member) -> kube::Result<()> {
+    let Some(claim) = &member.claim else { return Ok(()) };
+    let mut all = claim.finalizers().to_vec();
+    all.push(crate::names::FINALIZER.to_owned());
+    let patch = json!({ "metadata": { "finalizers": all, "resourceVersion": claim.metadata.resource_version } });
+    ctx.all::<api::karpenter_v1::NodeClaim>()
+        .patch(&claim.name_any(), &PatchParams::default(), &Patch::Merge(&patch))
+        .await?;
+    Ok(())
+}
+
+async fn register(ctx: &Context, member: &Member) -> kube::Result<()> {
+    let (Some(claim), Some(node)) = (&member.claim, &member.node) else { return Ok(()) };
+    patch_node(ctx, node, patches::register(claim, node)).await?;
+    status::registered(ctx, claim, &node.name_any()).await?;
+    tracing::info!(nodeclaim = %claim.name_any(), node = %node.name_any(), "registered");
+    Ok(())
+}
+
+async fn initialize(ctx: &Context, member: &Member) -> kube::Result<()> {
+    let (Some(claim), Some(node)) = (&member.claim, &member.node) else { return Ok(()) };
+    // The label last: it is what the rest of the world goes by.
+    status::initialized(ctx, claim, node).await?;
+    patch_node(ctx, node, patches::initialize(node)).await?;
+    let label = ReasonAndPool { reason: "initialized".to_owned(), nodepool: pool_name(member) };
+    ctx.metrics.nodes_created.get_or_create(&label).inc();
+    tracing::info!(nodeclaim = %claim.name_any(), node = %node.name_any(), "initialized");
+    Ok(())
+}
+
+async fn give_up(ctx: &Context, member: &Member, ending: Ending) -> kube::Result<()> {
+    let Some(claim) = &member.claim else { return Ok(()) };
+    let note = match ending {
+        Ending::NodeDeleted => "the Node was deleted, so its machine ends too".to_owned(),
+        Ending::LaunchTimeout => {
+            format!("no machine was granted within {} s", ctx.settings.launch_timeout.as_secs())
+        }
+        Ending::RegistrationTimeout => {
+            format!("the machine did not join within {} s", ctx.settings.registration_timeout.as_secs())
+        }
+    };
+    delete_claim(ctx, member, ending.as_str()).await?;
+    tracing::info!(nodeclaim = %claim.name_any(), reason = ending.as_str(), %note, "deleting claim");
+    let kind = if ending == Ending::NodeDeleted { Kind::Normal } else { Kind::Warning };
+    ctx.event(&**claim, kind, "Disrupted", "Delete", note).await;
+    Ok(())
+}
+
+/// Deletes exactly the claim that was looked at, not a later one of its name.
+pub async fn delete_claim(ctx: &Context, member: &Member, reason: &str) -> kube::Result<()> {
+    let Some(claim) = &member.claim else { return Ok(()) };
+    let params = DeleteParams {
+        preconditions: Some(Preconditions { uid: claim.metadata.uid.clone(), resource_version: None }),
+        ..DeleteParams::default()
+    };
+    ctx.all::<api::karpenter_v1::NodeClaim>().delete(&claim.name_any(), &params).await?;
+    let label = ReasonAndPool { reason: reason.to_owned(), nodepool: pool_name(member) };
+    ctx.metrics.claims_disrupted.get_or_create(&label).inc();
+    Ok(())
+}
+
+/// Keeps new pods off a node, for `removal` if it is not deleted yet.
+pub async fn cordon(ctx: &Context, member: &Member, removal: Option<&str>) -> kube::Result<()> {
+    let Some(node) = &member.node else { return Ok(()) };
+    patch_node(ctx, node, patches::cordon(node, removal.map(|reason| (reason, Timestamp::now())))).await
+}
+
+async fn delete_node(ctx: &Context, member: &Member) -> kube::Result<()> {
+    let Some(node) = &member.node else { return Ok(()) };
+    let params = DeleteParams {
+        preconditions: Some(Preconditions { uid: node.metadata.uid.clone(), resource_version: None }),
+        ..DeleteParams::default()
+    };
+    ctx.all::<Node>().delete(&node.name_any(), &params).await?;
+    Ok(())
+}
+
+/// Sends a patch made in [`patches`], if there is one.
+pub async fn patch_node(ctx: &Context, node: &Node, patch: Option<serde_json::Value>) -> kube::Result<()> {
+    if let Some(patch) = patch {
+        ctx.all::<Node>().patch(&node.name_any(), &PatchParams::default(), &Patch::Merge(&patch)).await?;
+    }
+    Ok(())
+}
+
+fn pool_name(member: &Member) -> String {
+    member.pool().map(|pool| pool.name).unwrap_or_default()
+}

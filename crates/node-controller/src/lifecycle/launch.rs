@@ -1,0 +1,103 @@
+//! Asking the cloud for a claim's machine, and writing down what came of it.
+
+use std::collections::BTreeMap;
+
+use api::{convert::pool_of, karpenter_v1::NodeClaim};
+use cloud::{CloudError, Machine};
+use controller_runtime::{boot::chain, events::Kind};
+use kube::{
+    ResourceExt as _,
+    api::{Patch, PatchParams},
+};
+use serde_json::json;
+
+use super::{delete_claim, settle, status};
+use crate::{
+    claims,
+    context::Context,
+    plan::Plan,
+    pools,
+    work::Outcome,
+    world::{Member, World},
+};
+
+/// Launches, or finds what an earlier launch of this claim got: the cloud knows it by the claim's UID.
+pub(super) async fn launch(ctx: &Context, world: &World, member: &Member) -> Outcome {
+    let Some(claim) = &member.claim else { return Outcome::Done };
+    let name = claim.name_any();
+    let result = match request(ctx, world, claim).await {
+        Ok(request) if request.offerings.is_empty() => Err(CloudError::InsufficientCapacity { offerings: Vec::new() }),
+        Ok(request) => ctx.launch(&request).await,
+        Err(error) => Err(error),
+    };
+    match result {
+        Ok(machine) => settle(&name, record(ctx, claim, &machine).await),
+        Err(CloudError::InsufficientCapacity { offerings }) => {
+            let note = CloudError::InsufficientCapacity { offerings }.to_string();
+            tracing::info!(nodeclaim = %name, why = %note, "no capacity, planning anew");
+            let outcome = settle(&name, delete_claim(ctx, member, "insufficient_capacity").await);
+            ctx.event(&**claim, Kind::Warning, "InsufficientCapacityError", "Launch", note).await;
+            outcome
+        }
+        Err(error @ CloudError::Misconfigured { .. }) => {
+            let note = error.to_string();
+            tracing::warn!(nodeclaim = %name, error = %note, "cannot launch until somebody changes the configuration");
+            let _ = settle(&name, status::not_launched(ctx, claim, "LaunchFailed", &note).await);
+            ctx.event(&**claim, Kind::Warning, "FailedLaunch", "Launch", note.clone()).await;
+            pool_event(ctx, world, claim, note).await;
+            Outcome::Failed
+        }
+        Err(CloudError::Throttled { retry_after }) => {
+            tracing::info!(nodeclaim = %name, seconds = retry_after.as_secs_f64(), "the cloud asks to wait");
+            Outcome::FailedFor(retry_after)
+        }
+        Err(error @ (CloudError::Unavailable(_) | CloudError::NotFound)) => {
+            let text = chain(&error);
+            tracing::warn!(nodeclaim = %name, error = %text, "launch failed, trying again");
+            let _ = settle(&name, status::not_launched(ctx, claim, "CloudUnavailable", &error.to_string()).await);
+            Outcome::Failed
+        }
+    }
+}
+
+async fn request(ctx: &Context, world: &World, claim: &NodeClaim) -> Result<cloud::LaunchRequest, CloudError> {
+    let misconfigured = |what| CloudError::Misconfigured { what };
+    let pool = pool_of(claim.labels())
+        .ok_or_else(|| misconfigured("metadata.labels: no label names a Provisioner or NodePool".to_owned()))?;
+    let class = pools::node_class(world, &claim.spec.node_class_ref).map_err(misconfigured)?;
+    let kubelet = pools::kubelet(world, &pool, &class);
+    // Only a claim made by hand needs to look at what there is; a planned one says what it wants.
+    let types = match Plan::of(claim) {
+        Some(_) => std::sync::Arc::from([]),
+        None => ctx.instance_types(&class, &kubelet).await?,
+    };
+    claims::launch_request(claim, class, kubelet, &types).map_err(misconfigured)
+}
+
+/// Labels first: whoever sees the machine recorded sees them too.
+async fn record(ctx: &Context, claim: &NodeClaim, machine: &Machine) -> kube::Result<()> {
+    let labels: BTreeMap<&String, &String> =
+        machine.labels.iter().filter(|(key, value)| claim.labels().get(*key) != Some(value)).collect();
+    if !labels.is_empty() {
+        let patch = json!({ "metadata": { "labels": labels } });
+        ctx.all::<NodeClaim>().patch(&claim.name_any(), &PatchParams::default(), &Patch::Merge(&patch)).await?;
+    }
+    status::launched(ctx, claim, machine).await?;
+    tracing::info!(
+        nodeclaim = %claim.name_any(),
+        provider_id = %machine.provider_id,
+        instance_type = %machine.instance_type,
+        zone = %machine.zone,
+        capacity_type = %machine.capacity_type,
+        allocatable = %machine.allocatable,
+        "launched",
+    );
+    Ok(())
+}
+
+async fn pool_event(ctx: &Context, world: &World, claim: &NodeClaim, note: String) {
+    let Some(pool) = pool_of(claim.labels()) else { return };
+    if let Some(reference) = pools::reference(world, &pool) {
+        ctx.recorder.publish(&reference, Kind::Warning, "FailedLaunch", "Launch", note).await;
+    }
+}

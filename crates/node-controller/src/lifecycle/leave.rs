@@ -1,0 +1,219 @@
+//! The end of a machine: its pods are asked to leave, then it ends, then its objects go.
+
+use std::time::Duration;
+
+use api::karpenter_v1::NodeClaim;
+use cloud::CloudError;
+use controller_runtime::{boot::chain, events::Kind};
+use futures::{StreamExt as _, stream};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Node, Pod};
+use kube::{
+    ResourceExt as _,
+    api::{EvictParams, ListParams, Patch, PatchParams},
+};
+use requirements::labels;
+use scheduling::PodKey;
+
+use super::{next, patches, pool_name, settle, status};
+use crate::{
+    context::Context,
+    draining,
+    metrics::{Code, Place, ReasonAndPool},
+    vendor::Presence,
+    work::Outcome,
+    world::Member,
+};
+
+/// Evictions in flight for one node; they are small requests, and 110 pods are a full node.
+const EVICTIONS: usize = 10;
+/// Time between two rounds of evictions that make progress, and after a disruption budget said no. Karpenter backs off
+/// up to ten seconds.
+const ROUND: Duration = Duration::from_secs(1);
+const REFUSED: Duration = Duration::from_secs(5);
+/// Time between two looks at a machine that is ending. EC2 takes about half a minute.
+const ENDING: Duration = Duration::from_secs(2);
+
+/// One round of evictions.
+pub(super) async fn drain(ctx: &Context, member: &Member) -> Outcome {
+    let Some(node) = &member.node else { return Outcome::Done };
+    if !next::is_ready(node)
+        && let Some(provider_id) = member.provider_id()
+    {
+        // Nobody is there to stop the pods if the machine has gone.
+        match ctx.presence(provider_id).await {
+            Ok(Presence::Gone) => return release(ctx, member).await,
+            Ok(Presence::There) => {}
+            Err(error) => tracing::warn!(node = %node.name_any(), error = %chain(&error), "cannot ask for the machine"),
+        }
+    }
+    let plan = draining::plan(member, Timestamp::now());
+    let blockers: Vec<String> = plan.blockers().map(|(pod, wait)| format!("pod {pod} {wait}")).collect();
+    if !blockers.is_empty() {
+        let note = format!("cannot drain: {}", blockers.join("; "));
+        ctx.event_on_member(member.claim.as_deref(), Some(node), Kind::Warning, "FailedDraining", "Drain", &note).await;
+    }
+    let uid = |key: &PodKey| {
+        let pod = member.pods.iter().find(|pod| {
+            pod.metadata.name.as_deref() == Some(&key.name) && pod.metadata.namespace.as_deref() == Some(&key.namespace)
+        });
+        pod.cloned()
+    };
+    let pods: Vec<_> = plan.evict.iter().filter_map(uid).collect();
+    let refused = stream::iter(pods)
+        .map(|pod| async move { evict(ctx, node, &pod).await })
+        .buffer_unordered(EVICTIONS)
+        .filter(|evicted| std::future::ready(!*evicted))
+        .count()
+        .await;
+    Outcome::Again(if refused > 0 { REFUSED } else { ROUND })
+}
+
+/// Asks one pod to leave. False if it has to be asked again later.
+async fn evict(ctx: &Context, node: &Node, pod: &Pod) -> bool {
+    let name = pod.name_any();
+    let mut params = EvictParams::default();
+    params.delete_options = Some(kube::api::DeleteParams {
+        preconditions: Some(kube::api::Preconditions { uid: pod.metadata.uid.clone(), resource_version: None }),
+        ..kube::api::DeleteParams::default()
+    });
+    let api: kube::Api<Pod> = kube::Api::namespaced(ctx.evictor.0.clone(), &pod.namespace().unwrap_or_default());
+    let result = api.evict(&name, &params).await;
+    let code = match &result {
+        Ok(_) => 201,
+        Err(kube::Error::Api(status)) => status.code,
+        Err(_) => 0,
+    };
+    ctx.metrics.evictions.get_or_create(&Code { code: code.to_string() }).inc();
+    match result {
+        Ok(_) => {
+            tracing::info!(pod = %crate::context::pod_name(pod), node = %node.name_any(), "evicted");
+            ctx.event(
+                pod,
+                Kind::Normal,
+                "Evicted",
+                "Evict",
+                format!("Evicted pod: node {} is leaving", node.name_any()),
+            )
+            .await;
+            true
+        }
+        // Gone, or another pod of that name: either way this one has left.
+        Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => true,
+        Err(kube::Error::Api(status)) if status.code == 429 => {
+            let note = format!("a disruption budget does not allow the eviction now: {}", status.message);
+            ctx.event(pod, Kind::Warning, "FailedDraining", "Evict", note.clone()).await;
+            ctx.event(node, Kind::Warning, "FailedDraining", "Drain", format!("pod {name}: {note}")).await;
+            false
+        }
+        Err(error) => {
+            tracing::warn!(pod = %crate::context::pod_name(pod), error = %chain(&error), "eviction failed");
+            false
+        }
+    }
+}
+
+/// Ends the machine; once it is gone, takes our finalizers off.
+pub(super) async fn terminate(ctx: &Context, member: &Member) -> Outcome {
+    let name = member.name();
+    if let Some(node) = &member.node {
+        match still_drained(ctx, member, node).await {
+            Ok(true) => {}
+            // The watch was behind: the next look sees the pods and drains them.
+            Ok(false) => return Outcome::Failed,
+            Err(error) => return settle(&name, Err(error)),
+        }
+    }
+    let provider_id = match member.provider_id() {
+        Some(provider_id) => Some(provider_id.to_owned()),
+        None => match find(ctx, member).await {
+            Ok(found) => found,
+            Err(error) => return later(&name, &error),
+        },
+    };
+    let Some(provider_id) = provider_id else { return release(ctx, member).await };
+    if let Some(claim) = &member.claim
+        && let Err(error) = status::terminating(ctx, claim).await
+    {
+        return settle(&name, Err(error));
+    }
+    match ctx.end("nodeclaim.lifecycle", &provider_id).await {
+        Ok(Presence::Gone) => {
+            tracing::info!(machine = %name, %provider_id, "machine ended");
+            let place = place(member);
+            ctx.metrics.claims_terminated.get_or_create(&place).inc();
+            release(ctx, member).await
+        }
+        Ok(Presence::There) => Outcome::Again(ENDING),
+        Err(error) => later(&name, &error),
+    }
+}
+
+fn later(name: &str, error: &CloudError) -> Outcome {
+    tracing::warn!(machine = %name, error = %chain(error), "cannot end the machine yet, trying again");
+    match error {
+        CloudError::Throttled { retry_after } => Outcome::FailedFor(*retry_after),
+        _ => Outcome::Failed,
+    }
+}
+
+/// Asks the API server itself whether nobody is left: a pod may have been bound just before the cordon.
+async fn still_drained(ctx: &Context, member: &Member, node: &Node) -> kube::Result<bool> {
+    let on_node = ListParams::default().fields(&format!("spec.nodeName={}", node.name_any()));
+    let pods = ctx.all::<Pod>().list(&on_node).await?;
+    Ok(draining::plan_pods(pods.items.iter(), draining::rules(member), Timestamp::now()).is_drained())
+}
+
+/// The machine of a claim that was never recorded: a process may have died between launch and record.
+async fn find(ctx: &Context, member: &Member) -> Result<Option<String>, CloudError> {
+    let Some(uid) = member.claim.as_ref().and_then(|claim| claim.metadata.uid.as_deref()) else { return Ok(None) };
+    let machines = ctx.machines("nodeclaim.lifecycle").await?;
+    Ok(machines.into_iter().find(|m| m.claim_uid.as_deref() == Some(uid)).map(|m| m.provider_id))
+}
+
+async fn release(ctx: &Context, member: &Member) -> Outcome {
+    let name = member.name();
+    let result = release_objects(ctx, member).await;
+    if result.is_ok() {
+        let label = ReasonAndPool { reason: "drained".to_owned(), nodepool: pool_name(member) };
+        ctx.metrics.nodes_drained.get_or_create(&label).inc();
+        tracing::info!(machine = %name, "deleted");
+    }
+    settle(&name, result)
+}
+
+/// The Node first: as long as the claim is there, whoever comes next finds its way here again.
+async fn release_objects(ctx: &Context, member: &Member) -> kube::Result<()> {
+    if let Some(node) = &member.node {
+        let api = ctx.all::<Node>();
+        if let Some(fresh) = api.get_opt(&node.name_any()).await?.filter(|fresh| fresh.uid() == node.uid()) {
+            if fresh.metadata.deletion_timestamp.is_none() {
+                super::delete_node(ctx, member).await?;
+            }
+            let version = api.get_opt(&node.name_any()).await?;
+            if let Some(fresh) = version.filter(|fresh| fresh.uid() == node.uid())
+                && let Some(patch) = patches::release(fresh.finalizers(), fresh.metadata.resource_version.as_deref())
+            {
+                api.patch(&node.name_any(), &PatchParams::default(), &Patch::Merge(&patch)).await?;
+            }
+        }
+    }
+    if let Some(claim) = &member.claim {
+        let api = ctx.all::<NodeClaim>();
+        let fresh = api.get_opt(&claim.name_any()).await?.filter(|fresh| fresh.uid() == claim.uid());
+        if let Some(fresh) = fresh
+            && let Some(patch) = patches::release(fresh.finalizers(), fresh.metadata.resource_version.as_deref())
+        {
+            api.patch(&claim.name_any(), &PatchParams::default(), &Patch::Merge(&patch)).await?;
+        }
+    }
+    Ok(())
+}
+
+fn place(member: &Member) -> Place {
+    let label = |key: &str| {
+        let claim = member.claim.as_ref().and_then(|claim| claim.labels().get(key).cloned());
+        claim.or_else(|| member.node.as_ref().and_then(|node| node.labels().get(key).cloned())).unwrap_or_default()
+    };
+    Place { nodepool: pool_name(member), capacity_type: label(labels::CAPACITY_TYPE), zone: label(labels::ZONE) }
+}

@@ -1,0 +1,153 @@
+//! Which pods already have a place planned for them, so that nobody plans a second one.
+//!
+//! For machines in flight this is read from the claims themselves, so a restarted process knows it. For places on
+//! nodes that exist it is kept in memory for a short while: all that is lost with it is a reservation.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use api::{
+    condition,
+    karpenter_v1::{NodeClaim, claim_conditions},
+};
+use jiff::Timestamp;
+
+use crate::{plan::Plan, pods, snapshot, world::World};
+
+/// What this process did a moment ago and the watches may not show yet.
+#[derive(Clone, Debug, Default)]
+pub struct Memory {
+    /// Pod UID → place (a node's or a claim's name) and until when it is kept.
+    nominated: BTreeMap<String, (String, Timestamp)>,
+    /// Nodes and claims about to be removed, until the objects say so.
+    leaving: BTreeMap<String, Timestamp>,
+    /// Claims created and not yet seen.
+    assumed: BTreeMap<String, (Arc<NodeClaim>, Timestamp)>,
+}
+
+/// How long what we did may take to come back through a watch, before we no longer believe it.
+const ECHO: Duration = Duration::from_secs(60);
+
+impl Memory {
+    /// Keeps a place for a pod.
+    pub fn nominate(&mut self, pod_uid: &str, place: &str, until: Timestamp) {
+        self.nominated.insert(pod_uid.to_owned(), (place.to_owned(), until));
+    }
+
+    /// Marks a member as about to be removed, unless a pod was promised a place on it.
+    pub fn try_leave(&mut self, member_names: &[&str], now: Timestamp) -> bool {
+        let promised =
+            self.nominated.values().any(|(place, until)| *until > now && member_names.contains(&place.as_str()));
+        if !promised {
+            for name in member_names {
+                self.leaving.insert((*name).to_owned(), now + ECHO);
+            }
+        }
+        !promised
+    }
+
+    /// Takes back [`Memory::try_leave`].
+    pub fn stay(&mut self, name: &str) {
+        self.leaving.remove(name);
+    }
+
+    /// Everything marked by [`Memory::try_leave`].
+    pub fn leaving(&self, now: Timestamp) -> BTreeSet<String> {
+        self.leaving.iter().filter(|(_, until)| **until > now).map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Remembers a claim that was created.
+    pub fn assume(&mut self, claim: Arc<NodeClaim>, now: Timestamp) {
+        let uid = claim.metadata.uid.clone().unwrap_or_default();
+        self.assumed.insert(uid, (claim, now + ECHO));
+    }
+
+    /// Claims that were created and are not in `world`.
+    pub fn unseen(&self, world: &World, now: Timestamp) -> Vec<Arc<NodeClaim>> {
+        self.assumed
+            .iter()
+            .filter(|(uid, (_, until))| {
+                *until > now && !world.objects.claims.iter().any(|claim| claim.metadata.uid.as_ref() == Some(*uid))
+            })
+            .map(|(_, (claim, _))| Arc::clone(claim))
+            .collect()
+    }
+
+    /// Forgets what is over: seen in `world`, or too old.
+    pub fn tidy(&mut self, world: &World, now: Timestamp) {
+        self.nominated.retain(|_, (_, until)| *until > now);
+        self.leaving.retain(|_, until| *until > now);
+        self.assumed.retain(|uid, (_, until)| {
+            *until > now && !world.objects.claims.iter().any(|claim| claim.metadata.uid.as_ref() == Some(uid))
+        });
+    }
+}
+
+/// Pods that may still move to a planned place: those without a node, and those whose node is leaving.
+fn waiting<'a>(world: &'a World, memory: &Memory, now: Timestamp) -> HashSet<&'a str> {
+    let leaving = memory.leaving(now);
+    let unbound = world.objects.pods.iter().filter(|pod| pods::node_name(pod).is_none() && !pods::is_terminal(pod));
+    let moving = world
+        .members
+        .iter()
+        .filter(|member| snapshot::is_leaving(member, &leaving))
+        .flat_map(|member| member.pods.iter().filter(|pod| pods::will_move(pod)));
+    unbound.chain(moving).map(|pod| pods::uid(pod)).collect()
+}
+
+/// Pod UID → the place planned for it, a node's or a claim's name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Nominations(BTreeMap<String, String>);
+
+impl Nominations {
+    /// What holds at `now`: the plans of claims in flight, those of claims that became ready less than `ttl` ago, and
+    /// what is in memory. Plans of claims that are being deleted hold no longer, and no pod is waited for that is gone
+    /// or has found a node.
+    pub fn at(world: &World, memory: &Memory, ttl: Duration, now: Timestamp) -> Self {
+        let mut places = BTreeMap::new();
+        let waiting = waiting(world, memory, now);
+        for claim in &world.objects.claims {
+            if claim.metadata.deletion_timestamp.is_some() {
+                continue;
+            }
+            let conditions = claim.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+            let ready_since = condition::is_true(conditions, claim_conditions::INITIALIZED)
+                .then(|| conditions.iter().find(|c| c.type_ == claim_conditions::INITIALIZED))
+                .flatten()
+                .map(|c| c.last_transition_time.0);
+            if ready_since.is_some_and(|since| since + ttl <= now) {
+                continue;
+            }
+            let name = claim.metadata.name.clone().unwrap_or_default();
+            for pod in Plan::of(claim).map(|plan| plan.pods).unwrap_or_default() {
+                if waiting.contains(pod.uid.as_str()) {
+                    places.insert(pod.uid, name.clone());
+                }
+            }
+        }
+        for (uid, (place, until)) in &memory.nominated {
+            if *until > now && waiting.contains(uid.as_str()) {
+                places.insert(uid.clone(), place.clone());
+            }
+        }
+        Self(places)
+    }
+
+    /// The place of a pod.
+    pub fn of(&self, pod_uid: &str) -> Option<&str> {
+        self.0.get(pod_uid).map(String::as_str)
+    }
+
+    /// Whether any pod waits for a place of this name.
+    pub fn is_promised(&self, names: impl Fn(&str) -> bool) -> bool {
+        self.0.values().any(|place| names(place))
+    }
+
+    /// Every pod with its place.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(pod, place)| (pod.as_str(), place.as_str()))
+    }
+}

@@ -1,0 +1,143 @@
+//! Which pods need a machine, which ones come with it, and which ones are only passing through.
+
+use k8s_openapi::api::core::v1::Pod;
+
+/// Whether the scheduler has said that this pod fits nowhere, and a machine could help it.
+///
+/// Not bound, not preempting, not a daemon (it cannot choose its node), not static, not on its way out.
+pub fn is_provisionable(pod: &Pod) -> bool {
+    let bound = node_name(pod).is_some();
+    let preempting = pod.status.as_ref().and_then(|s| s.nominated_node_name.as_deref()).is_some_and(|n| !n.is_empty());
+    let unschedulable = pod.status.as_ref().and_then(|s| s.conditions.as_ref()).is_some_and(|conditions| {
+        conditions.iter().any(|c| c.type_ == "PodScheduled" && c.reason.as_deref() == Some("Unschedulable"))
+    });
+    unschedulable
+        && !bound
+        && !preempting
+        && !is_leaving(pod)
+        && !is_terminal(pod)
+        && !is_daemon(pod)
+        && !is_static(pod)
+}
+
+/// Whether a pod of a node that is leaving will want a place elsewhere: something recreates it, and nothing holds it.
+pub fn will_move(pod: &Pod) -> bool {
+    !is_terminal(pod) && !is_leaving(pod) && !is_daemon(pod) && !is_static(pod) && controller(pod).is_some()
+}
+
+/// Whether the pod keeps its node from being empty.
+pub fn occupies(pod: &Pod) -> bool {
+    !is_terminal(pod) && !is_daemon(pod) && !is_static(pod)
+}
+
+/// The node the pod is bound to.
+pub fn node_name(pod: &Pod) -> Option<&str> {
+    pod.spec.as_ref().and_then(|s| s.node_name.as_deref()).filter(|n| !n.is_empty())
+}
+
+/// Whether a DaemonSet made it.
+pub fn is_daemon(pod: &Pod) -> bool {
+    controller(pod) == Some("DaemonSet")
+}
+
+/// Whether the kubelet runs it from a file: it belongs to the node and cannot be evicted.
+pub fn is_static(pod: &Pod) -> bool {
+    controller(pod) == Some("Node")
+        || pod.metadata.annotations.as_ref().is_some_and(|a| a.contains_key("kubernetes.io/config.mirror"))
+}
+
+/// Whether it has finished and holds no resources any more.
+pub fn is_terminal(pod: &Pod) -> bool {
+    pod.status.as_ref().and_then(|s| s.phase.as_deref()).is_some_and(|p| p == "Succeeded" || p == "Failed")
+}
+
+/// Whether it was told to go.
+pub fn is_leaving(pod: &Pod) -> bool {
+    pod.metadata.deletion_timestamp.is_some()
+}
+
+/// The UID, empty only for objects that never were in an API server.
+pub fn uid(pod: &Pod) -> &str {
+    pod.metadata.uid.as_deref().unwrap_or_default()
+}
+
+fn controller(pod: &Pod) -> Option<&str> {
+    pod.metadata
+        .owner_references
+        .as_ref()?
+        .iter()
+        .find(|owner| owner.controller == Some(true))
+        .map(|owner| owner.kind.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn pod(patch: serde_json::Value) -> Pod {
+        let mut base = json!({
+            "metadata": { "name": "p", "namespace": "d", "uid": "u", "ownerReferences": [
+                { "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "r", "uid": "o", "controller": true } ] },
+            "spec": { "containers": [] },
+            "status": { "phase": "Pending", "conditions": [
+                { "type": "PodScheduled", "status": "False", "reason": "Unschedulable" } ] },
+        });
+        merge(&mut base, patch);
+        serde_json::from_value(base).unwrap()
+    }
+
+    fn merge(base: &mut serde_json::Value, patch: serde_json::Value) {
+        match (base, patch) {
+            (serde_json::Value::Object(base), serde_json::Value::Object(patch)) => {
+                for (key, value) in patch {
+                    merge(base.entry(key).or_insert(serde_json::Value::Null), value);
+                }
+            }
+            (base, patch) => *base = patch,
+        }
+    }
+
+    #[test]
+    fn only_a_pod_the_scheduler_gave_up_on_needs_a_machine() {
+        let table = [
+            (json!({}), true),
+            (json!({ "status": { "conditions": [] } }), false),
+            (
+                json!({ "status": { "conditions": [
+                    { "type": "PodScheduled", "status": "False", "reason": "SchedulingGated" } ] } }),
+                false,
+            ),
+            (json!({ "spec": { "nodeName": "n" } }), false),
+            (json!({ "status": { "nominatedNodeName": "n" } }), false),
+            (json!({ "status": { "phase": "Failed" } }), false),
+            (json!({ "metadata": { "deletionTimestamp": "2024-01-01T00:00:00Z" } }), false),
+            (
+                json!({ "metadata": { "ownerReferences": [
+                    { "apiVersion": "apps/v1", "kind": "DaemonSet", "name": "d", "uid": "o", "controller": true } ] } }),
+                false,
+            ),
+            (
+                json!({ "metadata": { "ownerReferences": [
+                    { "apiVersion": "v1", "kind": "Node", "name": "n", "uid": "o", "controller": true } ] } }),
+                false,
+            ),
+        ];
+        for (patch, wanted) in table {
+            assert_eq!(is_provisionable(&pod(patch.clone())), wanted, "{patch}");
+        }
+    }
+
+    #[test]
+    fn a_pod_nobody_recreates_does_not_ask_for_a_new_place() {
+        assert!(will_move(&pod(json!({ "spec": { "nodeName": "n" } }))));
+        assert!(!will_move(&pod(json!({ "metadata": { "ownerReferences": [] } }))));
+    }
+
+    #[test]
+    fn a_finished_or_daemon_pod_does_not_occupy_a_node() {
+        assert!(occupies(&pod(json!({ "status": { "phase": "Running" } }))));
+        assert!(!occupies(&pod(json!({ "status": { "phase": "Succeeded" } }))));
+    }
+}

@@ -1,0 +1,207 @@
+//! What we say on Provisioners and NodePools: whether they are valid, what is ignored, how much they use.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use api::{
+    condition::{self, LivingCondition, Status},
+    in_one_line,
+    karpenter_v1::{NodePool, NodePoolStatus},
+    karpenter_v1alpha5::{Provisioner, ProvisionerStatus},
+};
+use controller_runtime::{boot::chain, events::Kind, status::patch_if_changed};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::Time};
+use kube::ResourceExt as _;
+use scheduling::{PoolKey, PoolKind};
+use units::{ResourceList, ResourceName};
+
+use crate::{
+    claims::core_quantities,
+    context::{Context, View, Worlds},
+    metrics::{NodePoolResource, ProvisionerResource},
+    pools::{PoolState, Pools},
+    snapshot,
+};
+
+/// Statuses follow the machines at this distance; Karpenter refreshes every five seconds.
+const PAUSE: Duration = Duration::from_secs(1);
+/// Looked at again after this even if nothing changed: the class's objects at the vendor may have.
+const PERIOD: Duration = Duration::from_secs(60);
+
+/// Runs until the shutdown. Only the leader may run it.
+pub(crate) async fn run(ctx: Context, mut worlds: Worlds) {
+    loop {
+        let view = ctx.view(&mut worlds);
+        let pools = Pools::of(&view.world);
+        let used = snapshot::used(&view.world);
+        for pool in pools.0.values() {
+            let used = used.get(&pool.key).cloned().unwrap_or_default();
+            gauges(&ctx, pool, &used);
+            speak(&ctx, pool).await;
+            if let Err(error) = write(&ctx, &view, pool, &used).await {
+                tracing::warn!(pool = %pool.key, %error, "status not written, trying again");
+            }
+        }
+        tokio::select! {
+            () = ctx.shutdown.cancelled() => return,
+            changed = worlds.changed() => if changed.is_err() { return },
+            () = tokio::time::sleep(PERIOD) => {}
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// Events about what the object says. The recorder keeps them from repeating.
+async fn speak(ctx: &Context, pool: &PoolState) {
+    if let Err(errors) = &pool.template {
+        for error in errors {
+            let note = format!("{error}; the pool is not used until this is corrected");
+            ctx.recorder.publish(&pool.reference, Kind::Warning, "Invalid", "Validate", note).await;
+        }
+    }
+    for notice in &pool.notices {
+        ctx.recorder.publish(&pool.reference, Kind::Warning, "NotSupportedYet", "Validate", notice.to_string()).await;
+    }
+}
+
+async fn write(ctx: &Context, view: &View, pool: &PoolState, used: &ResourceList) -> Result<(), String> {
+    match pool.key.kind {
+        PoolKind::Provisioner => provisioner(ctx, view, pool, used).await,
+        PoolKind::NodePool => node_pool(ctx, view, pool, used).await,
+    }
+}
+
+async fn provisioner(ctx: &Context, view: &View, pool: &PoolState, used: &ResourceList) -> Result<(), String> {
+    let found = view.world.objects.provisioners.iter().find(|one| one.name_any() == pool.key.name);
+    let Some(object) = found else { return Ok(()) };
+    let old = object.status.clone().unwrap_or_default();
+    let new = provisioner_status(&old, pool, used, view.at);
+    let api = ctx.all::<Provisioner>();
+    patch_if_changed(&api, &pool.key.name, object.status.as_ref(), &new).await.map_err(|error| chain(&error))?;
+    Ok(())
+}
+
+/// The status of a Provisioner. Pure.
+pub(crate) fn provisioner_status(
+    old: &ProvisionerStatus,
+    pool: &PoolState,
+    used: &ResourceList,
+    now: Timestamp,
+) -> ProvisionerStatus {
+    let mut new = old.clone();
+    new.resources = without_nodes(used);
+    // The number of machines is the last thing that shows whether anything was added or removed.
+    if old.resources != new.resources && !(old.resources.is_empty() && used.is_empty()) {
+        new.last_scale_time = Some(Time(now));
+    }
+    let (status, severity, reason, message) = match (&pool.template, &pool.class) {
+        (Err(errors), _) => (Status::False, None, Some("Invalid"), Some(in_one_line(errors))),
+        (Ok(_), Err(why)) => (Status::False, None, Some("Misconfigured"), Some(why.clone())),
+        (Ok(_), Ok(_)) => (Status::True, None, None, None),
+    };
+    let mut active = LivingCondition {
+        r#type: "Active".to_owned(),
+        status: status.as_str().to_owned(),
+        severity,
+        last_transition_time: Some(Time(now)),
+        reason: reason.map(str::to_owned),
+        message,
+    };
+    if let Some(before) = old.conditions.iter().find(|one| one.r#type == "Active" && one.status == active.status) {
+        active.last_transition_time.clone_from(&before.last_transition_time);
+    }
+    new.conditions.retain(|one| one.r#type != "Active");
+    new.conditions.push(active);
+    new
+}
+
+async fn node_pool(ctx: &Context, view: &View, pool: &PoolState, used: &ResourceList) -> Result<(), String> {
+    let found = view.world.objects.node_pools.iter().find(|one| one.name_any() == pool.key.name);
+    let Some(object) = found else { return Ok(()) };
+    let old = object.status.clone().unwrap_or_default();
+    let new = node_pool_status(&old, pool, used, view.at);
+    let api = ctx.all::<NodePool>();
+    patch_if_changed(&api, &pool.key.name, object.status.as_ref(), &new).await.map_err(|error| chain(&error))?;
+    Ok(())
+}
+
+/// The status of a NodePool. Pure.
+pub(crate) fn node_pool_status(
+    old: &NodePoolStatus,
+    pool: &PoolState,
+    used: &ResourceList,
+    now: Timestamp,
+) -> NodePoolStatus {
+    let mut new = old.clone();
+    let nodes = used.get(&ResourceName::new("nodes"));
+    new.nodes = Some(nodes.0);
+    new.resources = core_quantities(used);
+    // Karpenter always names these.
+    for name in ["cpu", "memory", "pods", "ephemeral-storage", "nodes"] {
+        new.resources.entry(name.to_owned()).or_insert_with(|| Quantity("0".to_owned()));
+    }
+    let mut set = |kind: &str, problem: Option<(&str, String)>| {
+        let (status, reason, message) = match problem {
+            Some((reason, message)) => (Status::False, reason.to_owned(), message),
+            None => (Status::True, kind.to_owned(), String::new()),
+        };
+        condition::set(&mut new.conditions, kind, status, &reason, &message, pool.generation, now);
+    };
+    let invalid = pool.template.as_ref().err().map(|errors| ("Invalid", in_one_line(errors)));
+    let no_class = match (&pool.template, &pool.class) {
+        (Ok(_), Err(why)) => Some(("NodeClassNotFound", why.clone())),
+        _ => None,
+    };
+    set("ValidationSucceeded", invalid.clone());
+    set("NodeClassReady", no_class.clone());
+    set("Ready", invalid.or(no_class));
+    new
+}
+
+fn without_nodes(used: &ResourceList) -> BTreeMap<String, Quantity> {
+    let mut all = core_quantities(used);
+    all.remove("nodes");
+    all
+}
+
+fn gauges(ctx: &Context, pool: &PoolState, used: &ResourceList) {
+    let limits = pool.template.as_ref().ok().and_then(|template| template.limits.clone());
+    for (name, amount) in used.iter() {
+        usage(ctx, &pool.key, name, value(name, amount.0));
+    }
+    for (name, limit) in limits.iter().flat_map(ResourceList::iter) {
+        let (limit, used) = (value(name, limit.0), value(name, used.get(name).0));
+        match pool.key.kind {
+            PoolKind::Provisioner => {
+                let label = ProvisionerResource { resource_type: name.to_string(), provisioner: pool.key.name.clone() };
+                ctx.metrics.provisioner_limit.get_or_create(&label).set(limit);
+                let percent = if limit > 0.0 { used / limit * 100.0 } else { 0.0 };
+                ctx.metrics.provisioner_usage_pct.get_or_create(&label).set(percent);
+            }
+            PoolKind::NodePool => {
+                let label = NodePoolResource { resource_type: name.to_string(), nodepool: pool.key.name.clone() };
+                ctx.metrics.nodepool_limit.get_or_create(&label).set(limit);
+            }
+        }
+        usage(ctx, &pool.key, name, used);
+    }
+}
+
+fn usage(ctx: &Context, pool: &PoolKey, name: &ResourceName, used: f64) {
+    match pool.kind {
+        PoolKind::Provisioner => {
+            let label = ProvisionerResource { resource_type: name.to_string(), provisioner: pool.name.clone() };
+            ctx.metrics.provisioner_usage.get_or_create(&label).set(used);
+        }
+        PoolKind::NodePool => {
+            let label = NodePoolResource { resource_type: name.to_string(), nodepool: pool.name.clone() };
+            ctx.metrics.nodepool_usage.get_or_create(&label).set(used);
+        }
+    }
+}
+
+/// In the units of Karpenter's gauges: cores, bytes, counts.
+#[expect(clippy::cast_precision_loss, reason = "a gauge is a float; sizes of clusters stay far below 2^53")]
+fn value(name: &ResourceName, amount: i64) -> f64 {
+    if name.is_cpu() { amount as f64 / 1000.0 } else { amount as f64 }
+}

@@ -1,0 +1,235 @@
+//! Provisioners and NodePools as the decisions read them: valid or not, where their cloud settings are, how long their
+//! nodes live. Pure.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use api::{
+    FieldError, FieldNotice,
+    convert::{self, PoolTemplate},
+    karpenter_v1::{NodeClassRef, NodePool},
+    karpenter_v1alpha5::Provisioner,
+    unsupported::unsupported,
+    validate::validate,
+};
+use cloud::NodeClass;
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::{Resource, ResourceExt as _};
+use scheduling::{PoolKey, PoolKind};
+use serde_json::Value;
+
+use crate::{claims::Frame, context, world::World};
+
+/// One pool.
+#[derive(Clone, Debug)]
+pub struct PoolState {
+    /// Which.
+    pub key: PoolKey,
+    /// Its object, for events.
+    pub reference: ObjectReference,
+    /// The object's generation.
+    pub generation: Option<i64>,
+    /// How its nodes are made; or what a person must correct first.
+    pub template: Result<PoolTemplate, Vec<FieldError>>,
+    /// What it asks for and we do not do.
+    pub notices: Vec<FieldNotice>,
+    /// What its claims share; none if it is not valid.
+    pub frame: Option<Frame>,
+    /// The cloud's settings; or why there are none.
+    pub class: Result<NodeClass, String>,
+    /// `kubeletConfiguration` as written, `Null` if none.
+    pub kubelet: Value,
+    /// How long a node may stand empty.
+    pub ttl_after_empty: Option<Duration>,
+    /// How old a node may become.
+    pub ttl_until_expired: Option<Duration>,
+    /// Whether it is being deleted: no new nodes then.
+    pub deleting: bool,
+}
+
+/// All pools.
+#[derive(Clone, Debug, Default)]
+pub struct Pools(pub BTreeMap<PoolKey, PoolState>);
+
+impl Pools {
+    /// Reads them from the world.
+    pub fn of(world: &World) -> Self {
+        let provisioners = world.objects.provisioners.iter().map(|one| provisioner(world, one));
+        let node_pools = world.objects.node_pools.iter().map(|one| node_pool(world, one));
+        Self(provisioners.chain(node_pools).map(|state| (state.key.clone(), state)).collect())
+    }
+
+    /// Those new nodes may be made for, as far as their objects say.
+    pub fn usable(&self) -> impl Iterator<Item = (&PoolKey, &PoolTemplate)> {
+        self.0
+            .values()
+            .filter(|state| !state.deleting && state.class.is_ok())
+            .filter_map(|state| Some((&state.key, state.template.as_ref().ok()?)))
+    }
+}
+
+fn provisioner(world: &World, object: &Provisioner) -> PoolState {
+    state(
+        world,
+        PoolKey { kind: PoolKind::Provisioner, name: object.name_any() },
+        object,
+        judge(convert::provisioner(object), validate(object)),
+        unsupported(object),
+        // Provisioners judge the age of their nodes live.
+        "Never",
+        None,
+    )
+}
+
+fn node_pool(world: &World, object: &NodePool) -> PoolState {
+    let template = &object.spec.template.spec;
+    state(
+        world,
+        PoolKey { kind: PoolKind::NodePool, name: object.name_any() },
+        object,
+        judge(convert::nodepool(object), validate(object)),
+        unsupported(object),
+        &template.expire_after,
+        template.termination_grace_period.clone(),
+    )
+}
+
+fn judge(
+    converted: Result<PoolTemplate, Vec<FieldError>>,
+    mut errors: Vec<FieldError>,
+) -> Result<PoolTemplate, Vec<FieldError>> {
+    match converted {
+        Ok(template) if errors.is_empty() => Ok(template),
+        Ok(_) => Err(errors),
+        Err(more) => {
+            errors.extend(more);
+            errors.sort();
+            errors.dedup();
+            Err(errors)
+        }
+    }
+}
+
+fn state<K: Resource<DynamicType = ()>>(
+    world: &World,
+    key: PoolKey,
+    object: &K,
+    template: Result<PoolTemplate, Vec<FieldError>>,
+    notices: Vec<FieldNotice>,
+    expire_after: &str,
+    termination_grace_period: Option<String>,
+) -> PoolState {
+    let ready = template.as_ref().ok();
+    let class = match ready {
+        Some(template) => node_class(world, &template.class),
+        None => Err("the pool is not valid".to_owned()),
+    };
+    let kubelet = match (&class, ready) {
+        (Ok(class), Some(_)) if key.kind == PoolKind::NodePool => kubelet_of_class(class),
+        (_, Some(template)) => template.kubelet.clone(),
+        (_, None) => Value::Null,
+    };
+    PoolState {
+        key,
+        reference: context::reference(object),
+        generation: object.meta().generation,
+        notices,
+        frame: ready.map(|template| Frame {
+            class: template.class.clone(),
+            annotations: template.annotations.clone(),
+            termination_grace_period,
+            expire_after: expire_after.to_owned(),
+        }),
+        class,
+        kubelet,
+        ttl_after_empty: ready.and_then(|template| template.ttl_after_empty),
+        ttl_until_expired: ready.and_then(|template| template.ttl_until_expired),
+        deleting: object.meta().deletion_timestamp.is_some(),
+        template,
+    }
+}
+
+/// The cloud settings a claim or pool refers to.
+///
+/// # Errors
+/// A sentence that names the field, for a condition or an event.
+pub fn node_class(world: &World, reference: &NodeClassRef) -> Result<NodeClass, String> {
+    let objects = &world.objects;
+    let found = match reference.kind.as_str() {
+        "AWSNodeTemplate" => objects
+            .node_templates
+            .iter()
+            .find(|one| one.metadata.name.as_ref() == Some(&reference.name))
+            .map(|one| (one.uid(), as_written(Some(&one.spec)))),
+        "EC2NodeClass" => objects
+            .node_classes
+            .iter()
+            .find(|one| one.metadata.name.as_ref() == Some(&reference.name))
+            .map(|one| (one.uid(), as_written(Some(&one.spec)))),
+        "Provisioner" => {
+            objects.provisioners.iter().find(|one| one.metadata.name.as_ref() == Some(&reference.name)).map(|one| {
+                (one.uid(), one.spec.provider.clone().unwrap_or_else(|| Value::Object(serde_json::Map::new())))
+            })
+        }
+        other => return Err(format!("nodeClassRef.kind: {other:?} is not a kind of node class we know")),
+    };
+    let field = if reference.kind == "AWSNodeTemplate" { "spec.providerRef" } else { "nodeClassRef" };
+    let (uid, spec) =
+        found.ok_or_else(|| format!("{field}: {} {:?} does not exist", reference.kind, reference.name))?;
+    Ok(NodeClass {
+        group: reference.group.clone(),
+        kind: reference.kind.clone(),
+        name: reference.name.clone(),
+        uid: uid.unwrap_or_default(),
+        spec,
+    })
+}
+
+/// Every class that some pool or claim still needs.
+pub fn live_classes(world: &World, pools: &Pools) -> Vec<NodeClass> {
+    let of_pools = pools.0.values().filter_map(|pool| pool.class.clone().ok());
+    let of_claims = world.objects.claims.iter().filter_map(|claim| node_class(world, &claim.spec.node_class_ref).ok());
+    let all: BTreeMap<(String, String), NodeClass> =
+        of_pools.chain(of_claims).map(|class| ((class.kind.clone(), class.name.clone()), class)).collect();
+    all.into_values().collect()
+}
+
+/// The kubelet settings of a claim's pool, `Null` if none.
+pub fn kubelet(world: &World, pool: &PoolKey, class: &NodeClass) -> Value {
+    match pool.kind {
+        PoolKind::Provisioner => world
+            .objects
+            .provisioners
+            .iter()
+            .find(|one| one.metadata.name.as_ref() == Some(&pool.name))
+            .map(|one| as_written(one.spec.kubelet_configuration.as_ref()))
+            .unwrap_or_default(),
+        PoolKind::NodePool => kubelet_of_class(class),
+    }
+}
+
+/// The object of a pool, for events.
+pub fn reference(world: &World, pool: &PoolKey) -> Option<ObjectReference> {
+    let objects = &world.objects;
+    match pool.kind {
+        PoolKind::Provisioner => objects
+            .provisioners
+            .iter()
+            .find(|one| one.metadata.name.as_ref() == Some(&pool.name))
+            .map(|one| context::reference(&**one)),
+        PoolKind::NodePool => objects
+            .node_pools
+            .iter()
+            .find(|one| one.metadata.name.as_ref() == Some(&pool.name))
+            .map(|one| context::reference(&**one)),
+    }
+}
+
+/// An EC2NodeClass carries the kubelet's settings itself.
+fn kubelet_of_class(class: &NodeClass) -> Value {
+    class.spec.get("kubelet").cloned().unwrap_or_default()
+}
+
+fn as_written<T: serde::Serialize>(value: Option<&T>) -> Value {
+    // These types came from JSON, so they go back to it.
+    value.and_then(|value| serde_json::to_value(value).ok()).unwrap_or_default()
+}

@@ -1,0 +1,147 @@
+//! From pending pods to claims: collect, plan, check, record.
+
+mod act;
+pub(crate) mod catalogue;
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use k8s_openapi::api::core::v1::Pod;
+use scheduling::{Settings as SolverSettings, Snapshot, Solution, check, solve};
+use tokio::time::Instant;
+
+use crate::{
+    batch::{Batch, Poll},
+    context::{Context, Worlds},
+    fingerprint::fingerprint,
+    metrics::OutcomeLabel,
+    pods,
+    pools::Pools,
+    snapshot::{self, Input},
+    world::World,
+};
+
+/// What a plan was made from, and what it says.
+#[derive(Debug)]
+struct Planned {
+    world: Arc<World>,
+    pools: Pools,
+    snapshot: Snapshot,
+    solution: Solution,
+}
+
+/// Runs until the shutdown. Only the leader may run it.
+pub(crate) async fn run(ctx: Context, mut worlds: Worlds) {
+    let epoch = Instant::now();
+    let mut batch = Batch::new(ctx.settings.batch);
+    // Pods the last plan has looked at, and the circumstances it was made in.
+    let mut considered = BTreeSet::new();
+    let mut circumstances = None;
+    let mut retry_at = Instant::now();
+    let mut rings = ctx.wakeup.listen();
+    loop {
+        rings.borrow_and_update();
+        let waiting = waiting(&ctx, &mut worlds);
+        ctx.metrics.queue_depth.set(i64::try_from(waiting.pods.len()).unwrap_or(i64::MAX));
+        let now = epoch.elapsed();
+        for pod in &waiting.pods {
+            let uid = pods::uid(pod);
+            if !considered.contains(uid) {
+                batch.trigger(uid, now);
+            }
+        }
+        if !waiting.pods.is_empty() {
+            if circumstances != Some(waiting.circumstances) {
+                batch.trigger(&format!("circumstances {}", waiting.circumstances), now);
+            }
+            if retry_at <= Instant::now() {
+                batch.trigger("retry", now);
+            }
+        }
+        let look_at = match batch.poll(now) {
+            Poll::Ready => {
+                let triggers = batch.take();
+                let started = Instant::now();
+                tracing::debug!(triggers, pods = waiting.pods.len(), "planning");
+                considered = round(&ctx, &mut worlds).await;
+                circumstances = Some(waiting.circumstances);
+                // Planning again and again for pods that fit nowhere may take a tenth of the time, not more.
+                retry_at = Instant::now() + ctx.settings.retry_interval.max(started.elapsed() * 10);
+                continue;
+            }
+            Poll::Wait { until } => epoch + until,
+            Poll::Empty if waiting.pods.is_empty() => Instant::now() + Duration::from_secs(60),
+            Poll::Empty => retry_at,
+        };
+        tokio::select! {
+            () = ctx.shutdown.cancelled() => return,
+            changed = worlds.changed() => if changed.is_err() { return },
+            changed = rings.changed() => if changed.is_err() { return },
+            () = tokio::time::sleep_until(look_at) => {}
+        }
+    }
+}
+
+struct Waiting {
+    pods: Vec<Arc<Pod>>,
+    circumstances: u64,
+}
+
+fn waiting(ctx: &Context, worlds: &mut Worlds) -> Waiting {
+    let view = ctx.view(worlds);
+    Waiting {
+        pods: snapshot::homeless(&view.world, &view.nominations, &view.leaving),
+        circumstances: fingerprint(&view.world),
+    }
+}
+
+/// One plan, from the newest world to its claims. Returns the UIDs of the pods it looked at.
+async fn round(ctx: &Context, worlds: &mut Worlds) -> BTreeSet<String> {
+    // What can be bought may take a while to ask for; the world is read after that.
+    let before = Arc::clone(&worlds.borrow());
+    let (catalogue, unreadable) = catalogue::read(ctx, &Pools::of(&before.value)).await;
+    let view = ctx.view(worlds);
+    let pools = Pools::of(&view.world);
+    let snapshot = snapshot::build(&Input {
+        sequence: view.sequence,
+        world: &view.world,
+        pools: &pools,
+        catalogue: &catalogue,
+        nominations: &view.nominations,
+        leaving: &view.leaving,
+    });
+    let considered = snapshot.pods.iter().map(|pod| pod.uid.clone()).collect();
+    if snapshot.pods.is_empty() {
+        ctx.metrics.unschedulable_pods.set(0);
+        return considered;
+    }
+    let settings = SolverSettings { budget_work_units: ctx.settings.solver_budget, ..SolverSettings::default() };
+    let start = Instant::now();
+    let solved = tokio::task::spawn_blocking(move || {
+        let solution = solve(&snapshot, &settings);
+        let violations = check::check(&snapshot, &solution);
+        (snapshot, solution, violations)
+    })
+    .await;
+    let Ok((snapshot, solution, violations)) = solved else {
+        tracing::error!("the solver panicked; no machine is launched for this plan");
+        outcome(ctx, "panic");
+        return considered;
+    };
+    ctx.metrics.scheduling_duration.observe(start.elapsed().as_secs_f64());
+    ctx.metrics.unschedulable_pods.set(i64::try_from(solution.unplaced.len()).unwrap_or(i64::MAX));
+    if !violations.is_empty() {
+        for violation in &violations {
+            tracing::error!(snapshot = snapshot.sequence, violation = ?violation, "the plan breaks a promise and is not acted on");
+        }
+        ctx.metrics.plan_violations.inc_by(u64::try_from(violations.len()).unwrap_or(u64::MAX));
+        outcome(ctx, "refused");
+        return considered;
+    }
+    outcome(ctx, if solution.unplaced.is_empty() { "complete" } else { "partial" });
+    act::act(ctx, &Planned { world: view.world, pools, snapshot, solution }, &unreadable).await;
+    considered
+}
+
+fn outcome(ctx: &Context, outcome: &str) {
+    ctx.metrics.plans.get_or_create(&OutcomeLabel { outcome: outcome.to_owned() }).inc();
+}

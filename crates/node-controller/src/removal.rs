@@ -1,0 +1,168 @@
+//! Which nodes are taken out of service for being empty or too old, and how far each removal has come. Pure part.
+//!
+//! A removal is written on the node (annotations and a taint) before anything else happens, so that a process that dies
+//! in between leaves nothing half-known: the next one goes on, or takes it back.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use disruption::{Candidate, RemoveReason};
+use jiff::Timestamp;
+use kube::ResourceExt as _;
+use scheduling::{NodeKey, PoolKey};
+
+use crate::{
+    draining, names,
+    nominations::Nominations,
+    pods,
+    pools::Pools,
+    world::{Member, World},
+};
+
+/// A removal that was begun.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Begun {
+    /// Why, as written on the node.
+    pub reason: Why,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+/// Why a node is removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// It has no pods of its own.
+    Empty,
+    /// It became too old.
+    Expired,
+}
+
+impl Why {
+    /// As written on the node and in metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Empty => "Empty",
+            Self::Expired => "Expired",
+        }
+    }
+}
+
+impl From<RemoveReason> for Why {
+    fn from(reason: RemoveReason) -> Self {
+        match reason {
+            RemoveReason::Empty { .. } => Self::Empty,
+            RemoveReason::Expired { .. } => Self::Expired,
+        }
+    }
+}
+
+/// What to do about a removal that was begun.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Delete the claim: nobody is left, or everybody has a place to go to.
+    Finish,
+    /// Put the node back into service: it is not empty after all.
+    TakeBack,
+    /// The replacements are not ready.
+    Wait {
+        /// When to go on regardless.
+        until: Timestamp,
+        /// Pods without a ready place.
+        without_place: usize,
+    },
+}
+
+/// The removal written on a member's node.
+pub fn begun(member: &Member) -> Option<Begun> {
+    let node = member.node.as_ref()?;
+    let reason = match node.annotations().get(names::REMOVAL)?.as_str() {
+        "Empty" => Why::Empty,
+        "Expired" => Why::Expired,
+        _ => return None,
+    };
+    // A time that cannot be read is one long past: the removal was begun, and must not wait for ever.
+    let since = node.annotations().get(names::REMOVAL_SINCE).and_then(|text| text.parse().ok());
+    Some(Begun { reason, since: since.unwrap_or(Timestamp::UNIX_EPOCH) })
+}
+
+/// The next step of a removal.
+pub fn step(
+    begun: &Begun,
+    member: &Member,
+    world: &World,
+    nominations: &Nominations,
+    replacement_timeout: Duration,
+    now: Timestamp,
+) -> Step {
+    match begun.reason {
+        Why::Empty if member.pods.iter().any(|pod| pods::occupies(pod)) || is_promised(member, nominations) => {
+            Step::TakeBack
+        }
+        Why::Empty => Step::Finish,
+        Why::Expired => {
+            let moving = member.pods.iter().filter(|pod| pods::will_move(pod));
+            let without_place =
+                moving.filter(|pod| !has_ready_place(pods::uid(pod), member, world, nominations)).count();
+            let until = begun.since + replacement_timeout;
+            if without_place == 0 || until <= now { Step::Finish } else { Step::Wait { until, without_place } }
+        }
+    }
+}
+
+/// The candidates for removal: initialized or not, every member of a pool with a node.
+pub fn candidates(
+    world: &World,
+    pools: &Pools,
+    nominations: &Nominations,
+    leaving: &BTreeSet<String>,
+    now: Timestamp,
+) -> Vec<Candidate> {
+    world.members.iter().filter_map(|member| candidate(member, pools, nominations, leaving, now)).collect()
+}
+
+fn candidate(
+    member: &Member,
+    pools: &Pools,
+    nominations: &Nominations,
+    leaving: &BTreeSet<String>,
+    now: Timestamp,
+) -> Option<Candidate> {
+    let node = member.node.as_ref()?;
+    member.claim.as_ref()?;
+    let key: PoolKey = member.pool()?;
+    let pool = pools.0.get(&key)?;
+    let annotated = |name: &str| node.annotations().get(name);
+    Some(Candidate {
+        node: NodeKey(node.name_any()),
+        pool: key,
+        created_at: node.metadata.creation_timestamp.as_ref().map_or(now, |time| time.0),
+        empty_since: annotated(names::EMPTINESS_TIMESTAMP).and_then(|text| text.parse().ok()),
+        initialized: member.is_initialized(),
+        deleting: crate::snapshot::is_leaving(member, leaving),
+        nominated: is_promised(member, nominations),
+        do_not_disrupt: annotated(requirements::labels::DO_NOT_DISRUPT).is_some_and(|value| value == "true"),
+        non_daemon_pods: member.pods.iter().filter(|pod| pods::occupies(pod)).count(),
+        ttl_after_empty: pool.ttl_after_empty,
+        ttl_until_expired: pool.ttl_until_expired,
+    })
+}
+
+/// Whether a pod that has not come yet was promised a place here.
+pub fn is_promised(member: &Member, nominations: &Nominations) -> bool {
+    nominations.is_promised(|place| member.is_called(place))
+}
+
+/// Pods of a member that forbid draining it.
+pub fn blockers(member: &Member, now: Timestamp) -> Vec<String> {
+    draining::plan(member, now).blockers().map(|(pod, wait)| format!("pod {pod} {wait}")).collect()
+}
+
+fn has_ready_place(pod_uid: &str, member: &Member, world: &World, nominations: &Nominations) -> bool {
+    nominations.of(pod_uid).is_some_and(|place| {
+        !member.is_called(place)
+            && world.members.iter().any(|other| other.is_called(place) && other.is_initialized() && !other.is_leaving())
+    })
+}
+
+#[cfg(test)]
+#[path = "removal_tests.rs"]
+mod tests;

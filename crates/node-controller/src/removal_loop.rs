@@ -1,0 +1,291 @@
+//! Takes nodes out of service that are empty or too old.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use controller_runtime::{boot::chain, events::Kind};
+use disruption::{Candidate, Verdict, emptiness, next_expired};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Node, Pod};
+use kube::{
+    ResourceExt as _,
+    api::{ListParams, Patch, PatchParams},
+};
+use scheduling::{NodeKey, Settings as SolverSettings};
+use serde_json::json;
+
+use crate::{
+    context::{Context, View, Worlds},
+    lifecycle::{self, patches},
+    names, pods,
+    pools::Pools,
+    provisioning::catalogue,
+    removal::{self, Step, Why},
+    snapshot::{self, Input},
+    world::Member,
+};
+
+/// At least this long between two looks. A rollout changes the world many times a second; nothing here is that urgent.
+const PAUSE: Duration = Duration::from_millis(500);
+/// At most this long between two looks. Karpenter's loop has the same period.
+const PERIOD: Duration = Duration::from_secs(10);
+/// Between two choices of an expired node: each simulates a plan.
+const EXPIRY_PERIOD: Duration = Duration::from_secs(10);
+
+/// Runs until the shutdown. Only the leader may run it.
+pub(crate) async fn run(ctx: Context, mut worlds: Worlds) {
+    let mut expiry_due = tokio::time::Instant::now();
+    loop {
+        let view = ctx.view(&mut worlds);
+        let pools = Pools::of(&view.world);
+        let candidates = removal::candidates(&view.world, &pools, &view.nominations, &view.leaving, view.at);
+        let mut look = view.at + PERIOD;
+        go_on(&ctx, &view).await;
+        for candidate in &candidates {
+            if let Some(next) = empty(&ctx, &view, candidate).await {
+                look = look.min(next);
+            }
+        }
+        if expiry_due <= tokio::time::Instant::now() {
+            expiry_due = tokio::time::Instant::now() + EXPIRY_PERIOD;
+            if let Some(next) = expire(&ctx, &view, &pools, &candidates).await {
+                look = look.min(next.max(view.at + PAUSE));
+            }
+        }
+        let wait = Duration::try_from(look.duration_since(Timestamp::now())).unwrap_or_default().max(PAUSE);
+        tokio::select! {
+            () = ctx.shutdown.cancelled() => return,
+            changed = worlds.changed() => if changed.is_err() { return },
+            () = tokio::time::sleep(wait) => {}
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// Removals that were begun, by this process or an earlier one.
+async fn go_on(ctx: &Context, view: &View) {
+    for member in &view.world.members {
+        let Some(begun) = removal::begun(member) else { continue };
+        let Some(claim) = member.claim.as_ref().filter(|claim| claim.metadata.deletion_timestamp.is_none()) else {
+            continue;
+        };
+        let timeout = ctx.settings.replacement_timeout;
+        match removal::step(&begun, member, &view.world, &view.nominations, timeout, view.at) {
+            Step::Finish => finish(ctx, member, begun.reason).await,
+            Step::TakeBack => {
+                tracing::info!(nodeclaim = %claim.name_any(), "a pod came to the node that was to be removed; it stays");
+                take_back(ctx, member).await;
+            }
+            Step::Wait { without_place, .. } => {
+                let note = format!("{without_place} pods have no ready place elsewhere yet");
+                ctx.event_on_member(
+                    Some(claim),
+                    member.node.as_deref(),
+                    Kind::Normal,
+                    "DisruptionWaitingReadiness",
+                    "Disrupt",
+                    &note,
+                )
+                .await;
+            }
+        }
+    }
+}
+
+async fn finish(ctx: &Context, member: &Member, why: Why) {
+    let (Some(claim), Some(node)) = (&member.claim, &member.node) else { return };
+    if why == Why::Empty {
+        // A pod may have been bound just before the cordon: ask the API server itself.
+        let on_node = ListParams::default().fields(&format!("spec.nodeName={}", node.name_any()));
+        match ctx.all::<Pod>().list(&on_node).await {
+            Ok(list) if list.items.iter().any(pods::occupies) => return take_back(ctx, member).await,
+            Ok(_) => {}
+            Err(error) => {
+                tracing::warn!(node = %node.name_any(), error = %chain(&error), "cannot list the pods of a node");
+                return;
+            }
+        }
+    }
+    match lifecycle::delete_claim(ctx, member, &why.as_str().to_lowercase()).await {
+        Ok(()) => {
+            let note = format!("Disrupting node: {}", why.as_str());
+            tracing::info!(nodeclaim = %claim.name_any(), node = %node.name_any(), reason = why.as_str(), "removing node");
+            ctx.event_on_member(Some(claim), Some(node), Kind::Normal, "DisruptionTerminating", "Disrupt", &note).await;
+        }
+        Err(error) => {
+            tracing::warn!(nodeclaim = %claim.name_any(), error = %chain(&error), "claim not deleted, trying again");
+        }
+    }
+}
+
+async fn take_back(ctx: &Context, member: &Member) {
+    let Some(node) = &member.node else { return };
+    for name in names_of(member) {
+        ctx.memory().stay(&name);
+    }
+    if let Err(error) = lifecycle::patch_node(ctx, node, patches::uncordon(node)).await {
+        tracing::warn!(node = %node.name_any(), error = %chain(&error), "node not put back into service, trying again");
+    }
+}
+
+/// Emptiness of one node. When to look again.
+async fn empty(ctx: &Context, view: &View, candidate: &Candidate) -> Option<Timestamp> {
+    let member = member(view, &candidate.node)?;
+    let node = member.node.as_ref()?;
+    match emptiness(candidate, view.at) {
+        Verdict::Keep { next_look, .. } => next_look,
+        Verdict::MarkEmpty { since, next_look } => {
+            let since = since.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+            annotate(ctx, node, json!(since)).await;
+            next_look
+        }
+        Verdict::ClearEmpty => {
+            annotate(ctx, node, serde_json::Value::Null).await;
+            None
+        }
+        Verdict::Remove { reason } => {
+            begin(ctx, member, Why::from(reason), &reason.to_string()).await;
+            None
+        }
+    }
+}
+
+async fn annotate(ctx: &Context, node: &Node, value: serde_json::Value) {
+    let patch = json!({ "metadata": { "annotations": { names::EMPTINESS_TIMESTAMP: value } } });
+    let sent = ctx.all::<Node>().patch(&node.name_any(), &PatchParams::default(), &Patch::Merge(&patch)).await;
+    if let Err(error) = sent {
+        tracing::warn!(node = %node.name_any(), error = %chain(&error), "emptiness not noted, trying again");
+    }
+}
+
+/// Writes on the node that it is being removed, unless a pod was promised a place on it this moment.
+async fn begin(ctx: &Context, member: &Member, why: Why, text: &str) {
+    let Some(node) = &member.node else { return };
+    let names = names_of(member);
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    if !ctx.memory().try_leave(&names, Timestamp::now()) {
+        return;
+    }
+    match lifecycle::cordon(ctx, member, Some(why.as_str())).await {
+        Ok(()) => {
+            tracing::info!(node = %node.name_any(), reason = why.as_str(), why = text, "taking a node out of service");
+            let note = format!("Disrupting node: {text}");
+            ctx.event_on_member(member.claim.as_deref(), Some(node), Kind::Normal, "Disrupted", "Disrupt", &note).await;
+            ctx.wakeup.ring();
+        }
+        Err(error) => {
+            for name in names {
+                ctx.memory().stay(name);
+            }
+            tracing::warn!(node = %node.name_any(), error = %chain(&error), "node not cordoned, trying again");
+        }
+    }
+}
+
+/// Chooses at most one node that is too old. When to look again.
+async fn expire(ctx: &Context, view: &View, pools: &Pools, candidates: &[Candidate]) -> Option<Timestamp> {
+    let mut old = Vec::new();
+    for candidate in candidates {
+        let mut candidate = candidate.clone();
+        if matches!(disruption::expiration(&candidate, view.at), Verdict::Remove { .. })
+            && let Some(member) = member(view, &candidate.node)
+        {
+            let blockers = removal::blockers(member, view.at);
+            if !blockers.is_empty() {
+                let note = format!("expired, but cannot be drained: {}", blockers.join("; "));
+                ctx.event_on_member(
+                    member.claim.as_deref(),
+                    member.node.as_deref(),
+                    Kind::Warning,
+                    "DisruptionBlocked",
+                    "Disrupt",
+                    &note,
+                )
+                .await;
+                candidate.do_not_disrupt = true;
+            }
+        }
+        old.push(candidate);
+    }
+    let due = old.iter().any(|candidate| matches!(disruption::expiration(candidate, view.at), Verdict::Remove { .. }));
+    if !due {
+        let looks = old.iter().filter_map(|candidate| match disruption::expiration(candidate, view.at) {
+            Verdict::Keep { next_look, .. } => next_look,
+            _ => None,
+        });
+        return looks.min();
+    }
+    let (catalogue, _) = catalogue::read(ctx, pools).await;
+    let snapshot = snapshot::build(&Input {
+        sequence: view.sequence,
+        world: &view.world,
+        pools,
+        catalogue: &catalogue,
+        nominations: &view.nominations,
+        leaving: &view.leaving,
+    });
+    let moving: BTreeSet<String> = view
+        .world
+        .objects
+        .pods
+        .iter()
+        .filter(|pod| pods::will_move(pod))
+        .map(|pod| pods::uid(pod).to_owned())
+        .collect();
+    let settings = SolverSettings { budget_work_units: ctx.settings.solver_budget, ..SolverSettings::default() };
+    let at = view.at;
+    let chosen = tokio::task::spawn_blocking(move || {
+        next_expired(&old, &snapshot, &settings, |_, pod| moving.contains(&pod.uid), at)
+    })
+    .await;
+    let Ok(chosen) = chosen else {
+        tracing::error!("the solver panicked; no expired node is replaced");
+        return None;
+    };
+    for (node, homeless) in &chosen.stuck {
+        let reasons: Vec<String> = homeless
+            .iter()
+            .map(|(pod, reasons)| {
+                let reasons: Vec<String> = reasons.iter().map(ToString::to_string).collect();
+                format!("pod {pod}: {}", reasons.join(", "))
+            })
+            .collect();
+        if let Some(member) = member(view, node) {
+            let note = format!("expired, but its pods fit nowhere else: {}", reasons.join("; "));
+            ctx.event_on_member(
+                member.claim.as_deref(),
+                member.node.as_deref(),
+                Kind::Warning,
+                "DisruptionBlocked",
+                "Disrupt",
+                &note,
+            )
+            .await;
+        }
+    }
+    if let Some(replacement) = &chosen.next
+        && let Some(member) = member(view, &replacement.node)
+    {
+        tracing::info!(
+            node = %replacement.node,
+            reason = %replacement.reason,
+            new_nodes = replacement.plan.new_nodes.len(),
+            cost = %replacement.plan.cost,
+            "replacing an expired node",
+        );
+        begin(ctx, member, Why::from(replacement.reason), &replacement.reason.to_string()).await;
+    }
+    chosen.next_look
+}
+
+fn member<'a>(view: &'a View, node: &NodeKey) -> Option<&'a Member> {
+    view.world
+        .members
+        .iter()
+        .find(|member| member.node.as_ref().is_some_and(|one| one.metadata.name.as_deref() == Some(node.0.as_str())))
+}
+
+fn names_of(member: &Member) -> Vec<String> {
+    let claim = member.claim.as_ref().map(|claim| claim.name_any());
+    let node = member.node.as_ref().map(|node| node.name_any());
+    claim.into_iter().chain(node).collect()
+}

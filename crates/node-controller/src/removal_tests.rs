@@ -1,0 +1,94 @@
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::{nominations::Memory, world::Objects};
+
+const T0: &str = "2024-01-01T00:00:00Z";
+const TIMEOUT: Duration = Duration::from_secs(600);
+
+fn at(seconds: i64) -> Timestamp {
+    T0.parse::<Timestamp>().unwrap() + jiff::SignedDuration::from_secs(seconds)
+}
+
+fn from<T: serde::de::DeserializeOwned>(value: Value) -> Arc<T> {
+    Arc::new(serde_json::from_value(value).unwrap())
+}
+
+fn node(name: &str, removal: Option<&str>, initialized: bool) -> Value {
+    let mut annotations = json!({});
+    if let Some(reason) = removal {
+        annotations = json!({ names::REMOVAL: reason, names::REMOVAL_SINCE: T0 });
+    }
+    json!({ "metadata": { "name": name, "creationTimestamp": T0, "annotations": annotations,
+        "labels": { "karpenter.sh/provisioner-name": "default", "karpenter.sh/initialized": initialized.to_string() } } })
+}
+
+fn pod(name: &str, node: &str) -> Value {
+    json!({
+        "metadata": { "name": name, "namespace": "d", "uid": name, "ownerReferences": [
+            { "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "r", "uid": "o", "controller": true } ] },
+        "spec": { "nodeName": node, "containers": [] },
+    })
+}
+
+fn world(nodes: Vec<Value>, pods: Vec<Value>) -> World {
+    World::new(Objects {
+        nodes: nodes.into_iter().map(from).collect(),
+        pods: pods.into_iter().map(from).collect(),
+        ..Objects::default()
+    })
+}
+
+fn check(world: &World, promised: &[(&str, &str)], seconds: i64) -> Step {
+    let mut memory = Memory::default();
+    for (pod, place) in promised {
+        memory.nominate(pod, place, at(100_000));
+    }
+    let nominations = Nominations::at(world, &memory, Duration::from_secs(20), at(seconds));
+    let member = &world.members[0];
+    step(&begun(member).unwrap(), member, world, &nominations, TIMEOUT, at(seconds))
+}
+
+#[test]
+fn an_empty_node_goes_and_one_that_got_a_pod_stays() {
+    assert_eq!(check(&world(vec![node("a", Some("Empty"), true)], vec![]), &[], 1), Step::Finish);
+    let came = world(vec![node("a", Some("Empty"), true)], vec![pod("p", "a")]);
+    assert_eq!(check(&came, &[], 1), Step::TakeBack);
+}
+
+#[test]
+fn an_expired_node_waits_until_every_pod_has_a_ready_place() {
+    let nodes = |ready| vec![node("a", Some("Expired"), true), node("b", None, ready)];
+    let pods = || vec![pod("p", "a"), pod("q", "a")];
+    let until = at(600);
+    assert_eq!(check(&world(nodes(true), pods()), &[("p", "b")], 1), Step::Wait { until, without_place: 1 });
+    let both = [("p", "b"), ("q", "b")];
+    assert_eq!(check(&world(nodes(false), pods()), &both, 1), Step::Wait { until, without_place: 2 });
+    assert_eq!(check(&world(nodes(true), pods()), &both, 1), Step::Finish);
+    assert_eq!(check(&world(nodes(true), vec![]), &[], 1), Step::Finish);
+}
+
+#[test]
+fn an_expired_node_goes_even_if_its_replacement_never_comes() {
+    let world = world(vec![node("a", Some("Expired"), true)], vec![pod("p", "a")]);
+    assert_eq!(check(&world, &[], 599), Step::Wait { until: at(600), without_place: 1 });
+    assert_eq!(check(&world, &[], 600), Step::Finish);
+}
+
+#[test]
+fn only_removals_of_ours_are_taken_up() {
+    let begun_by = |reason| begun(&world(vec![node("a", reason, true)], vec![]).members[0]);
+    assert_eq!(begun_by(Some("Expired")), Some(Begun { reason: Why::Expired, since: at(0) }));
+    assert_eq!(begun_by(Some("Whim")), None);
+    assert_eq!(begun_by(None), None);
+}
+
+#[test]
+fn a_damaged_time_does_not_make_a_removal_wait_for_ever() {
+    let mut damaged = node("a", Some("Expired"), true);
+    damaged["metadata"]["annotations"][names::REMOVAL_SINCE] = json!("yesterday");
+    let world = world(vec![damaged], vec![pod("p", "a")]);
+    assert_eq!(check(&world, &[], 1), Step::Finish);
+}

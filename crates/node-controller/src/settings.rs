@@ -1,0 +1,53 @@
+//! What an operator can set.
+
+use std::time::Duration;
+
+use crate::batch::Window;
+
+/// Settings of the node controller.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// How long pending pods are collected before they are solved together.
+    pub batch: Window,
+    /// Time for the cloud to grant a machine before its claim is given up and its pods are planned anew.
+    ///
+    /// Karpenter's value is five minutes.
+    pub launch_timeout: Duration,
+    /// Time for a machine to join after its launch before its claim is given up. Karpenter's value is fifteen minutes.
+    pub registration_timeout: Duration,
+    /// Time between two looks for machines nobody owns. Karpenter's steady value is two minutes.
+    pub garbage_interval: Duration,
+    /// How old a machine without a claim must be before it is ended: the cloud's lists lag behind. Karpenter: 30 s.
+    pub garbage_grace: Duration,
+    /// How long a node that is to be replaced waits for its replacement before it is drained anyway.
+    ///
+    /// Karpenter gives replacements ten minutes.
+    pub replacement_timeout: Duration,
+    /// Time between two plans for pods that found no place.
+    pub retry_interval: Duration,
+    /// Work units the solver may spend on one plan.
+    pub solver_budget: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            batch: Window { idle: Duration::from_secs(1), max: Duration::from_secs(10) },
+            launch_timeout: Duration::from_secs(5 * 60),
+            registration_timeout: Duration::from_secs(15 * 60),
+            garbage_interval: Duration::from_secs(2 * 60),
+            garbage_grace: Duration::from_secs(30),
+            replacement_timeout: Duration::from_secs(10 * 60),
+            retry_interval: Duration::from_secs(10),
+            solver_budget: 5_000_000,
+        }
+    }
+}
+
+impl Settings {
+    /// How long a planned place is kept for its pod after the place is ready: twice the longest batch, at least ten
+    /// seconds, as in Karpenter.
+    pub fn nomination_ttl(&self) -> Duration {
+        (self.batch.max * 2).max(Duration::from_secs(10))
+    }
+}

@@ -1,0 +1,192 @@
+//! What the API server says, as one immutable value: every object the decisions read, and which claim, node and pods
+//! belong together.
+
+use std::{collections::HashMap, sync::Arc};
+
+use api::{
+    convert::pool_of,
+    karpenter_aws::{AWSNodeTemplate, EC2NodeClass},
+    karpenter_v1::{NodeClaim, NodePool},
+    karpenter_v1alpha5::Provisioner,
+};
+use k8s_openapi::api::{
+    apps::v1::DaemonSet,
+    core::v1::{Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod},
+    storage::v1::{StorageClass, VolumeAttachment},
+};
+use kube::ResourceExt as _;
+use scheduling::PoolKey;
+
+use crate::{names, pods};
+
+/// The objects, as the watches hold them.
+#[derive(Clone, Debug, Default)]
+#[expect(missing_docs, reason = "each field is the plural of its type")]
+pub struct Objects {
+    pub pods: Vec<Arc<Pod>>,
+    pub nodes: Vec<Arc<Node>>,
+    pub claims: Vec<Arc<NodeClaim>>,
+    pub provisioners: Vec<Arc<Provisioner>>,
+    pub node_pools: Vec<Arc<NodePool>>,
+    pub node_templates: Vec<Arc<AWSNodeTemplate>>,
+    pub node_classes: Vec<Arc<EC2NodeClass>>,
+    pub daemon_sets: Vec<Arc<DaemonSet>>,
+    pub namespaces: Vec<Arc<Namespace>>,
+    pub volume_attachments: Vec<Arc<VolumeAttachment>>,
+    pub volume_claims: Vec<Arc<PersistentVolumeClaim>>,
+    pub volumes: Vec<Arc<PersistentVolume>>,
+    pub storage_classes: Vec<Arc<StorageClass>>,
+}
+
+/// One machine as the API server knows it: its record, its node, or both.
+#[derive(Clone, Debug)]
+pub struct Member {
+    /// The record; none for nodes somebody else made.
+    pub claim: Option<Arc<NodeClaim>>,
+    /// The node; none until the machine joins.
+    pub node: Option<Arc<Node>>,
+    /// Pods bound to the node, finished ones included.
+    pub pods: Vec<Arc<Pod>>,
+    /// VolumeAttachments of the node.
+    pub attachments: Vec<Arc<VolumeAttachment>>,
+}
+
+/// [`Objects`] with what belongs together joined.
+#[derive(Clone, Debug, Default)]
+pub struct World {
+    /// The objects, sorted by namespace and name.
+    pub objects: Objects,
+    /// Every claim and every node, once: claims by name, then nodes without a claim by name.
+    pub members: Vec<Member>,
+}
+
+impl World {
+    /// Sorts and joins.
+    pub fn new(mut objects: Objects) -> Self {
+        objects
+            .pods
+            .sort_by(|a, b| (&a.metadata.namespace, &a.metadata.name).cmp(&(&b.metadata.namespace, &b.metadata.name)));
+        objects.nodes.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
+        objects.claims.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
+        objects.provisioners.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
+        objects.node_pools.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
+        objects.node_templates.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
+        objects.node_classes.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
+        objects
+            .daemon_sets
+            .sort_by(|a, b| (&a.metadata.namespace, &a.metadata.name).cmp(&(&b.metadata.namespace, &b.metadata.name)));
+        let members = join(&objects);
+        Self { objects, members }
+    }
+}
+
+impl Member {
+    /// The claim's name, else the node's: a name for logs and for keyed work.
+    pub fn name(&self) -> String {
+        match (&self.claim, &self.node) {
+            (Some(claim), _) => claim.name_any(),
+            (None, Some(node)) => node.name_any(),
+            (None, None) => String::new(),
+        }
+    }
+
+    /// What the scheduler knows it by: the node's name, else the claim's.
+    pub fn node_key(&self) -> String {
+        self.node.as_ref().map_or_else(|| self.name(), |node| node.name_any())
+    }
+
+    /// Whether this name is its node's or its claim's.
+    pub fn is_called(&self, name: &str) -> bool {
+        self.node.as_ref().is_some_and(|node| node.metadata.name.as_deref() == Some(name))
+            || self.claim.as_ref().is_some_and(|claim| claim.metadata.name.as_deref() == Some(name))
+    }
+
+    /// The pool it was made for, by the claim's labels, else the node's.
+    pub fn pool(&self) -> Option<PoolKey> {
+        let claim = self.claim.as_ref().and_then(|claim| pool_of(claim.labels()));
+        claim.or_else(|| self.node.as_ref().and_then(|node| pool_of(node.labels())))
+    }
+
+    /// Whether the machine is ours to end: it has a claim, or its node has our finalizer.
+    pub fn is_managed(&self) -> bool {
+        self.claim.is_some()
+            || self.node.as_ref().is_some_and(|node| node.finalizers().iter().any(|f| f == names::FINALIZER))
+    }
+
+    /// Whether it takes pods: somebody else's node always, ours once initialized.
+    pub fn is_initialized(&self) -> bool {
+        match (&self.claim, &self.node) {
+            (_, None) => false,
+            (None, Some(node)) => {
+                pool_of(node.labels()).is_none() || node.labels().get(names::INITIALIZED).is_some_and(|v| v == "true")
+            }
+            (Some(_), Some(node)) => node.labels().get(names::INITIALIZED).is_some_and(|v| v == "true"),
+        }
+    }
+
+    /// Whether it is on its way out: deleted, or being taken out of service by us.
+    pub fn is_leaving(&self) -> bool {
+        let deleted = self.claim.as_ref().is_some_and(|claim| claim.metadata.deletion_timestamp.is_some())
+            || self.node.as_ref().is_some_and(|node| node.metadata.deletion_timestamp.is_some());
+        deleted
+            || self.node.as_ref().is_some_and(|node| {
+                node.annotations().contains_key(names::REMOVAL)
+                    || node
+                        .spec
+                        .as_ref()
+                        .and_then(|spec| spec.taints.as_ref())
+                        .is_some_and(|taints| taints.iter().any(|taint| taint.key == names::DISRUPTED_TAINT))
+            })
+    }
+
+    /// The machine's name at the cloud.
+    pub fn provider_id(&self) -> Option<&str> {
+        let claim = self.claim.as_ref().and_then(|claim| claim.status.as_ref()).and_then(|s| s.provider_id.as_deref());
+        claim.or_else(|| self.node.as_ref().and_then(|node| provider_id_of(node)))
+    }
+}
+
+/// The node's `spec.providerID`, if it has one.
+pub fn provider_id_of(node: &Node) -> Option<&str> {
+    node.spec.as_ref().and_then(|spec| spec.provider_id.as_deref()).filter(|id| !id.is_empty())
+}
+
+fn join(objects: &Objects) -> Vec<Member> {
+    let mut pods_of: HashMap<&str, Vec<Arc<Pod>>> = HashMap::new();
+    for pod in &objects.pods {
+        if let Some(node) = pods::node_name(pod) {
+            pods_of.entry(node).or_default().push(Arc::clone(pod));
+        }
+    }
+    let mut attachments_of: HashMap<&str, Vec<Arc<VolumeAttachment>>> = HashMap::new();
+    for attachment in &objects.volume_attachments {
+        attachments_of.entry(attachment.spec.node_name.as_str()).or_default().push(Arc::clone(attachment));
+    }
+    let by_provider: HashMap<&str, &Arc<Node>> =
+        objects.nodes.iter().filter_map(|node| Some((provider_id_of(node)?, node))).collect();
+    let mut claimed: HashMap<&str, ()> = HashMap::new();
+    let mut members = Vec::with_capacity(objects.nodes.len() + objects.claims.len());
+    let mut member = |claim: Option<&Arc<NodeClaim>>, node: Option<&Arc<Node>>| {
+        let name = node.and_then(|node| node.metadata.name.as_deref()).unwrap_or_default();
+        members.push(Member {
+            claim: claim.cloned(),
+            node: node.cloned(),
+            pods: pods_of.get(name).cloned().unwrap_or_default(),
+            attachments: attachments_of.get(name).cloned().unwrap_or_default(),
+        });
+    };
+    for claim in &objects.claims {
+        let provider_id = claim.status.as_ref().and_then(|status| status.provider_id.as_deref());
+        let node = provider_id.and_then(|id| by_provider.get(id)).copied();
+        if let Some(name) = node.and_then(|node| node.metadata.name.as_deref()) {
+            claimed.insert(name, ());
+        }
+        member(Some(claim), node);
+    }
+    for node in &objects.nodes {
+        if !claimed.contains_key(node.metadata.name.as_deref().unwrap_or_default()) {
+            member(None, Some(node));
+        }
+    }
+    members
+}
