@@ -56,18 +56,6 @@ pub const NOT_YET: &[NotYet] = &[
     not_yet("TriggerAuthentication", "spec.*", &[], "credentials are not resolved yet"),
     not_yet("ClusterTriggerAuthentication", "spec.*", &[], "credentials are not resolved yet"),
     not_yet("Provisioner", "spec.consolidation.enabled", &["false"], "consolidation is not supported yet"),
-    not_yet("Provisioner", "spec.kubeletConfiguration.clusterDNS", &[], NOT_ON_NODES),
-    not_yet("Provisioner", "spec.kubeletConfiguration.containerRuntime", &["containerd"], NOT_ON_NODES),
-    not_yet("Provisioner", "spec.kubeletConfiguration.podsPerCore", &[], NOT_ON_NODES),
-    not_yet("Provisioner", "spec.kubeletConfiguration.systemReserved", &[], NOT_ON_NODES),
-    not_yet("Provisioner", "spec.kubeletConfiguration.kubeReserved", &[], NOT_ON_NODES),
-    not_yet("Provisioner", "spec.kubeletConfiguration.evictionHard", &[], NOT_ON_NODES),
-    not_yet("Provisioner", "spec.kubeletConfiguration.evictionSoft", &[], NOT_ON_NODES),
-    not_yet("Provisioner", "spec.kubeletConfiguration.evictionSoftGracePeriod", &[], NOT_ON_NODES),
-    not_yet("Provisioner", "spec.kubeletConfiguration.evictionMaxPodGracePeriod", &[], NOT_ON_NODES),
-    not_yet("Provisioner", "spec.kubeletConfiguration.imageGCHighThresholdPercent", &[], NOT_ON_NODES),
-    not_yet("Provisioner", "spec.kubeletConfiguration.imageGCLowThresholdPercent", &[], NOT_ON_NODES),
-    not_yet("Provisioner", "spec.kubeletConfiguration.cpuCFSQuota", &[], NOT_ON_NODES),
     not_yet(
         "NodePool",
         "spec.disruption.consolidateAfter",
@@ -75,25 +63,7 @@ pub const NOT_YET: &[NotYet] = &[
         "nodes of a NodePool are not consolidated yet, empty ones included",
     ),
     not_yet("NodePool", "spec.replicas", &[], "static NodePools are not supported yet"),
-    not_yet("NodePool", "spec.template.spec.requirements[].minValues", &[], "minValues is not supported yet"),
-    not_yet("EC2NodeClass", "spec.kubelet.*", &["maxPods"], NOT_ON_NODES),
-    not_yet("EC2NodeClass", "spec.capacityReservationSelectorTerms", &[], "reservations are not used yet"),
-    not_yet("EC2NodeClass", "spec.placementGroupSelector", &[], "placement groups are not used yet"),
-    not_yet("EC2NodeClass", "spec.networkInterfaces", &[], "only the default network interface is made yet"),
-    not_yet("EC2NodeClass", "spec.ipPrefixCount", &[], "not supported yet"),
-    not_yet("EC2NodeClass", "spec.instanceStorePolicy", &[], "local disks are left as they are yet"),
-    not_yet("EC2NodeClass", "spec.connectionTracking", &[], "not supported yet"),
-    not_yet("EC2NodeClass", "spec.cpuOptions", &[], "not supported yet"),
-    not_yet("EC2NodeClass", "spec.enclaveOptions", &[], "not supported yet"),
-    not_yet(
-        "EC2NodeClass",
-        "spec.role",
-        &[],
-        "instance profiles are not made for a role yet: name one as instanceProfile",
-    ),
 ];
-
-const NOT_ON_NODES: &str = "this kubelet setting does not reach nodes yet";
 
 /// An object that may have fields without behaviour.
 pub trait Unsupported {
@@ -197,12 +167,16 @@ mod tests {
 
     #[test]
     fn a_star_goes_over_all_fields_but_the_fine_ones() {
-        let object: EC2NodeClass = serde_json::from_value(json!({ "apiVersion": "karpenter.k8s.aws/v1",
-            "kind": "EC2NodeClass", "metadata": { "name": "a" }, "spec": {
-                "subnetSelectorTerms": [], "securityGroupSelectorTerms": [], "amiSelectorTerms": [],
-                "kubelet": { "maxPods": 20, "podsPerCore": 2 } } }))
-        .unwrap();
-        assert_eq!(said(&unsupported(&object)), ["spec.kubelet.podsPerCore"]);
+        let entry = not_yet("K", "spec.kubelet.*", &["maxPods"], "no");
+        let mut notices = Vec::new();
+        walk(
+            &json!({ "kubelet": { "maxPods": 20, "podsPerCore": 2 } }),
+            &["kubelet", "*"],
+            "spec",
+            &entry,
+            &mut notices,
+        );
+        assert_eq!(said(&notices), ["spec.kubelet.podsPerCore"]);
     }
 
     #[test]

@@ -121,7 +121,8 @@ fn block(spec: &AWSNodeTemplateSpec, field: &str) -> Vec<FieldError> {
     errors
 }
 
-const AMI_FAMILIES: [&str; 6] = ["AL2", "Bottlerocket", "Ubuntu", "Custom", "Windows2019", "Windows2022"];
+/// Those of v1alpha1, and AL2023, which came after it.
+const AMI_FAMILIES: [&str; 7] = ["AL2", "AL2023", "Bottlerocket", "Ubuntu", "Custom", "Windows2019", "Windows2022"];
 const VOLUME_TYPES: [&str; 7] = ["standard", "io1", "io2", "gp2", "sc1", "st1", "gp3"];
 
 fn one_of(errors: &mut Vec<FieldError>, value: &str, known: &[&str], field: &str) {
