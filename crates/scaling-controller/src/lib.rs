@@ -16,9 +16,12 @@
 //! Needs these rights: get, list, watch, update, patch on `scaledobjects` and `scaledobjects/status`; everything on
 //! `horizontalpodautoscalers`; get and update on `*/scale`, get on the targets; create and patch on events.
 //!
+//! ScaledJobs and TriggerAuthentications are not acted on yet; an event and a condition say so.
+//!
 //! Left to others: election, serving TLS, and the aggregated API's protocol.
 
 mod actor;
+mod announce;
 mod conflict;
 pub mod external_metrics;
 mod hpa;

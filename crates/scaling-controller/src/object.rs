@@ -6,14 +6,12 @@ use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
 use api::keda::{self, ScaledObject};
+use api::validate::validate;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{Resource, ResourceExt};
 use scaling::settings::POLLING_INTERVAL_SECONDS;
 use scaling::{Bounds, Fallback, FallbackBehavior, Pausing, Settings};
-
-/// Longest name of an HPA: it is also the value of a label.
-const HPA_NAME_CHARS: usize = 63;
 
 /// Names one ScaledObject.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -51,17 +49,16 @@ pub(crate) fn fingerprint(object: &ScaledObject) -> u64 {
 /// What a decision depends on, if the object makes sense.
 ///
 /// # Errors
-/// Everything that is wrong with it, each a sentence. The texts are KEDA's where it has one.
+/// Everything that is wrong with it, each with its field.
 pub(crate) fn check(object: &ScaledObject) -> Result<Settings, Vec<String>> {
     let spec = &object.spec;
-    let mut wrong = Vec::new();
-    let bounds =
-        Bounds { min: spec.min_replica_count, max: spec.max_replica_count, idle: spec.idle_replica_count }.check();
-    if let Err(error) = &bounds {
-        wrong.push(error.to_string());
+    let mut wrong: Vec<String> = validate(object).iter().map(ToString::to_string).collect();
+    if spec.scaling_modifiers().is_some() {
+        wrong.push(
+            "spec.advanced.scalingModifiers: formulas are not supported yet; without one the triggers would scale differently"
+                .to_owned(),
+        );
     }
-    check_names(object, &mut wrong);
-    check_triggers(object, &mut wrong);
     let fallback = match spec.fallback.as_ref().map(fallback).transpose() {
         Ok(fallback) => fallback,
         Err(error) => {
@@ -69,72 +66,23 @@ pub(crate) fn check(object: &ScaledObject) -> Result<Settings, Vec<String>> {
             None
         }
     };
-    if fallback.is_some() && spec.triggers.iter().all(|t| scalers::resource::is_resource(&t.r#type)) {
-        wrong.push("fallback needs at least one trigger that is not cpu or memory".to_owned());
+    if !wrong.is_empty() {
+        return Err(wrong);
     }
-    if spec.scaling_modifiers().is_some() {
-        wrong.push(
-            "advanced.scalingModifiers is not supported yet; without it the triggers would scale differently".into(),
-        );
-    }
-    let seconds = |field: &str, value: i32, wrong: &mut Vec<String>| match i64::from(value) {
-        value if value >= 0 => SignedDuration::from_secs(value),
-        value => {
-            wrong.push(format!("{field}={value} must not be negative"));
-            SignedDuration::ZERO
-        }
-    };
-    let cooldown = seconds("cooldownPeriod", spec.effective_cooldown_period(), &mut wrong);
-    let initial_cooldown = seconds("initialCooldownPeriod", spec.initial_cooldown_period.unwrap_or(0), &mut wrong);
-    match bounds {
-        Ok(replicas) if wrong.is_empty() => Ok(Settings { replicas, cooldown, initial_cooldown, fallback }),
-        _ => Err(wrong),
-    }
-}
-
-fn check_names(object: &ScaledObject, wrong: &mut Vec<String>) {
-    let name = object.name_any();
-    if name.len() > HPA_NAME_CHARS {
-        wrong.push(format!(
-            "scaledobject name {name:?} is {} characters long; must be no more than {HPA_NAME_CHARS} because it is a label value",
-            name.len()
-        ));
-    }
-    let hpa = object.spec.hpa_name(&name);
-    if hpa.len() > HPA_NAME_CHARS {
-        wrong.push(format!(
-            "HPA name {hpa:?} derived from scaledobject is {} characters long; must be no more than {HPA_NAME_CHARS}",
-            hpa.len()
-        ));
-    }
-}
-
-fn check_triggers(object: &ScaledObject, wrong: &mut Vec<String>) {
-    let triggers = &object.spec.triggers;
-    if triggers.is_empty() {
-        wrong.push("no triggers defined in the ScaledObject".to_owned());
-    }
-    let mut names: Vec<&str> = Vec::new();
-    for trigger in triggers {
-        if trigger.use_cached_metrics && matches!(trigger.r#type.as_str(), "cpu" | "memory" | "cron") {
-            wrong.push(format!("property \"useCachedMetrics\" is not supported for {:?} scaler", trigger.r#type));
-        }
-        if let Some(name) = trigger.name.as_deref().filter(|name| !name.is_empty()) {
-            if names.contains(&name) {
-                wrong.push(format!("triggerName {name:?} is defined multiple times in the ScaledObject"));
-            }
-            names.push(name);
-        }
-    }
+    let bounds = Bounds { min: spec.min_replica_count, max: spec.max_replica_count, idle: spec.idle_replica_count };
+    let seconds = |value: i32| SignedDuration::from_secs(i64::from(value));
+    Ok(Settings {
+        replicas: bounds.check().map_err(|error| vec![error.to_string()])?,
+        cooldown: seconds(spec.effective_cooldown_period()),
+        initial_cooldown: seconds(spec.initial_cooldown_period.unwrap_or(0)),
+        fallback,
+    })
 }
 
 fn fallback(written: &keda::Fallback) -> Result<Fallback, String> {
     let count = |value: i32| u32::try_from(value).ok();
     let (Some(failure_threshold), Some(replicas)) = (count(written.failure_threshold), count(written.replicas)) else {
-        return Err(format!(
-            "FailureThreshold={} & Replicas={} must both be greater than or equal to 0",
-            written.failure_threshold, written.replicas
-        ));
+        return Err("spec.fallback: counts must not be negative".to_owned());
     };
     let behavior = match written.behavior.unwrap_or_default() {
         keda::FallbackBehavior::Static => FallbackBehavior::Static,
@@ -142,7 +90,9 @@ fn fallback(written: &keda::Fallback) -> Result<Fallback, String> {
         keda::FallbackBehavior::CurrentReplicasIfHigher => FallbackBehavior::CurrentReplicasIfHigher,
         keda::FallbackBehavior::CurrentReplicasIfLower => FallbackBehavior::CurrentReplicasIfLower,
         keda::FallbackBehavior::ScalingModifiers => {
-            return Err("scalingModifiers fallback behavior requires scalingModifiers.formula to be defined".to_owned());
+            return Err(
+                "spec.fallback.behavior: scalingModifiers needs a formula, which is not supported yet".to_owned()
+            );
         }
     };
     Ok(Fallback { failure_threshold, replicas, behavior })
@@ -186,14 +136,6 @@ mod tests {
         ScaledObject::new("web", serde_json::from_value(whole).unwrap())
     }
 
-    fn check_says(spec: serde_json::Value, wanted: &[&str]) {
-        let said = check(&object(spec.clone())).err().unwrap_or_default();
-        assert_eq!(said.len(), wanted.len(), "{spec}: {said:?}");
-        for (said, wanted) in said.iter().zip(wanted) {
-            assert!(said.contains(wanted), "{said:?} does not contain {wanted:?}");
-        }
-    }
-
     #[test]
     fn a_plain_object_has_the_documented_defaults() {
         let settings = check(&object(serde_json::json!({}))).unwrap();
@@ -204,22 +146,27 @@ mod tests {
 
     #[test]
     fn all_that_is_wrong_is_said_at_once() {
-        check_says(
-            serde_json::json!({"minReplicaCount": 5, "maxReplicaCount": 3, "fallback": {"failureThreshold": -1, "replicas": 2}}),
-            &["MinReplicaCount=5 must be less than MaxReplicaCount=3", "FailureThreshold=-1 & Replicas=2"],
-        );
-        check_says(serde_json::json!({"triggers": []}), &["no triggers defined"]);
-        check_says(
-            serde_json::json!({"triggers": [
-                {"type": "prometheus", "name": "a", "metadata": {}},
-                {"type": "cpu", "name": "a", "metadata": {}, "useCachedMetrics": true}]}),
-            &["useCachedMetrics", "\"a\" is defined multiple times"],
-        );
-        check_says(serde_json::json!({"advanced": {"scalingModifiers": {"formula": "a+b"}}}), &["scalingModifiers"]);
-        check_says(
-            serde_json::json!({"advanced": {"horizontalPodAutoscalerConfig": {"name": "x".repeat(64)}}}),
-            &["64 characters long"],
-        );
+        let wrong = check(&object(serde_json::json!({
+            "minReplicaCount": 5, "maxReplicaCount": 3,
+            "fallback": {"failureThreshold": -1, "replicas": 2},
+            "advanced": {"scalingModifiers": {"formula": "a+b", "target": "2"}},
+        })))
+        .unwrap_err()
+        .join("; ");
+        for part in ["MinReplicaCount=5 must be less than MaxReplicaCount=3", "spec.fallback", "scalingModifiers"] {
+            assert!(wrong.contains(part), "{wrong:?} does not contain {part:?}");
+        }
+    }
+
+    #[test]
+    fn what_validation_accepts_has_bounds_that_agree() {
+        for (min, max, idle) in
+            [(None, None, None), (Some(0), Some(1), Some(0)), (Some(2), Some(2), Some(1)), (None, Some(5), Some(0))]
+        {
+            let spec = serde_json::json!({"minReplicaCount": min, "maxReplicaCount": max, "idleReplicaCount": idle});
+            let bounds = Bounds { min, max, idle }.check();
+            assert_eq!(check(&object(spec.clone())).is_ok(), bounds.is_ok(), "{spec}");
+        }
     }
 
     #[test]

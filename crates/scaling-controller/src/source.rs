@@ -73,7 +73,7 @@ impl ObjectSource {
                     }));
                     triggers.push(trigger);
                 }
-                Err(error) => wrong.push(format!("triggers[{index}].{}: {}", path(&error.field), error.message)),
+                Err(error) => wrong.push(format!("spec.triggers[{index}].{}: {}", path(&error.field), error.message)),
             }
         }
         if !wrong.is_empty() {
@@ -213,6 +213,9 @@ mod tests {
         )
         .unwrap_err();
         let begin: Vec<&str> = wrong.iter().filter_map(|w| w.split(": ").next()).collect();
-        assert_eq!(begin, ["triggers[0].type", "triggers[1].metadata.threshold", "triggers[2].authenticationRef"]);
+        assert_eq!(
+            begin,
+            ["spec.triggers[0].type", "spec.triggers[1].metadata.threshold", "spec.triggers[2].authenticationRef"]
+        );
     }
 }

@@ -20,6 +20,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::actor::{Actor, Shared};
+use crate::announce::announce;
 use crate::metrics::Metrics;
 use crate::object::{ObjectKey, polling_interval};
 use crate::sources::Sources;
@@ -92,6 +93,12 @@ impl Controller {
             _ = async { tokio::join!(sources.objects.synced(), sources.hpas.synced()) } => {}
         }
         ready.ready();
+        let alone = match self.settings.namespaces.as_slice() {
+            [one] => Some(one.clone()),
+            _ => None,
+        };
+        let (client, recorder) = (self.shared.client.clone(), self.shared.recorder.clone());
+        tokio::spawn(announce(client, recorder, alone, leading.clone(), shutdown.clone()));
         let mut changes = self.wakeup.listen();
         let mut crew = Crew::new(Arc::clone(&self.shared));
         loop {

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use api::FieldNotice;
 use api::keda::annotations::TRANSFER_HPA_OWNERSHIP;
 use api::keda::{FINALIZER, SCALED_OBJECT_LABEL, ScaledObject, ScaledObjectStatus};
+use api::unsupported::unsupported;
 use controller_runtime::boot::chain;
 use controller_runtime::events::Kind;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
@@ -14,6 +16,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::{Actor, IDLE, Stop};
+use crate::announce::text;
 use crate::conflict::conflict;
 use crate::hpa::{self, Baseline, Found, compare, owned_by};
 use crate::object::{check, fingerprint, pausing};
@@ -272,14 +275,16 @@ impl Actor {
         }
         self.announced = object.metadata.generation;
         self.publish(object, Kind::Normal, "KEDAScalersStarted", "Watch", "Started scalers watch".to_owned()).await;
-        let notices: Vec<String> = source
-            .triggers
-            .iter()
-            .flat_map(|trigger| &trigger.notices)
-            .map(|notice| format!("{} {}", notice.field, notice.message))
-            .collect();
+        let mut notices = unsupported(object);
+        notices.extend(
+            source
+                .triggers
+                .iter()
+                .flat_map(|trigger| &trigger.notices)
+                .map(|notice| FieldNotice::new(format!("spec.{}", notice.field), notice.message.clone())),
+        );
         if !notices.is_empty() {
-            self.publish(object, Kind::Warning, "KEDAScalerInfo", "Check", notices.join("; ")).await;
+            self.publish(object, Kind::Warning, "KEDAScalerInfo", "Check", text(&notices)).await;
         }
     }
 }

@@ -1,0 +1,109 @@
+//! Kinds that are stored but not acted on yet: their owners are told, once per generation.
+
+use std::collections::HashMap;
+use std::fmt::Debug;
+use std::hash::Hash;
+
+use api::FieldNotice;
+use api::condition::{KedaCondition, Status, set_keda};
+use api::keda::{ClusterTriggerAuthentication, ScaledJob, TriggerAuthentication};
+use api::unsupported::{Unsupported, unsupported};
+use controller_runtime::boot::chain;
+use controller_runtime::events::{Kind, Recorder};
+use controller_runtime::index::{Wakeup, Watched};
+use controller_runtime::status::patch_if_changed;
+use k8s_openapi::NamespaceResourceScope;
+use kube::runtime::watcher;
+use kube::{Api, Client, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// Reason of the event and of the condition.
+const REASON: &str = "NotSupportedYet";
+
+/// Watches ScaledJobs and the two kinds of TriggerAuthentication, and tells their owners that nothing comes of them yet.
+pub(crate) async fn announce(
+    client: Client,
+    recorder: Recorder,
+    namespace: Option<String>,
+    leading: watch::Receiver<bool>,
+    shutdown: CancellationToken,
+) {
+    if !controller_runtime::lease::acquired(&leading).await {
+        return;
+    }
+    let wakeup = Wakeup::new();
+    let mut changes = wakeup.listen();
+    let jobs: Watched<ScaledJob> = spawn(&client, namespace.as_deref(), &wakeup, &shutdown);
+    let auths: Watched<TriggerAuthentication> = spawn(&client, namespace.as_deref(), &wakeup, &shutdown);
+    // Rights in one namespace do not reach a kind without namespaces.
+    let clusters: Option<Watched<ClusterTriggerAuthentication>> = namespace
+        .is_none()
+        .then(|| Watched::spawn(Api::all(client.clone()), watcher::Config::default(), &wakeup, &shutdown));
+    let mut told = HashMap::new();
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            changed = changes.changed() => if changed.is_err() { return },
+        }
+        for job in jobs.state() {
+            if tell(&recorder, &mut told, job.as_ref()).await {
+                refuse(&client, &job).await;
+            }
+        }
+        for auth in auths.state() {
+            tell(&recorder, &mut told, auth.as_ref()).await;
+        }
+        for auth in clusters.iter().flat_map(Watched::state) {
+            tell(&recorder, &mut told, auth.as_ref()).await;
+        }
+    }
+}
+
+fn spawn<K>(client: &Client, namespace: Option<&str>, wakeup: &Wakeup, shutdown: &CancellationToken) -> Watched<K>
+where
+    K: Resource<Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+    K::DynamicType: Default + Eq + Hash + Clone + Debug + Send + Sync + Unpin,
+{
+    let api = match namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    };
+    Watched::spawn(api, watcher::Config::default(), wakeup, shutdown)
+}
+
+/// Publishes what of this generation has no effect, if that was not done; says whether there was something to say.
+async fn tell<K>(recorder: &Recorder, told: &mut HashMap<String, Option<i64>>, object: &K) -> bool
+where
+    K: Resource<DynamicType = ()> + Unsupported,
+{
+    let generation = object.meta().generation;
+    let uid = object.uid().unwrap_or_default();
+    if told.get(&uid) == Some(&generation) || object.meta().deletion_timestamp.is_some() {
+        return false;
+    }
+    told.insert(uid, generation);
+    let notices = unsupported(object);
+    if notices.is_empty() {
+        return false;
+    }
+    recorder.publish(&object.object_ref(&()), Kind::Warning, REASON, "Check", text(&notices)).await;
+    true
+}
+
+async fn refuse(client: &Client, job: &ScaledJob) {
+    let old = job.status.clone().unwrap_or_default();
+    let mut new = old.clone();
+    let message = text(&unsupported(job));
+    set_keda(&mut new.conditions, KedaCondition::new("Ready", Status::False, REASON, message));
+    let api: Api<ScaledJob> = Api::namespaced(client.clone(), &job.namespace().unwrap_or_default());
+    if let Err(error) = patch_if_changed(&api, &job.name_any(), Some(&old), &new).await {
+        tracing::warn!(job = job.name_any(), error = %chain(&error), "status not written");
+    }
+}
+
+/// The notices in one line.
+pub(crate) fn text(notices: &[FieldNotice]) -> String {
+    notices.iter().map(|notice| format!("{}: {}", notice.field, notice.message)).collect::<Vec<_>>().join("; ")
+}
