@@ -41,11 +41,10 @@ pub const NOT_YET: &[NotYet] = &[
     not_yet("ScaledObject", "spec.advanced.scalingModifiers", &[], "formulas are not supported yet"),
     not_yet(
         "ScaledObject",
-        "spec.advanced.restoreToOriginalReplicaCount",
-        &["false"],
-        "the old size is not restored yet when the ScaledObject is deleted",
+        "spec.fallback.behavior",
+        &["static", "currentReplicas", "currentReplicasIfHigher", "currentReplicasIfLower"],
+        "formulas are not supported yet",
     ),
-    not_yet("ScaledObject", "spec.fallback.behavior", &["static"], "only static is supported yet"),
     not_yet(
         "ScaledObject",
         "spec.scaleTargetRef.envSourceContainerName",
@@ -145,7 +144,7 @@ mod tests {
         let object: ScaledObject = serde_json::from_value(json!({ "apiVersion": "keda.sh/v1alpha1",
             "kind": "ScaledObject", "metadata": { "name": "a" }, "spec": {
                 "scaleTargetRef": { "name": "web" },
-                "fallback": { "failureThreshold": 3, "replicas": 2, "behavior": "currentReplicas" },
+                "fallback": { "failureThreshold": 3, "replicas": 2, "behavior": "scalingModifiers" },
                 "triggers": [{ "type": "prometheus", "metadata": {} },
                              { "type": "kafka", "metadata": {}, "authenticationRef": { "name": "x" } }] } }))
         .unwrap();
