@@ -1,1 +1,42 @@
-fn main() {}
+//! The project's own chores: `cargo xtask demo | test | tidy`.
+
+mod demo;
+mod run;
+mod test;
+mod tidy;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Debug, Parser)]
+#[command(about = "Chores of the workspace")]
+struct Arguments {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Debug, Subcommand)]
+enum Chore {
+    /// Play the walkthrough on this machine: load, replicas, pending pods, a plan, machines, and back to nothing.
+    Demo,
+    /// Everything CI checks: format, lints, tidy, unit tests, end-to-end tests.
+    Test(test::Options),
+    /// Dependency rules, licences, duplicate crates, file sizes, generated CRDs, the map.
+    Tidy,
+}
+
+fn main() -> ExitCode {
+    let done = match Arguments::parse().chore {
+        Chore::Demo => demo::demo(),
+        Chore::Test(options) => test::test(&options),
+        Chore::Tidy => tidy::tidy(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("\nfailed: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

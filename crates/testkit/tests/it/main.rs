@@ -2,5 +2,9 @@
 //!
 //! Every test starts a bed of its own; run with `--test-threads 2` at most on a small machine.
 
+mod bad_input;
 mod bed;
+mod crash;
 mod double;
+mod walkthrough;
+mod world;

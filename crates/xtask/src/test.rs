@@ -1,0 +1,178 @@
+//! `cargo xtask test`: what CI runs and a newcomer should.
+
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail, ensure};
+use cargo_metadata::Message;
+use clap::Args;
+
+use crate::run::{cargo, run, step};
+use crate::tidy;
+
+/// Name of the end-to-end test binary (`crates/testkit/tests/it`); it runs last.
+const END_TO_END: &str = "it";
+
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// Leave the end-to-end tests out.
+    #[arg(long)]
+    quick: bool,
+    /// How many end-to-end tests run at once. Each has a control plane of its own (1 GB of memory).
+    #[arg(long, default_value_t = 2)]
+    at_once: usize,
+    /// Only end-to-end tests whose name contains this.
+    #[arg(long)]
+    only: Option<String>,
+}
+
+/// What `cargo test` counted, summed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Tally {
+    passed: u64,
+    failed: u64,
+    ignored: u64,
+}
+
+pub(crate) fn test(options: &Options) -> Result<()> {
+    let mut tally = Tally::default();
+    let outcome = all(options, &mut tally);
+    if let Err(error) = &outcome {
+        println!("\nfailed: {error:#}");
+        // A broken step that counted no failing test (a lint, a compile error) is one failure.
+        tally.failed = tally.failed.max(1);
+    }
+    if tally.ignored > 0 {
+        println!("\n{} tests are marked as ignored", tally.ignored);
+    }
+    println!("\n{} passed, {} failed", tally.passed, tally.failed);
+    ensure!(tally.failed == 0, "{} tests or steps failed", tally.failed);
+    Ok(())
+}
+
+fn all(options: &Options, tally: &mut Tally) -> Result<()> {
+    if options.only.is_none() {
+        step("format: cargo fmt --all --check", || run(cargo().args(["fmt", "--all", "--check"])))?;
+        step("lints: cargo clippy --workspace --all-targets", || {
+            run(cargo().args(["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"]))
+        })?;
+        step("tidy: dependency rules, licences, generated files", tidy::tidy)?;
+    }
+    let mut binaries = Vec::new();
+    step("build the tests and the programs", || {
+        run(cargo().args(["build", "--workspace", "--bins", "--quiet"]))?;
+        binaries = build_tests()?;
+        Ok(())
+    })?;
+    let (end_to_end, unit): (Vec<_>, Vec<_>) = binaries.into_iter().partition(Binary::is_end_to_end);
+    if options.only.is_none() {
+        step(&format!("unit, property and contract tests ({} binaries)", unit.len()), || {
+            unit.iter().try_for_each(|binary| binary.run(&[], tally))
+        })?;
+        step("documentation tests", || {
+            let mut command = cargo();
+            command.args(["test", "--workspace", "--doc", "--quiet"]);
+            count(command, tally, "documentation tests")
+        })?;
+    }
+    if options.quick {
+        println!("\nend-to-end tests are left out (--quick)");
+    } else {
+        step("the test bed's programs (built once, then cached)", || {
+            testkit::binaries::control_plane()?;
+            testkit::binaries::prometheus()?;
+            testkit::binaries::python()?;
+            testkit::binaries::helm().map(drop)
+        })?;
+        step(&format!("end-to-end tests, {} at once", options.at_once), || {
+            let mut arguments = vec![format!("--test-threads={}", options.at_once)];
+            arguments.extend(options.only.clone());
+            end_to_end.iter().try_for_each(|binary| binary.run(&arguments, tally))
+        })?;
+    }
+    // Failing tests let the other binaries run; the result is judged here.
+    ensure!(tally.failed == 0, "{} tests failed", tally.failed);
+    Ok(())
+}
+
+/// A test executable and where it expects to run.
+struct Binary {
+    name: String,
+    package: String,
+    folder: PathBuf,
+    path: PathBuf,
+}
+
+impl Binary {
+    fn is_end_to_end(&self) -> bool {
+        self.package == "testkit" && self.name == END_TO_END
+    }
+
+    /// Runs it as cargo would, showing its lines as they come.
+    fn run(&self, arguments: &[String], tally: &mut Tally) -> Result<()> {
+        println!("-- {} {}", self.package, if self.name == self.package { "" } else { &self.name });
+        let mut command = Command::new(&self.path);
+        command.args(arguments).current_dir(&self.folder).env("CARGO_MANIFEST_DIR", &self.folder);
+        count(command, tally, &self.name)
+    }
+}
+
+fn build_tests() -> Result<Vec<Binary>> {
+    let mut command = cargo();
+    command.args(["test", "--workspace", "--no-run", "--quiet", "--message-format=json-render-diagnostics"]);
+    let mut process = command.stdout(Stdio::piped()).spawn()?;
+    let output = process.stdout.take().context("cargo's output")?;
+    let mut found = Vec::new();
+    for message in Message::parse_stream(BufReader::new(output)) {
+        let Message::CompilerArtifact(artifact) = message? else { continue };
+        let (Some(path), true) = (artifact.executable, artifact.profile.test) else { continue };
+        let folder = artifact.manifest_path.parent().context("a manifest in no folder")?.to_owned();
+        let package = folder.file_name().unwrap_or_default().to_owned();
+        found.push(Binary { name: artifact.target.name, package, folder: folder.into(), path: path.into() });
+    }
+    ensure!(process.wait()?.success(), "the tests do not compile");
+    found.sort_by(|a, b| (&a.package, &a.name).cmp(&(&b.package, &b.name)));
+    Ok(found)
+}
+
+/// Passes the lines on and adds up those that say `test result:`. A binary that fails without counting a failed test
+/// (it crashed) is an error; one that counted some is not, so that the others still run.
+fn count(mut command: Command, tally: &mut Tally, what: &str) -> Result<()> {
+    let mut process = command.stdout(Stdio::piped()).spawn().with_context(|| format!("{command:?}"))?;
+    let output = process.stdout.take().context("a test's output")?;
+    let before = tally.failed;
+    for line in BufReader::new(output).split(b'\n') {
+        let line = String::from_utf8_lossy(&line?).into_owned();
+        if let Some(found) = result_line(&line) {
+            tally.passed += found.passed;
+            tally.failed += found.failed;
+            tally.ignored += found.ignored;
+        }
+        println!("{line}");
+    }
+    let status = process.wait()?;
+    if !status.success() && tally.failed == before {
+        bail!("{what} ended with {status}");
+    }
+    Ok(())
+}
+
+/// `test result: ok. 3 passed; 0 failed; 0 ignored; …`
+fn result_line(line: &str) -> Option<Tally> {
+    let rest = line.strip_prefix("test result: ")?.split_once(". ")?.1;
+    let number = |what: &str| rest.split("; ").find_map(|part| part.strip_suffix(what)?.trim().parse().ok());
+    Some(Tally { passed: number("passed")?, failed: number("failed")?, ignored: number("ignored")? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_result_line_is_counted() {
+        let line = "test result: FAILED. 3 passed; 1 failed; 2 ignored; 0 measured; 0 filtered out; finished in 0.1s";
+        assert_eq!(result_line(line), Some(Tally { passed: 3, failed: 1, ignored: 2 }));
+        assert_eq!(result_line("test a ... ok"), None);
+    }
+}
