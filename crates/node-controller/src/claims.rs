@@ -5,7 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use api::convert::{pool_of, taint};
 use api::karpenter_v1::{NodeClaim, NodeClaimSpec, NodeClassRef, NodeRequirement, ResourceRequirements};
 use cloud::{LaunchRequest, NodeClass};
-use k8s_openapi::{api::core::v1::Taint as CoreTaint, apimachinery::pkg::api::resource::Quantity as CoreQuantity};
+use k8s_openapi::{
+    api::core::v1::Taint as CoreTaint,
+    apimachinery::pkg::{api::resource::Quantity as CoreQuantity, apis::meta::v1::OwnerReference},
+};
 use kube::ResourceExt as _;
 use requirements::{Operator, Requirement, RequirementTerm, Requirements, labels};
 use scheduling::{InstanceType, NewNode, OfferingKey, PricedOffering, Taint};
@@ -18,8 +21,10 @@ use crate::{
 };
 
 /// What a pool adds to each of its claims.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Frame {
+    /// The pool's object: its claims go when it goes, as in Karpenter.
+    pub owner: OwnerReference,
     /// Where the cloud's settings are.
     pub class: NodeClassRef,
     /// Annotations of the pool's template.
@@ -31,7 +36,7 @@ pub struct Frame {
 }
 
 /// The claim for one planned node.
-pub fn claim(node: &NewNode, frame: &Frame, pods: Vec<PlannedPod>, name: String) -> NodeClaim {
+pub fn claim(node: &NewNode, frame: &Frame, pods: Vec<PlannedPod>, name: &str) -> NodeClaim {
     let plan = Plan {
         price_usd_micros_per_hour: node.price,
         reason: reason(node),
@@ -61,11 +66,12 @@ pub fn claim(node: &NewNode, frame: &Frame, pods: Vec<PlannedPod>, name: String)
         termination_grace_period: frame.termination_grace_period.clone(),
         expire_after: frame.expire_after.clone(),
     };
-    let mut claim = NodeClaim::new(&name, spec);
+    let mut claim = NodeClaim::new(name, spec);
     let mut annotations = frame.annotations.clone();
     annotations.extend(plan.annotations());
     claim.metadata.labels = Some(labels);
     claim.metadata.annotations = Some(annotations);
+    claim.metadata.owner_references = Some(vec![frame.owner.clone()]);
     claim.metadata.finalizers = Some(vec![names::FINALIZER.to_owned()]);
     claim
 }
@@ -249,6 +255,7 @@ mod tests {
 
     fn frame() -> Frame {
         Frame {
+            owner: OwnerReference { name: "default".to_owned(), uid: "p".to_owned(), ..OwnerReference::default() },
             class: NodeClassRef { group: "karpenter.k8s.aws".into(), kind: "AWSNodeTemplate".into(), name: "t".into() },
             annotations: BTreeMap::from([("mine".to_owned(), "kept".to_owned())]),
             termination_grace_period: None,
@@ -269,12 +276,13 @@ mod tests {
     #[test]
     fn a_claim_says_everything_its_launch_needs() {
         let pod = PlannedPod { namespace: "d".to_owned(), name: "p".to_owned(), uid: "u".to_owned() };
-        let claim = claim(&planned(), &frame(), vec![pod], "default-abcde".to_owned());
+        let claim = claim(&planned(), &frame(), vec![pod], "default-abcde");
         assert_eq!(claim.finalizers(), [names::FINALIZER]);
         assert_eq!(claim.labels()["team"], "a");
         assert_eq!(claim.labels()[labels::ZONE], "z1", "what is decided shows as a label");
         assert!(!claim.labels().contains_key(labels::INSTANCE_TYPE), "what is open does not");
         assert_eq!(claim.annotations()["mine"], "kept");
+        assert_eq!(claim.owner_references()[0].uid, "p");
 
         let request = launch_request(&claim, class(), serde_json::Value::Null, &[]).unwrap();
         assert_eq!(request.offerings, planned().offerings);
@@ -289,7 +297,7 @@ mod tests {
 
     #[test]
     fn a_claim_made_by_hand_takes_the_cheapest_offerings_it_allows() {
-        let mut claim = claim(&planned(), &frame(), Vec::new(), "c".to_owned());
+        let mut claim = claim(&planned(), &frame(), Vec::new(), "c");
         claim.metadata.annotations = None;
         let mut types = Vec::new();
         for (name, price, available) in [("m5a.large", 97, true), ("m5.large", 96, true), ("m5.xlarge", 1, true)] {

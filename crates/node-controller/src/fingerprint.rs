@@ -90,7 +90,7 @@ mod tests {
         let mut raised = pool.clone();
         raised["metadata"]["generation"] = json!(2);
         assert_ne!(before, of(&node, &raised));
-        let mut tainted = node.clone();
+        let mut tainted = node;
         tainted["spec"] = json!({ "taints": [{ "key": "a", "effect": "NoSchedule" }] });
         assert_ne!(before, of(&tainted, &pool));
     }

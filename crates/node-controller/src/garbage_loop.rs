@@ -56,7 +56,7 @@ async fn round(ctx: &Context, first_seen: &mut BTreeMap<String, Timestamp>) -> R
                     tracing::warn!(%provider_id, "ended a machine that has no claim");
                 }
                 Err(error) => {
-                    tracing::warn!(%provider_id, error = %chain(&error), "cannot end a machine without claim")
+                    tracing::warn!(%provider_id, error = %chain(&error), "cannot end a machine without claim");
                 }
             },
             Action::CheckClaim { claim, provider_id } => match ctx.presence(&provider_id).await {

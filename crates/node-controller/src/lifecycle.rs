@@ -43,8 +43,9 @@ pub async fn run(ctx: Context, mut worlds: Worlds) {
         let mut names = BTreeSet::new();
         for member in &world.value.members {
             let name = member.name();
-            let plan = draining::plan(member, now);
-            let step = next(member, plan.is_drained(), &ctx.settings, now);
+            // Only a member that is leaving needs to know whether its pods have left.
+            let drained = member.is_leaving() && draining::plan(member, now).is_drained();
+            let step = next(member, drained, &ctx.settings, now);
             let until = match &step {
                 Step::Rest { until } => *until,
                 Step::AwaitDetach { until } => Some(*until),

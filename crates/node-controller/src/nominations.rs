@@ -29,7 +29,7 @@ pub struct Memory {
 }
 
 /// How long what we did may take to come back through a watch, before we no longer believe it.
-const ECHO: Duration = Duration::from_secs(60);
+const ECHO: Duration = Duration::from_mins(1);
 
 impl Memory {
     /// Keeps a place for a pod.

@@ -26,7 +26,7 @@ use crate::{
 /// Statuses follow the machines at this distance; Karpenter refreshes every five seconds.
 const PAUSE: Duration = Duration::from_secs(1);
 /// Looked at again after this even if nothing changed: the class's objects at the vendor may have.
-const PERIOD: Duration = Duration::from_secs(60);
+const PERIOD: Duration = Duration::from_mins(1);
 
 /// Runs until the shutdown. Only the leader may run it.
 pub(crate) async fn run(ctx: Context, mut worlds: Worlds) {

@@ -12,7 +12,7 @@ use api::{
     validate::validate,
 };
 use cloud::NodeClass;
-use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::{api::core::v1::ObjectReference, apimachinery::pkg::apis::meta::v1::OwnerReference};
 use kube::{Resource, ResourceExt as _};
 use scheduling::{PoolKey, PoolKind};
 use serde_json::Value;
@@ -134,6 +134,7 @@ fn state<K: Resource<DynamicType = ()>>(
         generation: object.meta().generation,
         notices,
         frame: ready.map(|template| Frame {
+            owner: OwnerReference { block_owner_deletion: Some(true), ..object.owner_ref(&()).unwrap_or_default() },
             class: template.class.clone(),
             annotations: template.annotations.clone(),
             termination_grace_period,

@@ -69,7 +69,7 @@ pub(crate) async fn run(ctx: Context, mut worlds: Worlds) {
                 continue;
             }
             Poll::Wait { until } => epoch + until,
-            Poll::Empty if waiting.pods.is_empty() => Instant::now() + Duration::from_secs(60),
+            Poll::Empty if waiting.pods.is_empty() => Instant::now() + Duration::from_mins(1),
             Poll::Empty => retry_at,
         };
         tokio::select! {

@@ -6,7 +6,7 @@ use super::*;
 use crate::{nominations::Memory, world::Objects};
 
 const T0: &str = "2024-01-01T00:00:00Z";
-const TIMEOUT: Duration = Duration::from_secs(600);
+const TIMEOUT: Duration = Duration::from_mins(10);
 
 fn at(seconds: i64) -> Timestamp {
     T0.parse::<Timestamp>().unwrap() + jiff::SignedDuration::from_secs(seconds)

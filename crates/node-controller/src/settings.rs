@@ -33,11 +33,11 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             batch: Window { idle: Duration::from_secs(1), max: Duration::from_secs(10) },
-            launch_timeout: Duration::from_secs(5 * 60),
-            registration_timeout: Duration::from_secs(15 * 60),
-            garbage_interval: Duration::from_secs(2 * 60),
+            launch_timeout: Duration::from_mins(5),
+            registration_timeout: Duration::from_mins(15),
+            garbage_interval: Duration::from_mins(2),
             garbage_grace: Duration::from_secs(30),
-            replacement_timeout: Duration::from_secs(10 * 60),
+            replacement_timeout: Duration::from_mins(10),
             retry_interval: Duration::from_secs(10),
             solver_budget: 5_000_000,
         }

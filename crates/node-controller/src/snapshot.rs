@@ -74,7 +74,7 @@ pub fn build(input: &Input<'_>) -> Snapshot {
     let nodes = world.members.iter().enumerate().map(|(index, member)| {
         let leaving = is_leaving(member, input.leaving);
         let mut node = node(member, leaving);
-        let staying = member.pods.iter().filter(|pod| !pods::is_terminal(pod) && !(leaving && pods::will_move(pod)));
+        let staying = member.pods.iter().filter(|pod| !(pods::is_terminal(pod) || leaving && pods::will_move(pod)));
         node.pods = staying.map(|pod| convert_pod(pod)).collect();
         node.pods.extend(promised.remove(&index).into_iter().flatten());
         node.price = price(member, &node, input.catalogue);

@@ -1,7 +1,10 @@
 //! What the API server says, as one immutable value: every object the decisions read, and which claim, node and pods
 //! belong together.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use api::{
     convert::pool_of,
@@ -164,7 +167,7 @@ fn join(objects: &Objects) -> Vec<Member> {
     }
     let by_provider: HashMap<&str, &Arc<Node>> =
         objects.nodes.iter().filter_map(|node| Some((provider_id_of(node)?, node))).collect();
-    let mut claimed: HashMap<&str, ()> = HashMap::new();
+    let mut claimed: HashSet<&str> = HashSet::new();
     let mut members = Vec::with_capacity(objects.nodes.len() + objects.claims.len());
     let mut member = |claim: Option<&Arc<NodeClaim>>, node: Option<&Arc<Node>>| {
         let name = node.and_then(|node| node.metadata.name.as_deref()).unwrap_or_default();
@@ -179,12 +182,12 @@ fn join(objects: &Objects) -> Vec<Member> {
         let provider_id = claim.status.as_ref().and_then(|status| status.provider_id.as_deref());
         let node = provider_id.and_then(|id| by_provider.get(id)).copied();
         if let Some(name) = node.and_then(|node| node.metadata.name.as_deref()) {
-            claimed.insert(name, ());
+            claimed.insert(name);
         }
         member(Some(claim), node);
     }
     for node in &objects.nodes {
-        if !claimed.contains_key(node.metadata.name.as_deref().unwrap_or_default()) {
+        if !claimed.contains(node.metadata.name.as_deref().unwrap_or_default()) {
             member(None, Some(node));
         }
     }

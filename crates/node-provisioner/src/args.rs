@@ -64,6 +64,10 @@ pub(crate) struct Args {
 
     #[command(flatten)]
     pub(crate) aws: AwsArgs,
+
+    /// Cloud `kwok`: time from a launch to its Node.
+    #[arg(long, env = "TANDEM_KWOK_BOOT_DELAY", default_value = "30s", value_parser = duration)]
+    pub(crate) kwok_boot_delay: Duration,
 }
 
 /// Flags of the cloud `aws`.

@@ -2,10 +2,11 @@
 
 use std::{fmt::Write as _, sync::Arc};
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use cloud::CloudProvider;
 use cloud_aws::AwsCloud;
+use cloud_kwok::KwokCloud;
 use kube::{Client, Config};
 
 use crate::args::{Args, Cloud};
@@ -14,7 +15,10 @@ use crate::args::{Args, Cloud};
 pub(crate) async fn connect(args: &Args, client: &Client, config: &Config) -> anyhow::Result<Arc<dyn CloudProvider>> {
     match args.cloud {
         Cloud::Aws => aws(args, client, config).await,
-        Cloud::Kwok => kwok(client),
+        Cloud::Kwok => {
+            let settings = cloud_kwok::Settings { boot_delay: args.kwok_boot_delay, ..Default::default() };
+            Ok(Arc::new(KwokCloud::new(client.clone(), settings)))
+        }
     }
 }
 
@@ -32,10 +36,6 @@ async fn aws(args: &Args, client: &Client, config: &Config) -> anyhow::Result<Ar
     settings.reserved_enis = args.aws.reserved_enis;
     settings.isolated_vpc = args.aws.isolated_vpc;
     Ok(Arc::new(AwsCloud::connect(settings).await.context("cannot connect to AWS")?))
-}
-
-fn kwok(_client: &Client) -> anyhow::Result<Arc<dyn CloudProvider>> {
-    bail!("the cloud kwok is not there yet");
 }
 
 /// Certificates as user data wants them: base64 of their PEM.

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::{
     ResourceExt as _,
-    api::{EvictParams, ListParams, Patch, PatchParams},
+    api::{DeleteParams, EvictParams, ListParams, Patch, PatchParams, Preconditions},
 };
 use requirements::labels;
 use scheduling::PodKey;
@@ -72,11 +72,9 @@ pub(super) async fn drain(ctx: &Context, member: &Member) -> Outcome {
 /// Asks one pod to leave. False if it has to be asked again later.
 async fn evict(ctx: &Context, node: &Node, pod: &Pod) -> bool {
     let name = pod.name_any();
-    let mut params = EvictParams::default();
-    params.delete_options = Some(kube::api::DeleteParams {
-        preconditions: Some(kube::api::Preconditions { uid: pod.metadata.uid.clone(), resource_version: None }),
-        ..kube::api::DeleteParams::default()
-    });
+    let this_pod = Preconditions { uid: pod.metadata.uid.clone(), resource_version: None };
+    let delete = DeleteParams { preconditions: Some(this_pod), ..DeleteParams::default() };
+    let params = EvictParams { delete_options: Some(delete), ..EvictParams::default() };
     let api: kube::Api<Pod> = kube::Api::namespaced(ctx.evictor.0.clone(), &pod.namespace().unwrap_or_default());
     let result = api.evict(&name, &params).await;
     let code = match &result {

@@ -89,7 +89,7 @@ pub fn cordon(node: &Node, removal: Option<(&str, jiff::Timestamp)>) -> Option<V
     if node.spec.as_ref().and_then(|spec| spec.unschedulable) != Some(true) {
         spec.insert("unschedulable".to_owned(), json!(true));
     }
-    assemble(node, metadata, (!spec.is_empty()).then(|| Value::Object(spec)))
+    assemble(node, metadata, (!spec.is_empty()).then_some(Value::Object(spec)))
 }
 
 /// Takes back [`cordon`].
@@ -110,7 +110,7 @@ pub fn uncordon(node: &Node) -> Option<Value> {
     if node.spec.as_ref().and_then(|spec| spec.unschedulable) == Some(true) {
         spec.insert("unschedulable".to_owned(), Value::Null);
     }
-    assemble(node, metadata, (!spec.is_empty()).then(|| Value::Object(spec)))
+    assemble(node, metadata, (!spec.is_empty()).then_some(Value::Object(spec)))
 }
 
 /// The finalizers of an object without ours, as a patch; `None` if ours is not there.

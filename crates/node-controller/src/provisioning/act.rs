@@ -44,7 +44,7 @@ pub(super) async fn act(ctx: &Context, planned: &Planned, unreadable: &BTreeMap<
     let creations: Vec<_> = solution.new_nodes.iter().map(|node| create(ctx, planned, node, &by_key)).collect();
     let names: Vec<Option<String>> = stream::iter(creations).buffered(CONCURRENCY).collect().await;
     nominate(ctx, planned, &names, &by_key);
-    announce(ctx, planned, &names, unreadable).await;
+    announce(ctx, planned, &names, unreadable);
 }
 
 /// Creates the claim of one planned node. None if it could not be: its pods are planned again.
@@ -64,7 +64,7 @@ async fn create(
     for attempt in 0..NAMES {
         let moment = Timestamp::now().as_nanosecond().to_string();
         let name = claims::name(&node.pool.name, &[&first, &moment, &attempt.to_string()]);
-        let claim = claims::claim(node, frame, planned_pods.clone(), name.clone());
+        let claim = claims::claim(node, frame, planned_pods.clone(), &name);
         match ctx.all::<NodeClaim>().create(&PostParams::default(), &claim).await {
             Ok(created) => {
                 ctx.memory().assume(Arc::new(created), Timestamp::now());
@@ -112,7 +112,7 @@ fn place(placement: &Placement, names: &[Option<String>]) -> Option<String> {
 }
 
 /// Tells each pod where it should go, or every reason why it has no place.
-async fn announce(ctx: &Context, planned: &Planned, names: &[Option<String>], unreadable: &BTreeMap<PoolKey, String>) {
+fn announce(ctx: &Context, planned: &Planned, names: &[Option<String>], unreadable: &BTreeMap<PoolKey, String>) {
     let nodes: BTreeSet<&str> =
         planned.world.objects.nodes.iter().filter_map(|node| node.metadata.name.as_deref()).collect();
     let placed = planned.solution.placed.iter().filter_map(|(key, placement)| {
