@@ -56,7 +56,7 @@ impl Bed {
     /// Applies the chart's RBAC, Service and APIService, and starts `pod-autoscaler`.
     pub async fn spawn_pod_autoscaler(&self, arguments: &[&str]) -> Result<Program> {
         let api_port = ports::free()?;
-        let mut program = self.prepare("pod-autoscaler", api_port, arguments).await?;
+        let mut program = self.prepare("pod-autoscaler", &[], api_port, arguments).await?;
         program.arguments.push(format!("--api-bind=127.0.0.1:{api_port}"));
         program.arguments.push(format!("--api-service={NAMESPACE}/pod-autoscaler"));
         program.start().await?;
@@ -66,7 +66,8 @@ impl Bed {
     /// Applies the chart's RBAC and starts `node-provisioner` against the AWS double.
     pub async fn spawn_node_provisioner(&self, aws: &AwsDouble, options: &Provisioner) -> Result<Program> {
         let extra: Vec<&str> = options.arguments.iter().map(String::as_str).collect();
-        let mut program = self.prepare("node-provisioner", ports::free()?, &extra).await?;
+        let values = [("clusterName", options.cluster.as_str()), ("clusterEndpoint", self.endpoint())];
+        let mut program = self.prepare("node-provisioner", &values, ports::free()?, &extra).await?;
         program.arguments.extend([
             "--cloud=aws".to_owned(),
             format!("--cluster-name={}", options.cluster),
@@ -79,10 +80,16 @@ impl Bed {
         Ok(program)
     }
 
-    async fn prepare(&self, name: &'static str, service_port: u16, arguments: &[&str]) -> Result<Program> {
+    async fn prepare(
+        &self,
+        name: &'static str,
+        values: &[(&str, &str)],
+        service_port: u16,
+        arguments: &[&str],
+    ) -> Result<Program> {
         let path = built(name).await?;
         let chart = workspace().join("charts").join(name);
-        let chart = charts::apply_chart(self, &chart, name, NAMESPACE, &[], service_port).await?;
+        let chart = charts::apply_chart(self, &chart, name, NAMESPACE, values, service_port).await?;
         let account = charts::service_account(&chart)?;
         let kubeconfig = self.service_account_kubeconfig(NAMESPACE, &account).await?;
         let (health_port, metrics_port) = (ports::free()?, ports::free()?);
