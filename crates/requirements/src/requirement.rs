@@ -258,6 +258,7 @@ impl TryFrom<&RequirementTerm> for Requirement {
             _ => None,
         };
         let bound = || integer().ok_or_else(|| error(TermProblem::NotOneInteger(term.operator)));
+        let range = |least, most| all_but(BTreeSet::new(), least, most);
         // Nothing is above the largest integer.
         let never = || Values::OneOf(BTreeSet::new());
         let (values, may_be_absent) = match term.operator {
@@ -267,16 +268,14 @@ impl TryFrom<&RequirementTerm> for Requirement {
             Operator::Exists | Operator::DoesNotExist if !named.is_empty() => {
                 return Err(error(TermProblem::Values(term.operator)));
             }
-            Operator::In => (Values::OneOf(named.clone()), false),
+            Operator::In => (Values::OneOf(named), false),
             Operator::NotIn => (all_but(named, None, None), true),
-            Operator::Exists => (all_but(named, None, None), false),
+            Operator::Exists => (range(None, None), false),
             Operator::DoesNotExist => (Values::OneOf(named), true),
-            Operator::Gt => {
-                (bound()?.checked_add(1).map_or_else(never, |least| all_but(named, Some(least), None)), false)
-            }
-            Operator::Lt => (all_but(named, None, Some(bound()? - 1)), false),
-            Operator::Gte => (all_but(named, Some(bound()?), None), false),
-            Operator::Lte => (all_but(named, None, Some(bound()?)), false),
+            Operator::Gt => (bound()?.checked_add(1).map_or_else(never, |least| range(Some(least), None)), false),
+            Operator::Lt => (range(None, Some(bound()? - 1)), false),
+            Operator::Gte => (range(Some(bound()?), None), false),
+            Operator::Lte => (range(None, Some(bound()?)), false),
         };
         match term.min_values {
             Some(least) if !(1..=50).contains(&least) => return Err(error(TermProblem::MinValuesRange)),
@@ -285,13 +284,6 @@ impl TryFrom<&RequirementTerm> for Requirement {
             }
             _ => {}
         }
-        // A comparison's own value is its bound, not an exclusion.
-        let values = match (term.operator, values) {
-            (Operator::Gt | Operator::Lt | Operator::Gte | Operator::Lte, Values::NoneOf { least, most, .. }) => {
-                all_but(BTreeSet::new(), least, most)
-            }
-            (_, values) => values,
-        };
         Ok(Self::canonical(key, values, may_be_absent, term.min_values))
     }
 }
@@ -315,7 +307,8 @@ impl fmt::Display for Requirement {
                     (None, None) if self.may_be_absent => write!(f, " not in [{}]", list(excluded))?,
                     (None, None) => f.write_str(" present")?,
                 }
-                if !excluded.is_empty() && !(self.may_be_absent && least.is_none() && most.is_none()) {
+                let said = self.may_be_absent && least.is_none() && most.is_none();
+                if !said && !excluded.is_empty() {
                     write!(f, " and not in [{}]", list(excluded))?;
                 }
             }

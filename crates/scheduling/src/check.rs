@@ -224,6 +224,8 @@ pub fn check(snapshot: &Snapshot, solution: &Solution) -> Vec<Violation> {
         violations.push(Violation::WrongSum { what: "the cost of the solution".to_owned() });
     }
     pods::relations(snapshot, solution, &pods, &mut violations);
+    // What is wrong with every offering of a node is said once.
+    violations.dedup();
     violations
 }
 

@@ -139,7 +139,7 @@ pub enum NewNodeReason {
     NarrowedByLimit {
         /// What is limited.
         resource: ResourceName,
-        /// What was left of it.
+        /// The most that any machine that was kept has of it.
         left: Amount,
     },
 }

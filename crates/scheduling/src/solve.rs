@@ -258,4 +258,6 @@ impl<'a> Search<'a> {
 }
 
 #[cfg(test)]
+mod laws;
+#[cfg(test)]
 mod tests;

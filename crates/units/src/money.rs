@@ -19,8 +19,11 @@ impl UsdMicrosPerHour {
     pub fn from_usd_per_hour(dollars: f64) -> Option<Self> {
         let micros = (dollars * 1e6).round();
         // Beyond 2^53 a float no longer tells neighbouring integers apart; no price comes near.
-        #[expect(clippy::cast_possible_truncation, reason = "finite and bounded by 2^53 just before")]
-        (micros.is_finite() && micros.abs() <= 9_007_199_254_740_992.0).then(|| Self(micros as i64))
+        if !micros.is_finite() || micros.abs() > 9_007_199_254_740_992.0 {
+            return None;
+        }
+        #[expect(clippy::cast_possible_truncation, reason = "whole and within 2^53, just checked")]
+        Some(Self(micros as i64))
     }
 
     /// The sum, held at the ends of the range.

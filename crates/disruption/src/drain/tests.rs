@@ -33,10 +33,10 @@ fn plain_pods_go_before_critical_ones() {
     check(
         Rules::V1Alpha5,
         &pods,
-        &expect![[r#"
+        &expect![[r"
             shop/a is being evicted
             shop/b is being evicted
-            shop/dns waits for pods of lower priority to go"#]],
+            shop/dns waits for pods of lower priority to go"]],
     );
     check(Rules::V1Alpha5, &pods[..1], &expect!["shop/dns is being evicted"]);
 }
@@ -48,9 +48,9 @@ fn critical_pods_wait_for_pods_that_are_still_stopping() {
     check(
         Rules::V1,
         &pods,
-        &expect![[r#"
+        &expect![[r"
             shop/a is terminating
-            shop/dns waits for pods of lower priority to go"#]],
+            shop/dns waits for pods of lower priority to go"]],
     );
     assert_eq!(plan(&pods, Rules::V1, at(1000)).next_look, Some(at(1050)));
 }
@@ -78,18 +78,18 @@ fn under_v1alpha5_one_protected_pod_stops_the_whole_drain() {
     check(
         Rules::V1Alpha5,
         &pods,
-        &expect![[r#"
+        &expect![[r"
             shop/training is annotated do-not-evict or do-not-disrupt
             shop/web waits until no pod forbids the drain
-            shop/dns waits until no pod forbids the drain"#]],
+            shop/dns waits until no pod forbids the drain"]],
     );
     check(
         Rules::V1,
         &pods,
-        &expect![[r#"
+        &expect![[r"
             shop/training is annotated do-not-evict or do-not-disrupt
             shop/web is being evicted
-            shop/dns waits for pods of lower priority to go"#]],
+            shop/dns waits for pods of lower priority to go"]],
     );
 }
 
@@ -99,16 +99,16 @@ fn under_v1alpha5_a_pod_that_nothing_makes_again_stops_the_whole_drain() {
     check(
         Rules::V1Alpha5,
         &pods,
-        &expect![[r#"
+        &expect![[r"
             shop/bare has no controller that would make it again
-            shop/web waits until no pod forbids the drain"#]],
+            shop/web waits until no pod forbids the drain"]],
     );
     check(
         Rules::V1,
         &pods,
-        &expect![[r#"
+        &expect![[r"
             shop/bare is being evicted
-            shop/web is being evicted"#]],
+            shop/web is being evicted"]],
     );
     let blockers = plan(&pods, Rules::V1Alpha5, at(1000));
     assert_eq!(blockers.blockers().map(|(pod, _)| pod.name.as_str()).collect::<Vec<_>>(), ["bare"]);
@@ -120,9 +120,9 @@ fn a_protected_pod_that_goes_by_itself_blocks_nothing() {
     check(
         Rules::V1Alpha5,
         &pods,
-        &expect![[r#"
+        &expect![[r"
             shop/training is terminating
-            shop/web is being evicted"#]],
+            shop/web is being evicted"]],
     );
 }
 

@@ -40,7 +40,9 @@ pub(super) fn new(snapshot: &Snapshot, index: usize, node: &NewNode, placed: &[&
         let what = "it has no pods".to_owned();
         violations.push(Violation::Unlaunchable { node: index, offering: None, what });
     }
-    placed.iter().for_each(|pod| untolerated(pod, &pool.taints, violations));
+    for pod in placed {
+        untolerated(pod, &pool.taints, violations);
+    }
     launchable(pool, index, node, violations);
     let target = Target::New(index);
     let taints: Vec<&Taint> = pool.taints.iter().collect();

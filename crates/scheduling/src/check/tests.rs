@@ -106,9 +106,9 @@ fn a_taint_that_came_is_held_against_the_pod() {
 fn an_offering_that_went_cannot_be_launched() {
     rejected(
         |_, solution| solution.new_nodes[0].offerings.clear(),
-        &expect![[r#"
+        &expect![[r"
             new node 0: it has no offering
-            the capacity of new node 0 does not add up"#]],
+            the capacity of new node 0 does not add up"]],
     );
     rejected(
         |_, solution| {
@@ -119,9 +119,9 @@ fn an_offering_that_went_cannot_be_launched() {
     );
     rejected(
         |_, solution| solution.new_nodes[0].offerings.reverse(),
-        &expect![[r#"
+        &expect![[r"
             new node 0: its offerings do not come cheapest first
-            the price of new node 0 does not add up"#]],
+            the price of new node 0 does not add up"]],
     );
 }
 
@@ -170,13 +170,7 @@ fn a_port_is_taken_once() {
                 std::sync::Arc::make_mut(pod).host_ports = vec![port(80)];
             }
         },
-        &expect![[r#"
-            new node 0: port 80/TCP is taken twice
-            new node 0: port 80/TCP is taken twice
-            new node 0: port 80/TCP is taken twice
-            new node 0: port 80/TCP is taken twice
-            new node 0: port 80/TCP is taken twice
-            new node 0: port 80/TCP is taken twice"#]],
+        &expect!["new node 0: port 80/TCP is taken twice"],
     );
 }
 
@@ -188,17 +182,16 @@ fn labels_the_machine_may_not_have_are_noticed() {
                 std::sync::Arc::make_mut(pod).node_selector = labels_of(&[("topology.kubernetes.io/zone", "b")]);
             }
             snapshot.nodes[0].labels = labels_of(&[("topology.kubernetes.io/zone", "b")]);
-            snapshot.pools[0].instance_types = std::sync::Arc::from([machine("m.2xlarge", "amd64", 8)]);
         },
         &expect![[r#"
-            new node 0 as g.4xlarge in a (spot): the pool does not offer it
-            new node 0 as g.4xlarge in a (on-demand): the pool does not offer it
-            new node 0 as g.4xlarge in b (on-demand): the pool does not offer it
             pod shop/a as m.2xlarge in a (spot): node selector topology.kubernetes.io/zone=b
             pod shop/b as m.2xlarge in a (spot): node selector topology.kubernetes.io/zone=b
+            pod shop/a as g.4xlarge in a (spot): node selector topology.kubernetes.io/zone=b
+            pod shop/b as g.4xlarge in a (spot): node selector topology.kubernetes.io/zone=b
             pod shop/a as m.2xlarge in a (on-demand): node selector topology.kubernetes.io/zone=b
             pod shop/b as m.2xlarge in a (on-demand): node selector topology.kubernetes.io/zone=b
-            the capacity of new node 0 does not add up"#]],
+            pod shop/a as g.4xlarge in a (on-demand): node selector topology.kubernetes.io/zone=b
+            pod shop/b as g.4xlarge in a (on-demand): node selector topology.kubernetes.io/zone=b"#]],
     );
 }
 
@@ -212,9 +205,9 @@ fn pods_that_must_be_apart_are_not_together() {
                 pod.pod_anti_affinity = vec![near("web", "kubernetes.io/hostname")];
             }
         },
-        &expect![[r#"
+        &expect![[r"
             pod shop/a may be too near to shop/b
-            pod shop/b may be too near to shop/a"#]],
+            pod shop/b may be too near to shop/a"]],
     );
 }
 

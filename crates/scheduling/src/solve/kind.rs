@@ -49,7 +49,7 @@ impl Kind<'_> {
 pub(super) struct Kinds<'a> {
     axis: &'a Axis,
     index: BTreeMap<Shape<'a>, usize>,
-    kinds: Vec<Kind<'a>>,
+    met: Vec<Kind<'a>>,
 }
 
 /// All that nodes can tell pods apart by.
@@ -63,7 +63,7 @@ struct Shape<'a> {
 
 impl<'a> Kinds<'a> {
     pub(super) fn new(axis: &'a Axis) -> Self {
-        Self { axis, index: BTreeMap::new(), kinds: Vec::new() }
+        Self { axis, index: BTreeMap::new(), met: Vec::new() }
     }
 
     /// The kind of a pod that must also satisfy what is implied, or why it cannot be placed at all.
@@ -85,13 +85,13 @@ impl<'a> Kinds<'a> {
             passed: Vec::new(),
             fresh: BTreeMap::new(),
         };
-        self.kinds.push(kind);
-        self.index.insert(shape, self.kinds.len() - 1);
-        Ok(self.kinds.len() - 1)
+        self.met.push(kind);
+        self.index.insert(shape, self.met.len() - 1);
+        Ok(self.met.len() - 1)
     }
 
     pub(super) fn into_kinds(self) -> Vec<Kind<'a>> {
-        self.kinds
+        self.met
     }
 }
 

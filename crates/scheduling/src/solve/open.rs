@@ -26,6 +26,8 @@ pub(super) struct Open {
     kinds: BTreeSet<usize>,
     pods: Vec<PodKey>,
     why: Vec<NewNodeReason>,
+    /// What the pool's limit took away from it, if anything.
+    narrowed: Option<NewNodeReason>,
 }
 
 /// Opens a node of the pool for a pod, or says why there can be none.
@@ -42,17 +44,20 @@ pub(super) fn open(
     let choices = within_limits(index, template, nodes, &fresh.choices)?;
     let mut why = vec![NewNodeReason::OpenedFor { pod: pod.key.clone() }];
     why.extend(passed_over);
+    let requirements = fresh.requirements.clone();
+    let narrowed = narrowed(template, &template.charge(&fresh.choices), &template.charge(&choices));
     let node = Open {
         template: index,
-        requirements: fresh.requirements.clone(),
+        requirements,
         used: kind.request.clone(),
         ports: kind.ports.to_vec(),
         largest_room: template.largest_room(&choices),
         charge: template.charge(&choices),
-        choices,
         kinds: BTreeSet::from([kind_index]),
         pods: vec![pod.key.clone()],
         why,
+        narrowed,
+        choices,
     };
     nodes.push(node);
     Ok(())
@@ -91,7 +96,9 @@ fn within_limits(index: usize, template: &Template<'_>, nodes: &mut [Open], choi
             axis::subtract(&mut left, &template.charge(&choices));
             smaller.insert(position, choices);
             if let Some(within) = within(&left) {
-                smaller.into_iter().for_each(|(position, choices)| nodes[position].narrow(template, choices));
+                for (position, choices) in smaller {
+                    nodes[position].narrow(template, choices);
+                }
                 return Ok(within);
             }
         }
@@ -99,27 +106,30 @@ fn within_limits(index: usize, template: &Template<'_>, nodes: &mut [Open], choi
     Err(limit_unfit(template, &left, choices))
 }
 
+/// The first limited resource of which the largest choice has less than before.
+fn narrowed(template: &Template<'_>, before: &[i64], after: &[i64]) -> Option<NewNodeReason> {
+    let mut each = template.limits.iter().zip(before.iter().zip(after));
+    let (limit, (_, left)) = each.find(|(_, (before, after))| after < before)?;
+    Some(NewNodeReason::NarrowedByLimit { resource: limit.resource.clone(), left: Amount(*left) })
+}
+
 fn limit_unfit(template: &Template<'_>, left: &[i64], choices: &Bits) -> Unfit {
     let smallest = template.least_limited(choices).expect("a fresh node has at least one choice");
     let limited = &template.choices[smallest].limited;
     let blocking = template.limits.iter().zip(left).zip(limited).find(|((_, left), adds)| **adds > 0 && adds > left);
-    let pool = template.pool.key.clone();
-    match blocking {
-        Some(((limit, left), adds)) => Unfit::Limit {
-            pool,
+    if let Some(((limit, left), adds)) = blocking {
+        return Unfit::Limit {
+            pool: template.pool.key.clone(),
             resource: limit.resource.clone(),
-            limit: Amount(limit.limit),
-            used: Amount(limit.limit.saturating_sub(*left)),
+            limit: Amount(limit.most),
+            used: Amount(limit.most.saturating_sub(*left)),
             would_add: Amount(*adds),
-        },
-        // The smallest would do, but not so many different ones as the pool demands.
-        None => {
-            let mut within = choices.clone();
-            within.retain(|choice| template.choices[choice].within(left));
-            let too_few = template.enough_values(&within);
-            too_few.expect_err("without a blocking limit only minValues refuse")
-        }
+        };
     }
+    // The smallest would do, but not so many different ones as the pool demands.
+    let mut within = choices.clone();
+    within.retain(|choice| template.choices[choice].within(left));
+    template.enough_values(&within).expect_err("without a blocking limit only minValues refuse")
 }
 
 impl Open {
@@ -201,7 +211,10 @@ impl Open {
         (smaller != self.choices && template.enough_values(&smaller).is_ok()).then_some(smaller)
     }
 
+    /// Gives up all but these choices, for the sake of the pool's limit.
     fn narrow(&mut self, template: &Template<'_>, choices: Bits) {
+        let (before, after) = (self.charge.clone(), template.charge(&choices));
+        self.narrowed = narrowed(template, &before, &after).or(self.narrowed.take());
         self.set_choices(template, choices);
     }
 
@@ -211,6 +224,7 @@ impl Open {
         let mut offered: Vec<_> = self.choices.iter().map(|index| &template.choices[index]).collect();
         offered.sort_by_cached_key(|choice| (choice.price, choice.key()));
         let of = offered.len();
+        self.why.extend(self.narrowed.take());
         let kept = cheapest(&offered, &template.min_values, max_alternatives.max(1));
         if kept.len() < of {
             self.why.push(NewNodeReason::Truncated { kept: kept.len(), of });

@@ -49,7 +49,7 @@ pub(super) struct Shape {
 /// A limit of the pool.
 pub(super) struct Limit {
     pub(super) resource: ResourceName,
-    pub(super) limit: i64,
+    pub(super) most: i64,
     /// What is left of it before this solve; less than nothing if it is passed already.
     pub(super) left: i64,
 }
@@ -257,7 +257,9 @@ impl<'a> Template<'a> {
     /// What some choices have of a label, together; `None` if none of them has it.
     fn values(&self, choices: &[usize], key: &str) -> Option<Requirement> {
         let mut values = BTreeSet::new();
-        choices.iter().for_each(|index| self.choices[*index].add_values(key, &mut values));
+        for index in choices {
+            self.choices[*index].add_values(key, &mut values);
+        }
         (!values.is_empty()).then(|| Requirement::one_of(key, values))
     }
 
@@ -302,7 +304,7 @@ impl<'a> Template<'a> {
         choices.iter().min_by_key(|index| {
             let choice = &self.choices[*index];
             let share =
-                |(limit, amount): (&Limit, &i64)| i128::from(*amount) * 1_000_000 / i128::from(limit.limit.max(1));
+                |(limit, amount): (&Limit, &i64)| i128::from(*amount) * 1_000_000 / i128::from(limit.most.max(1));
             (self.limits.iter().zip(&choice.limited).map(share).sum::<i128>(), choice.price, *index)
         })
     }
@@ -316,7 +318,7 @@ fn limits(pool: &Pool, snapshot: &Snapshot) -> Vec<Limit> {
             None if resource.as_str() == NODES => i64::try_from(nodes()).unwrap_or(i64::MAX),
             _ => counted.unwrap_or_default().0,
         };
-        Limit { resource: resource.clone(), limit: limit.0, left: limit.0.saturating_sub(used) }
+        Limit { resource: resource.clone(), most: limit.0, left: limit.0.saturating_sub(used) }
     };
     pool.limits.iter().flat_map(units::ResourceList::iter).map(limit).collect()
 }

@@ -1,0 +1,63 @@
+//! What holds for every snapshot.
+
+use std::sync::Arc;
+
+use proptest::prelude::*;
+
+use super::solve;
+use crate::{Pod, Settings, check::check as violations, testing::*};
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1500))]
+
+    #[test]
+    fn every_solution_passes_the_checker(snapshot in some_snapshot()) {
+        let solution = solve(&snapshot, &Settings::default());
+        prop_assert_eq!(violations(&snapshot, &solution), []);
+    }
+
+    #[test]
+    fn the_order_of_the_input_does_not_matter(snapshot in some_snapshot()) {
+        let mut reversed = snapshot.clone();
+        reversed.pods.reverse();
+        reversed.nodes.reverse();
+        reversed.daemons.reverse();
+        reversed.pools.reverse();
+        for pool in &mut reversed.pools {
+            let mut machines = pool.instance_types.to_vec();
+            machines.reverse();
+            for machine in &mut machines {
+                machine.offerings.reverse();
+            }
+            pool.instance_types = Arc::from(machines);
+        }
+        let bytes = |snapshot| serde_json::to_string(&solve(snapshot, &Settings::default())).unwrap();
+        prop_assert_eq!(bytes(&snapshot), bytes(&reversed));
+    }
+
+    #[test]
+    fn every_pod_placed_keeps_its_place_when_only_few_alternatives_are_kept(snapshot in some_snapshot()) {
+        let few = Settings { max_alternatives: 1, ..Settings::default() };
+        let (many, few) = (solve(&snapshot, &Settings::default()), solve(&snapshot, &few));
+        prop_assert_eq!(violations(&snapshot, &few), []);
+        prop_assert_eq!(many.placed, few.placed);
+        prop_assert_eq!(many.cost, few.cost);
+    }
+
+    #[test]
+    fn a_pod_is_never_refused_by_an_empty_node_it_fits_on(snapshot in some_snapshot()) {
+        let mut roomy = snapshot.clone();
+        let mut empty = node("zz-empty", 1_000_000);
+        empty.allocatable = resources(1_000_000, 10_000, 1000);
+        roomy.nodes.push(empty);
+        let solution = solve(&roomy, &Settings::default());
+        let plain = |pod: &&Arc<Pod>| {
+            pod.required_node_affinity.is_empty() && pod.volume_zones.is_empty() && pod.host_ports.is_empty()
+                && pod.pod_affinity.is_empty() && pod.pod_anti_affinity.is_empty()
+        };
+        let repelled = snapshot.nodes.iter().any(|node| node.pods.iter().any(|pod| !pod.pod_anti_affinity.is_empty()));
+        for pod in roomy.pods.iter().filter(plain) {
+            prop_assert!(repelled || solution.placed.contains_key(&pod.key), "{}", pod.key);
+        }
+    }
+}
