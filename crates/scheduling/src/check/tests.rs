@@ -183,7 +183,7 @@ fn labels_the_machine_may_not_have_are_noticed() {
             }
             snapshot.nodes[0].labels = labels_of(&[("topology.kubernetes.io/zone", "b")]);
         },
-        &expect![[r#"
+        &expect![[r"
             pod shop/a as m.2xlarge in a (spot): node selector topology.kubernetes.io/zone=b
             pod shop/b as m.2xlarge in a (spot): node selector topology.kubernetes.io/zone=b
             pod shop/a as g.4xlarge in a (spot): node selector topology.kubernetes.io/zone=b
@@ -191,7 +191,7 @@ fn labels_the_machine_may_not_have_are_noticed() {
             pod shop/a as m.2xlarge in a (on-demand): node selector topology.kubernetes.io/zone=b
             pod shop/b as m.2xlarge in a (on-demand): node selector topology.kubernetes.io/zone=b
             pod shop/a as g.4xlarge in a (on-demand): node selector topology.kubernetes.io/zone=b
-            pod shop/b as g.4xlarge in a (on-demand): node selector topology.kubernetes.io/zone=b"#]],
+            pod shop/b as g.4xlarge in a (on-demand): node selector topology.kubernetes.io/zone=b"]],
     );
 }
 
