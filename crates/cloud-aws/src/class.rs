@@ -35,6 +35,19 @@ pub(crate) enum Family {
     Custom,
 }
 
+impl Family {
+    /// As a manifest writes it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Al2 => "AL2",
+            Self::Al2023 => "AL2023",
+            Self::Bottlerocket => "Bottlerocket",
+            Self::Ubuntu => "Ubuntu",
+            Self::Custom => "Custom",
+        }
+    }
+}
+
 /// What a subnet, security group or image must be like: every part that is given must hold.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Selector {

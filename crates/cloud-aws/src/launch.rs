@@ -237,10 +237,12 @@ impl Launch<'_> {
 
     async fn create_fleet(&self, groups: &BTreeMap<String, Vec<Override>>) -> Result<CreateFleetOutput, CallError> {
         let spot = groups.values().flatten().any(|it| it.key.capacity_type == CapacityType::Spot);
+        // Priorities mean something to this strategy alone.
+        let prioritized = spot && self.class.generation == Generation::V1Alpha5;
         let order: BTreeMap<&OfferingKey, usize> =
             self.request.offerings.iter().enumerate().map(|(index, it)| (&it.key, index)).collect();
         let configs: Vec<FleetLaunchTemplateConfigRequest> =
-            groups.iter().map(|(name, overrides)| config(name, overrides, &order)).collect();
+            groups.iter().map(|(name, overrides)| config(name, overrides, &order, prioritized)).collect();
         let tags = template::tags(&machine::tags(self.request, &self.class, &self.account.settings));
         let tagged = |kind| TagSpecification::builder().resource_type(kind).set_tags(Some(tags.clone())).build();
         let attempts = lock(&self.account.recent).attempts(&self.request.claim_uid);
@@ -421,7 +423,10 @@ pub(crate) fn no_image(class: &Class, kubernetes_version: &str, types: &[&str]) 
         _ => Field::Image,
     };
     let of = if types.is_empty() { String::new() } else { format!(" for {}", types.join(", ")) };
-    class.misconfigured(field, format!("no {:?} image{of} was found for Kubernetes {kubernetes_version}", class.family))
+    class.misconfigured(
+        field,
+        format!("no {} image{of} was found for Kubernetes {kubernetes_version}", class.family.name()),
+    )
 }
 
 /// The client token of the n-th launch for a claim: the claim's UID, so that a repeated call starts nothing new. A
@@ -437,15 +442,16 @@ fn config(
     template: &str,
     overrides: &[Override],
     order: &BTreeMap<&OfferingKey, usize>,
+    prioritized: bool,
 ) -> FleetLaunchTemplateConfigRequest {
     let requests = overrides.iter().map(|it| {
         #[expect(clippy::cast_precision_loss, reason = "at most 300 offerings")]
-        let priority = order.get(&it.key).map_or(f64::MAX, |index| *index as f64);
+        let priority = order.get(&it.key).filter(|_| prioritized).map(|index| *index as f64);
         FleetLaunchTemplateOverridesRequest::builder()
             .instance_type(it.key.instance_type.as_str().into())
             .subnet_id(&it.subnet_id)
             .availability_zone(&it.key.zone)
-            .priority(priority)
+            .set_priority(priority)
             .build()
     });
     FleetLaunchTemplateConfigRequest::builder()

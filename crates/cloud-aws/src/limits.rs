@@ -1,8 +1,8 @@
 //! One place that paces every call.
 //!
 //! EC2 gives an account a token bucket per kind of call and region ("Request throttling for the Amazon EC2 API"). The
-//! account is shared with people and other programs, so the rates here are half of the documented ones, and the bursts
-//! too.
+//! account is shared with people and other programs, so most rates here are half of the documented ones, and the
+//! bursts too.
 
 use std::num::NonZeroU32;
 
@@ -18,7 +18,8 @@ pub(crate) enum Bucket {
     /// Launch templates, tags. AWS: 50 tokens, 5 a second.
     Write,
     /// CreateFleet. AWS counts the instances it starts like RunInstances, 1,000 tokens and 2 a second, and the calls
-    /// like other writes, 50 tokens and 5 a second; one instance is asked for at a time.
+    /// like other writes, 50 tokens and 5 a second; one instance is asked for at a time. Used in full: pods wait for
+    /// it, and hardly anybody else calls it.
     Launch,
     /// TerminateInstances. AWS: 100 tokens, 5 a second.
     Terminate,
@@ -33,7 +34,8 @@ const fn quota(bucket: Bucket) -> (u32, u32) {
     match bucket {
         Bucket::Read => (50, 10),
         Bucket::ReadAll => (25, 5),
-        Bucket::Write | Bucket::Launch => (25, 3),
+        Bucket::Write => (25, 3),
+        Bucket::Launch => (50, 5),
         Bucket::Terminate => (50, 3),
         Bucket::Parameters => (20, 20),
         Bucket::Prices => (5, 5),

@@ -1,6 +1,6 @@
 //! The port, on EC2.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,6 +28,7 @@ use crate::selectors::filter;
 use crate::settings::Settings;
 use crate::template::{CLASS_TAG, CLUSTER_TAG};
 use crate::type_info::Arch;
+use crate::user_data::{self, Boot};
 
 /// Tries of one call by the SDK, with its own pauses, before the caller hears of it.
 const TRIES: u32 = 3;
@@ -140,7 +141,7 @@ fn describing(account: &Arc<Account>) -> Batcher<Shared<Option<Machine>>> {
             let found = account.aws.instances(vec![filter("instance-id", ids.iter().cloned())]).await.map_err(Arc::new);
             let mut answers: HashMap<String, Shared<Option<Machine>>> =
                 ids.into_iter().map(|id| (id, found.as_ref().map(|_| None).map_err(Arc::clone))).collect();
-            let none = std::collections::BTreeMap::new();
+            let none = BTreeMap::new();
             for instance in found.into_iter().flatten() {
                 let types = types.as_ref().map_or(&none, |catalogue| &catalogue.types);
                 if let (Some(id), read) = (instance.instance_id(), machine::read(&instance, types, &account.region)) {
@@ -192,7 +193,7 @@ impl CloudProvider for AwsCloud {
 
     async fn validate(&self, class: &NodeClass) -> Result<(), CloudError> {
         let class = Class::parse(class)?;
-        Kubelet::parse(&class.kubelet)?;
+        let kubelet = Kubelet::parse(&class.kubelet)?;
         self.account.subnets(&class).await?;
         if let Some(own) = &class.launch_template {
             let missing = || class.misconfigured(Field::LaunchTemplate, format!("there is no launch template {own}"));
@@ -205,6 +206,15 @@ impl CloudProvider for AwsCloud {
         }
         self.account.security_groups(&class).await?;
         launch::profile(&class, &self.account)?;
+        // A trial, for what can only be told when the user data is put together.
+        user_data::render(&Boot {
+            class: &class,
+            kubelet: &kubelet,
+            settings: &self.account.settings,
+            labels: &BTreeMap::new(),
+            taints: &[],
+            max_pods: 0,
+        })?;
         for arch in [Arch::Amd64, Arch::Arm64] {
             let variant = Variant { arch, accelerator: Accelerator::None };
             if self.account.image(&class, variant).await?.is_some() {

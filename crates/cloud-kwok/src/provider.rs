@@ -346,7 +346,7 @@ mod tests {
         let cloud = cloud(&memory, Duration::from_secs(30));
         let machine = cloud.launch(&request("a", "uid-a")).await.unwrap();
         cloud.terminate(&machine.provider_id).await.unwrap();
-        sleep(Duration::from_secs(60)).await;
+        sleep(Duration::from_mins(1)).await;
         assert!(lock(&memory.nodes).is_empty());
     }
 

@@ -186,21 +186,21 @@ async fn unknown_machines_are_not_found(provider: &dyn CloudProvider, dead: &str
 
 async fn mistakes_name_their_field(provider: &dyn CloudProvider, harness: &dyn Harness) -> Result<(), Violation> {
     for (index, (class, field)) in harness.misconfigured().into_iter().enumerate() {
-        names_field("validate names the field to change", provider.validate(&class).await, field)?;
+        names_field("validate names the field to change", &provider.validate(&class).await, field)?;
         let uid = format!("7b2f3a10-0000-4000-8000-00000000010{index}");
         let mut request = harness.request(&format!("conformance-bad-{index}"), &uid);
         request.class = class;
-        names_field("launch names the field to change", provider.launch(&request).await, field)?;
+        names_field("launch names the field to change", &provider.launch(&request).await, field)?;
     }
     Ok(())
 }
 
 fn names_field<T: std::fmt::Debug>(
     clause: &'static str,
-    result: Result<T, CloudError>,
+    result: &Result<T, CloudError>,
     field: &str,
 ) -> Result<(), Violation> {
-    let named = matches!(&result, Err(CloudError::Misconfigured { what }) if what.contains(field));
+    let named = matches!(result, Err(CloudError::Misconfigured { what }) if what.contains(field));
     ensure(clause, named, || format!("{result:?} does not name {field}"))
 }
 

@@ -314,7 +314,9 @@ mod tests {
         }
 
         async fn set_sold_out(&self, offerings: &[OfferingKey], sold_out: bool) -> bool {
-            offerings.iter().for_each(|key| self.0.set_sold_out(key.clone(), sold_out));
+            for key in offerings {
+                self.0.set_sold_out(key.clone(), sold_out);
+            }
             true
         }
 

@@ -76,9 +76,10 @@ pub struct Machine {
     pub state: MachineState,
     /// When the vendor started it, by the vendor's clock.
     pub launched_at: Option<jiff::Timestamp>,
-    /// What the type should offer; empty if the type is unknown by now.
+    /// What the type should offer. A launch always tells; `get` and `list` leave it empty where it depends on the class,
+    /// which the vendor's record does not hold.
     pub capacity: ResourceList,
-    /// What pods may use of it; empty if the type is unknown by now.
+    /// What pods may use of it; empty where `capacity` is.
     pub allocatable: ResourceList,
     /// Labels that follow from the offering that was got: type, zone, capacity type, architecture and the vendor's own.
     pub labels: BTreeMap<String, String>,
