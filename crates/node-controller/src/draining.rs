@@ -3,7 +3,6 @@
 use disruption::drain::{self, DrainKind, DrainPod, Plan, Rules};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
-use requirements::labels;
 use scheduling::{PodKey, PoolKind};
 
 use crate::{names, pods, world::Member};
@@ -27,13 +26,6 @@ pub(crate) fn rules(member: &Member) -> Rules {
     }
 }
 
-/// Whether its owner asked for it to be left alone.
-pub(crate) fn is_protected(pod: &Pod) -> bool {
-    let annotated =
-        |key: &str| pod.metadata.annotations.as_ref().and_then(|all| all.get(key)).is_some_and(|value| value == "true");
-    annotated(labels::DO_NOT_EVICT) || annotated(labels::DO_NOT_DISRUPT)
-}
-
 fn drain_pod(pod: &Pod) -> DrainPod {
     let owned = pod.metadata.owner_references.as_ref().is_some_and(|owners| !owners.is_empty());
     let kind = if pods::is_static(pod) {
@@ -54,7 +46,7 @@ fn drain_pod(pod: &Pod) -> DrainPod {
         kind,
         terminal: pods::is_terminal(pod),
         deleted_at: pod.metadata.deletion_timestamp.as_ref().map(|time| time.0),
-        protected: is_protected(pod),
+        protected: pods::is_protected(pod),
         tolerates_removal: tolerates_removal(pod),
     }
 }

@@ -1,6 +1,7 @@
 //! Which pods need a machine, which ones come with it, and which ones are only passing through.
 
 use k8s_openapi::api::core::v1::Pod;
+use requirements::labels;
 
 /// Whether the scheduler has said that this pod fits nowhere, and a machine could help it.
 ///
@@ -21,13 +22,27 @@ pub fn is_provisionable(pod: &Pod) -> bool {
 }
 
 /// Whether a pod of a node that is leaving will want a place elsewhere: something recreates it, and nothing holds it.
+///
+/// A protected pod stays until it ends by itself; a machine kept ready for it would only cost money.
 pub fn will_move(pod: &Pod) -> bool {
-    !is_terminal(pod) && !is_leaving(pod) && !is_daemon(pod) && !is_static(pod) && controller(pod).is_some()
+    !is_protected(pod)
+        && !is_terminal(pod)
+        && !is_leaving(pod)
+        && !is_daemon(pod)
+        && !is_static(pod)
+        && controller(pod).is_some()
 }
 
 /// Whether the pod keeps its node from being empty.
 pub fn occupies(pod: &Pod) -> bool {
     !is_terminal(pod) && !is_daemon(pod) && !is_static(pod)
+}
+
+/// Whether its owner asked for it to be left alone.
+pub fn is_protected(pod: &Pod) -> bool {
+    let annotated =
+        |key: &str| pod.metadata.annotations.as_ref().and_then(|all| all.get(key)).is_some_and(|value| value == "true");
+    annotated(labels::DO_NOT_EVICT) || annotated(labels::DO_NOT_DISRUPT)
 }
 
 /// The node the pod is bound to.
@@ -133,6 +148,7 @@ mod tests {
     fn a_pod_nobody_recreates_does_not_ask_for_a_new_place() {
         assert!(will_move(&pod(json!({ "spec": { "nodeName": "n" } }))));
         assert!(!will_move(&pod(json!({ "metadata": { "ownerReferences": [] } }))));
+        assert!(!will_move(&pod(json!({ "metadata": { "annotations": { "karpenter.sh/do-not-evict": "true" } } }))));
     }
 
     #[test]

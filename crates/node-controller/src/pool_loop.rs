@@ -1,23 +1,33 @@
 //! What we say on Provisioners and NodePools: whether they are valid, what is ignored, how much they use.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use api::{
+    FieldError, FieldNotice,
     condition::{self, LivingCondition, Status},
     in_one_line,
     karpenter_v1::{NodePool, NodePoolStatus},
     karpenter_v1alpha5::{Provisioner, ProvisionerStatus},
+    unsupported::unsupported,
+    validate::validate,
 };
+use cloud::{CloudError, NodeClass};
 use controller_runtime::{boot::chain, events::Kind, status::patch_if_changed};
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::Time};
+use k8s_openapi::{
+    api::core::v1::ObjectReference,
+    apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::Time},
+};
 use kube::ResourceExt as _;
 use scheduling::{PoolKey, PoolKind};
 use units::{ResourceList, ResourceName};
 
 use crate::{
     claims::core_quantities,
-    context::{Context, View, Worlds},
+    context::{self, Context, View, Worlds},
     metrics::{NodePoolResource, ProvisionerResource},
     pools::{PoolState, Pools},
     snapshot,
@@ -30,9 +40,12 @@ const PERIOD: Duration = Duration::from_mins(1);
 
 /// Runs until the shutdown. Only the leader may run it.
 pub(crate) async fn run(ctx: Context, mut worlds: Worlds) {
+    let mut judged = Judgements::default();
     loop {
         let view = ctx.view(&mut worlds);
-        let pools = Pools::of(&view.world);
+        let mut pools = Pools::of(&view.world);
+        judged.look(&ctx, &mut pools).await;
+        speak_of_classes(&ctx, &view).await;
         let used = snapshot::used(&view.world);
         for pool in pools.0.values() {
             let used = used.get(&pool.key).cloned().unwrap_or_default();
@@ -48,6 +61,58 @@ pub(crate) async fn run(ctx: Context, mut worlds: Worlds) {
             () = tokio::time::sleep(PERIOD) => {}
         }
         tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// What the vendor thinks of each pool's class, asked again when the class changes and every [`PERIOD`].
+#[derive(Debug, Default)]
+struct Judgements(BTreeMap<PoolKey, (NodeClass, Instant, Option<String>)>);
+
+impl Judgements {
+    /// Asks where it is due, and turns the classes nothing can be launched with into errors.
+    async fn look(&mut self, ctx: &Context, pools: &mut Pools) {
+        self.0.retain(|key, _| pools.0.contains_key(key));
+        for (key, pool) in &mut pools.0 {
+            let Ok(class) = pool.class.clone() else { continue };
+            let known = self.0.get(key).filter(|(of, at, _)| *of == class && at.elapsed() < PERIOD);
+            let problem = if let Some((_, _, problem)) = known {
+                problem.clone()
+            } else {
+                let before = self.0.get(key).and_then(|(_, _, problem)| problem.clone());
+                let problem = match ctx.judge(&class).await {
+                    Ok(()) => None,
+                    Err(CloudError::Misconfigured { what }) => Some(what),
+                    // No answer is no judgement: what was known stands.
+                    Err(_) => before,
+                };
+                self.0.insert(key.clone(), (class, Instant::now(), problem.clone()));
+                problem
+            };
+            if let Some(what) = problem {
+                ctx.recorder.publish(&pool.reference, Kind::Warning, "Misconfigured", "Validate", what.clone()).await;
+                pool.class = Err(what);
+            }
+        }
+    }
+}
+
+/// Events about what the classes' objects say.
+async fn speak_of_classes(ctx: &Context, view: &View) {
+    let objects = &view.world.objects;
+    for template in &objects.node_templates {
+        speak_of(ctx, &context::reference(&**template), validate(&**template), unsupported(&**template)).await;
+    }
+    for class in &objects.node_classes {
+        speak_of(ctx, &context::reference(&**class), validate(&**class), unsupported(&**class)).await;
+    }
+}
+
+async fn speak_of(ctx: &Context, about: &ObjectReference, errors: Vec<FieldError>, notices: Vec<FieldNotice>) {
+    for error in errors {
+        ctx.recorder.publish(about, Kind::Warning, "Invalid", "Validate", error.to_string()).await;
+    }
+    for notice in notices {
+        ctx.recorder.publish(about, Kind::Warning, "NotSupportedYet", "Validate", notice.to_string()).await;
     }
 }
 

@@ -30,6 +30,12 @@ impl Context {
         self.noted("provisioning", "GetInstanceTypes", start, self.cloud.instance_types(class, kubelet).await)
     }
 
+    /// [`cloud::CloudProvider::validate`]
+    pub async fn judge(&self, class: &NodeClass) -> Result<(), CloudError> {
+        let start = Instant::now();
+        self.noted("nodepool", "Validate", start, self.cloud.validate(class).await)
+    }
+
     /// [`cloud::CloudProvider::launch`]
     pub async fn launch(&self, request: &LaunchRequest) -> Result<Machine, CloudError> {
         let start = Instant::now();

@@ -114,7 +114,9 @@ async fn evict(ctx: &Context, node: &Node, pod: &Pod) -> bool {
 /// Ends the machine; once it is gone, takes our finalizers off.
 pub(super) async fn terminate(ctx: &Context, member: &Member) -> Outcome {
     let name = member.name();
-    if let Some(node) = &member.node {
+    if let Some(node) = &member.node
+        && !next::is_overdue(member, Timestamp::now())
+    {
         match still_drained(ctx, member, node).await {
             Ok(true) => {}
             // The watch was behind: the next look sees the pods and drains them.

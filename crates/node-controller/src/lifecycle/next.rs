@@ -8,7 +8,7 @@
 //! Every step may be repeated: the process can die after any of them, and the next one is found again from the objects
 //! alone.
 
-use api::{condition, karpenter_v1::claim_conditions};
+use api::{condition, convert, karpenter_v1::claim_conditions};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Taint};
 use kube::ResourceExt as _;
@@ -155,6 +155,9 @@ fn leave(member: &Member, drained: bool, now: Timestamp) -> Step {
     if !is_cordoned(node) {
         return Step::Cordon;
     }
+    if is_overdue(member, now) {
+        return Step::Terminate;
+    }
     if !drained {
         return Step::Drain;
     }
@@ -166,6 +169,17 @@ fn leave(member: &Member, drained: bool, now: Timestamp) -> Step {
         }
     }
     Step::Terminate
+}
+
+/// Whether a NodePool's `terminationGracePeriod` has passed since the claim was deleted: nothing is waited for then.
+pub fn is_overdue(member: &Member, now: Timestamp) -> bool {
+    let overdue = || {
+        let claim = member.claim.as_ref()?;
+        let deleted = claim.metadata.deletion_timestamp.as_ref()?.0;
+        let grace = convert::parse_duration(claim.spec.termination_grace_period.as_deref()?).ok()?.span()?;
+        Some(deleted.checked_add(grace).ok()? <= now)
+    };
+    overdue().unwrap_or(false)
 }
 
 /// Whether new pods are kept off: marked unschedulable and tainted as leaving.

@@ -182,6 +182,15 @@ fn volumes_are_waited_for_but_not_for_ever() {
 }
 
 #[test]
+fn a_drain_ends_with_its_grace_period() {
+    let deleted = with(cordoned(node()), "/metadata/deletionTimestamp", json!(CREATED));
+    let claim = with(claim(&["Launched"]), "/metadata/deletionTimestamp", json!(CREATED));
+    let leaving = member(Some(with(claim, "/spec/terminationGracePeriod", json!("1h"))), Some(deleted));
+    assert_eq!(step(&leaving, false, 3599), Step::Drain);
+    assert_eq!(step(&leaving, false, 3600), Step::Terminate);
+}
+
+#[test]
 fn a_deleted_node_of_ours_without_a_claim_still_ends_its_machine() {
     let deleted = with(cordoned(node()), "/metadata/deletionTimestamp", json!(CREATED));
     assert_eq!(step(&member(None, Some(deleted.clone())), true, 1), Step::Terminate);
