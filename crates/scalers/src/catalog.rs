@@ -102,7 +102,7 @@ pub fn refusal(trigger_type: &str) -> BuildError {
 /// A known name that is at most two edits away.
 fn nearest(name: &str) -> Option<&'static str> {
     let close = |known: &&'static str| edits(name, known) <= 2.min(name.len().saturating_sub(1));
-    BUILT.iter().chain(KNOWN).copied().filter(|k| close(&k)).min_by_key(|known| edits(name, known))
+    BUILT.iter().chain(KNOWN).copied().filter(close).min_by_key(|known| edits(name, known))
 }
 
 /// Levenshtein's distance. Names have some twenty characters, so the plain table is enough.
