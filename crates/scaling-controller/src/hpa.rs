@@ -10,7 +10,7 @@ use k8s_openapi::api::autoscaling::v2::{
     MetricSpec, MetricTarget, ResourceMetricSource,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
 use kube::{Resource, ResourceExt};
 use scaling::Target;
 use scaling::hpa::{HpaMetric, HpaPlan, ResourceTarget};
@@ -26,7 +26,7 @@ pub(crate) fn object(owner: &ScaledObject, plan: &HpaPlan) -> HorizontalPodAutos
             namespace: owner.namespace(),
             labels: Some(plan.labels.clone()),
             annotations: (!plan.annotations.is_empty()).then(|| plan.annotations.clone()),
-            owner_references: owner.controller_owner_ref(&()).map(|owner| vec![owner]),
+            owner_references: owner_reference(owner).map(|owner| vec![owner]),
             ..ObjectMeta::default()
         },
         spec: HorizontalPodAutoscalerSpec {
@@ -42,6 +42,12 @@ pub(crate) fn object(owner: &ScaledObject, plan: &HpaPlan) -> HorizontalPodAutos
         },
         status: None,
     }
+}
+
+/// As KEDA writes it: who deletes the owner in the foreground waits for the HPA.
+fn owner_reference(owner: &ScaledObject) -> Option<OwnerReference> {
+    let reference = owner.controller_owner_ref(&())?;
+    Some(OwnerReference { block_owner_deletion: Some(true), ..reference })
 }
 
 fn metric_spec(metric: &HpaMetric, object: &str) -> MetricSpec {
@@ -174,10 +180,9 @@ pub(crate) fn compare(
     let now = Baseline::of(desired, found);
     match baseline {
         Some(known) if known.version.zip(now.version).is_some_and(|(wrote, found)| found < wrote) => Found::Stale,
-        Some(known) if known.desired == now.desired && known.stored == now.stored => Found::InSync(now),
-        Some(_) => Found::Differs,
+        Some(known) if (known.desired, known.stored) == (now.desired, now.stored) => Found::InSync(now),
         None if contains(&essence(found), &essence(desired)) && !extra_behavior(desired, found) => Found::InSync(now),
-        None => Found::Differs,
+        Some(_) | None => Found::Differs,
     }
 }
 
@@ -228,7 +233,7 @@ mod tests {
 
     use super::*;
 
-    fn owner(behavior: Value) -> ScaledObject {
+    fn owner(behavior: &Value) -> ScaledObject {
         let spec = serde_json::json!({
             "scaleTargetRef": {"name": "web"}, "triggers": [],
             "advanced": {"horizontalPodAutoscalerConfig": {"behavior": behavior}},
@@ -252,7 +257,7 @@ mod tests {
 
     #[test]
     fn the_hpa_has_the_shape_people_know() {
-        let hpa = desired(&owner(Value::Null), Pausing::default());
+        let hpa = desired(&owner(&Value::Null), Pausing::default());
         assert_eq!(
             serde_json::to_value(&hpa.spec).unwrap(),
             serde_json::json!({
@@ -280,7 +285,7 @@ mod tests {
 
     #[test]
     fn a_paused_direction_is_disabled_and_the_rest_of_the_behaviour_stays() {
-        let owner = owner(serde_json::json!({"scaleDown": {"stabilizationWindowSeconds": 60}}));
+        let owner = owner(&serde_json::json!({"scaleDown": {"stabilizationWindowSeconds": 60}}));
         let hpa = desired(&owner, Pausing { scale_in: true, ..Pausing::default() });
         assert_eq!(
             serde_json::to_value(hpa.spec.behavior).unwrap(),
@@ -300,7 +305,7 @@ mod tests {
 
     #[test]
     fn defaults_of_the_server_are_not_an_edit_and_edits_are() {
-        let owner = owner(serde_json::json!({"scaleDown": {"stabilizationWindowSeconds": 60}}));
+        let owner = owner(&serde_json::json!({"scaleDown": {"stabilizationWindowSeconds": 60}}));
         let wanted = desired(&owner, Pausing::default());
         let answer = stored(&wanted, "7");
         let baseline = Some(Baseline::of(&wanted, &answer));
@@ -316,7 +321,7 @@ mod tests {
 
     #[test]
     fn a_behaviour_nobody_asked_for_is_an_edit() {
-        let wanted = desired(&owner(Value::Null), Pausing::default());
+        let wanted = desired(&owner(&Value::Null), Pausing::default());
         let mut edited = stored(&wanted, "8");
         edited.spec.behavior = Some(HorizontalPodAutoscalerBehavior::default());
         assert_eq!(compare(None, &wanted, &edited), Found::Differs);
@@ -324,7 +329,7 @@ mod tests {
 
     #[test]
     fn a_status_change_is_not_an_edit() {
-        let wanted = desired(&owner(Value::Null), Pausing::default());
+        let wanted = desired(&owner(&Value::Null), Pausing::default());
         let answer = stored(&wanted, "7");
         let baseline = Some(Baseline::of(&wanted, &answer));
         let mut later = stored(&wanted, "9");

@@ -22,7 +22,11 @@ fn mistakes() -> Vec<Mistake> {
     let mistake = |name, metadata, says| Mistake { name, metadata, says };
     vec![
         mistake("promql", json!({"query": "sum(rate("}), &["TriggerError", "s0-prometheus", "parse error"]),
-        mistake("unreachable", json!({"serverAddress": "http://127.0.0.1:1"}), &["TriggerError", "s0-prometheus", "refused"]),
+        mistake(
+            "unreachable",
+            json!({"serverAddress": "http://127.0.0.1:1"}),
+            &["TriggerError", "s0-prometheus", "refused"],
+        ),
         mistake(
             "empty",
             json!({"query": "nobody_counts_this", "ignoreNullValues": "false"}),
@@ -79,7 +83,8 @@ async fn scaled_objects(world: &World) -> Result<()> {
     for mistake in &mistakes {
         not_ready(world, mistake.name, mistake.says).await?;
     }
-    not_ready(world, "twin-b", &["ScaledObjectCheckFailed", "'twin'", "already managed by the ScaledObject 'twin'"]).await?;
+    not_ready(world, "twin-b", &["ScaledObjectCheckFailed", "'twin'", "already managed by the ScaledObject 'twin'"])
+        .await?;
     not_ready(world, "missing", &["ScaledObjectCheckFailed", "missing", "doesn't exist"]).await?;
     not_ready(world, "foreign", &["ScaledObjectCheckFailed", "already managed by the hpa 'by-hand'"]).await?;
     world.condition((SCALED_OBJECT, Some("web"), "twin"), "Ready", "True", &[]).await?;
@@ -111,7 +116,8 @@ async fn refused_scaled_objects(world: &World) -> Result<()> {
     let negative = scaled_object("negative", prometheus, "vector(1)", &json!({"minReplicaCount": -1}));
     let said = world.refusal(&negative).await?;
     ensure!(said.contains("spec.minReplicaCount"), "{said}");
-    let crossed = scaled_object("crossed", prometheus, "vector(1)", &json!({"minReplicaCount": 5, "maxReplicaCount": 3}));
+    let crossed =
+        scaled_object("crossed", prometheus, "vector(1)", &json!({"minReplicaCount": 5, "maxReplicaCount": 3}));
     let said = world.refusal(&crossed).await?;
     ensure!(said.contains("minReplicaCount must be less than or equal to maxReplicaCount"), "{said}");
     let no_triggers = scaled_object("idle", prometheus, "vector(1)", &json!({"triggers": []}));

@@ -171,9 +171,8 @@ impl World {
             regarding["kind"] == kind.2
                 && (regarding["name"] == name || name.ends_with('*') && starts(&regarding["name"], name))
         };
-        let text = |event: &Value| {
-            format!("{} {}: {}", text(&event["type"]), text(&event["reason"]), text(&event["note"]))
-        };
+        let text =
+            |event: &Value| format!("{} {}: {}", text(&event["type"]), text(&event["reason"]), text(&event["note"]));
         Ok(self.list(EVENT, None).await?.iter().filter(|event| about(event)).map(text).collect())
     }
 
@@ -188,14 +187,21 @@ impl World {
     }
 
     /// Waits for a condition of an object: its status, and words in its reason or message.
-    pub(crate) async fn condition(&self, object: Place<'_>, kind: &str, status: &str, words: &[&str]) -> Result<String> {
+    pub(crate) async fn condition(
+        &self,
+        object: Place<'_>,
+        kind: &str,
+        status: &str,
+        words: &[&str],
+    ) -> Result<String> {
         eventually(format!("{} {}: {kind} to be {status} with {words:?}", object.0.2, object.2), SOON, || async {
             let found = self.get(object.0, object.1, object.2).await?.context("no such object")?;
             let conditions = found.pointer("/status/conditions").cloned().unwrap_or_default();
             let condition = conditions.as_array().into_iter().flatten().find(|c| c["type"] == kind).cloned();
-            let said = condition.as_ref().filter(|c| c["status"] == status).map(|c| {
-                format!("{}: {}", text(&c["reason"]), text(&c["message"]))
-            });
+            let said = condition
+                .as_ref()
+                .filter(|c| c["status"] == status)
+                .map(|c| format!("{}: {}", text(&c["reason"]), text(&c["message"])));
             let said = said.filter(|said| words.iter().all(|word| said.contains(word)));
             Ok(when(said.is_some(), conditions).found(said))
         })
@@ -305,7 +311,8 @@ impl World {
                 list.sort();
             }
             let done = recorded == joined && joined == alive;
-            Ok(when(done, format!("claims {recorded:?}, ready nodes {joined:?}, alive {alive:?}")).found(done.then_some(())))
+            Ok(when(done, format!("claims {recorded:?}, ready nodes {joined:?}, alive {alive:?}"))
+                .found(done.then_some(())))
         })
         .await
     }
