@@ -138,6 +138,21 @@ fn headers(fields: &Fields<'_>) -> Result<HeaderMap, BuildError> {
     Ok(headers)
 }
 
+/// There was no answer, or only a part of one.
+#[derive(Debug, thiserror::Error)]
+#[error("serverAddress {address}")]
+struct Silent {
+    address: String,
+    #[source]
+    cause: reqwest::Error,
+}
+
+/// Host and port. The rest of an address may hold a password.
+fn host(url: &Url) -> String {
+    let port = url.port_or_known_default().map(|port| format!(":{port}")).unwrap_or_default();
+    format!("{}{port}", url.host_str().unwrap_or_default())
+}
+
 impl Prometheus {
     /// Reads the settings. Does no I/O.
     ///
@@ -166,7 +181,9 @@ impl Prometheus {
     }
 
     async fn ask(&self) -> Result<decode::Reading, ScalerError> {
-        let unavailable = |error: reqwest::Error| ScalerError::Unavailable(Box::new(error.without_url()));
+        let unavailable = |error: reqwest::Error| {
+            ScalerError::Unavailable(Box::new(Silent { address: host(&self.settings.url), cause: error.without_url() }))
+        };
         let request = self.client.get(self.settings.url.clone()).query(&[("query", &self.settings.query)]);
         let response = request.headers(self.settings.headers.clone()).send().await.map_err(unavailable)?;
         let status = response.status().as_u16();

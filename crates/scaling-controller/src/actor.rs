@@ -39,9 +39,9 @@ pub(crate) struct Shared {
 }
 
 /// First and longest wait before something that failed is tried again.
-const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
 /// Wait when only a change of the object can help; a look costs nothing then.
-const IDLE: Duration = Duration::from_secs(600);
+const IDLE: Duration = Duration::from_mins(10);
 
 /// Why a look ended early.
 #[derive(Debug)]
@@ -242,7 +242,7 @@ mod tests {
         assert!(reasons(&[Condition::ready()], &[Condition::ready()]).is_empty());
         assert_eq!(reasons(&[Condition::ready()], &[Condition::check_failed("x")]), ["ScaledObjectCheckFailed"]);
         assert_eq!(reasons(&[Condition::ready()], &[Condition::trigger_error("x")]), ["KEDAScalerFailed"]);
-        assert_eq!(reasons(&[unpaused.clone()], std::slice::from_ref(&paused)), ["ScaledObjectPaused"]);
+        assert_eq!(reasons(std::slice::from_ref(&unpaused), std::slice::from_ref(&paused)), ["ScaledObjectPaused"]);
         assert_eq!(reasons(&[paused], &[unpaused]), ["ScaledObjectUnpaused"]);
         assert_eq!(reasons(&[], &[Condition::fallback()]), ["ScaledObjectFallbackActivated"]);
         assert_eq!(reasons(&[Condition::fallback()], &[Condition::no_fallback()]), ["ScaledObjectFallbackDeactivated"]);

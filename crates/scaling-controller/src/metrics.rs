@@ -16,18 +16,31 @@ type Number = Gauge<f64, AtomicU64>;
 
 /// The label set of one metric of one trigger, in KEDA's words.
 #[derive(Debug)]
-pub(crate) struct TriggerLabels(Labels);
+pub(crate) struct TriggerLabels {
+    common: Labels,
+    /// KEDA's prometheus scaler has its own names for the same.
+    empty: Labels,
+}
 
 impl TriggerLabels {
     pub(crate) fn new(key: &ObjectKey, metric: &str, scaler: &str, index: usize) -> Self {
-        Self(vec![
+        let common = vec![
             ("namespace", key.namespace.clone()),
             ("metric", metric.to_owned()),
             ("scaledObject", key.name.clone()),
             ("scaler", scaler.to_owned()),
             ("triggerIndex", index.to_string()),
             ("type", "scaledobject".to_owned()),
-        ])
+        ];
+        let empty = vec![
+            ("namespace", key.namespace.clone()),
+            ("scaledResource", key.name.clone()),
+            ("triggerName", scaler.to_owned()),
+            ("metricName", metric.to_owned()),
+            ("resourceType", "scaledobject".to_owned()),
+            ("ignoreNullValues", "true".to_owned()),
+        ];
+        Self { common, empty }
     }
 }
 
@@ -93,14 +106,15 @@ impl Metrics {
     }
 
     pub(crate) fn read(&self, labels: &TriggerLabels, outcome: &Outcome, took: Duration) {
-        let labels = &labels.0;
+        let empty = &labels.empty;
+        let labels = &labels.common;
         self.latency.get_or_create(labels).set(took.as_secs_f64());
         match outcome {
             Ok(sampled) => {
                 self.value.get_or_create(labels).set(sampled.value.to_f64());
                 self.active.get_or_create(labels).set(i64::from(sampled.active));
                 if sampled.empty {
-                    self.empty.get_or_create(labels).inc();
+                    self.empty.get_or_create(empty).inc();
                 }
             }
             // The last value stays: an unknown one is not zero.
@@ -111,12 +125,12 @@ impl Metrics {
     }
 
     pub(crate) fn forget_trigger(&self, labels: &TriggerLabels) {
-        let labels = &labels.0;
+        self.empty.remove(&labels.empty);
+        let labels = &labels.common;
         self.value.remove(labels);
         self.latency.remove(labels);
         self.active.remove(labels);
         self.detail_errors.remove(labels);
-        self.empty.remove(labels);
     }
 
     pub(crate) fn set_paused(&self, key: &ObjectKey, paused: bool) {

@@ -125,7 +125,7 @@ pub(crate) fn reference(object: &ScaledObject) -> ObjectReference {
 mod tests {
     use super::*;
 
-    fn object(spec: serde_json::Value) -> ScaledObject {
+    fn object(spec: &serde_json::Value) -> ScaledObject {
         let mut whole = serde_json::json!({
             "scaleTargetRef": {"name": "web"},
             "triggers": [{"type": "prometheus", "metadata": {}}],
@@ -138,15 +138,15 @@ mod tests {
 
     #[test]
     fn a_plain_object_has_the_documented_defaults() {
-        let settings = check(&object(serde_json::json!({}))).unwrap();
+        let settings = check(&object(&serde_json::json!({}))).unwrap();
         assert_eq!((settings.replicas.min, settings.replicas.max, settings.replicas.idle), (0, 100, None));
         assert_eq!(settings.cooldown, SignedDuration::from_secs(300));
-        assert_eq!(polling_interval(&object(serde_json::json!({}))), Duration::from_secs(30));
+        assert_eq!(polling_interval(&object(&serde_json::json!({}))), Duration::from_secs(30));
     }
 
     #[test]
     fn all_that_is_wrong_is_said_at_once() {
-        let wrong = check(&object(serde_json::json!({
+        let wrong = check(&object(&serde_json::json!({
             "minReplicaCount": 5, "maxReplicaCount": 3,
             "fallback": {"failureThreshold": -1, "replicas": 2},
             "advanced": {"scalingModifiers": {"formula": "a+b", "target": "2"}},
@@ -165,13 +165,13 @@ mod tests {
         {
             let spec = serde_json::json!({"minReplicaCount": min, "maxReplicaCount": max, "idleReplicaCount": idle});
             let bounds = Bounds { min, max, idle }.check();
-            assert_eq!(check(&object(spec.clone())).is_ok(), bounds.is_ok(), "{spec}");
+            assert_eq!(check(&object(&spec)).is_ok(), bounds.is_ok(), "{spec}");
         }
     }
 
     #[test]
     fn a_status_change_does_not_change_the_fingerprint() {
-        let mut one = object(serde_json::json!({}));
+        let mut one = object(&serde_json::json!({}));
         one.metadata.resource_version = Some("1".into());
         let before = fingerprint(&one);
         one.metadata.resource_version = Some("2".into());

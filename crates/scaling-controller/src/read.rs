@@ -38,14 +38,8 @@ impl Cell {
             {
                 return outcome.clone();
             }
-            match &state.pending {
-                Some(pending) => pending.clone(),
-                None => {
-                    let pending = self.start(ask());
-                    state.pending = Some(pending.clone());
-                    pending
-                }
-            }
+            // The read itself takes the lock only in its own task, so starting it here cannot deadlock.
+            state.pending.get_or_insert_with(|| self.start(ask())).clone()
         };
         pending.await
     }
@@ -88,6 +82,7 @@ mod tests {
 
     use super::*;
 
+    #[expect(clippy::unnecessary_wraps, reason = "it stands where a source's outcome stands")]
     fn sampled(value: i64) -> Outcome {
         Ok(Sampled { value: Milli::from_thousandths(value), active: true, empty: false })
     }

@@ -175,7 +175,7 @@ fn path(field: &str) -> String {
 mod tests {
     use super::*;
 
-    fn object(triggers: serde_json::Value) -> ScaledObject {
+    fn object(triggers: &serde_json::Value) -> ScaledObject {
         let spec = serde_json::json!({"scaleTargetRef": {"name": "web"}, "triggers": triggers});
         let mut object = ScaledObject::new("web", serde_json::from_value(spec).unwrap());
         object.metadata.namespace = Some("shop".into());
@@ -189,7 +189,7 @@ mod tests {
     #[test]
     fn resource_triggers_use_up_an_index() {
         let source = ObjectSource::build(
-            &object(serde_json::json!([
+            &object(&serde_json::json!([
                 {"type": "cpu", "metricType": "Utilization", "metadata": {"value": "60"}},
                 {"type": "prometheus", "metadata": {"serverAddress": "http://p", "query": "up", "threshold": "5"}},
             ])),
@@ -204,7 +204,7 @@ mod tests {
     #[test]
     fn every_wrong_trigger_is_named_with_its_field() {
         let wrong = ObjectSource::build(
-            &object(serde_json::json!([
+            &object(&serde_json::json!([
                 {"type": "rabbitmq", "metadata": {}},
                 {"type": "prometheus", "metadata": {"serverAddress": "http://p", "query": "up"}},
                 {"type": "prometheus", "metadata": {}, "authenticationRef": {"name": "a"}},

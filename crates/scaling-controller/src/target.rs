@@ -13,7 +13,7 @@ use thiserror::Error;
 use tokio::time::Instant;
 
 /// How long discovery's answer for a kind is used. Kinds come and go with CRDs, which is rare.
-const DISCOVERED_FOR: Duration = Duration::from_secs(600);
+const DISCOVERED_FOR: Duration = Duration::from_mins(10);
 
 /// Why a target cannot be scaled.
 #[derive(Debug, Error)]
@@ -124,7 +124,8 @@ impl Targets {
                 Ok(kind)
             }
             Err(kube::Error::Discovery(_)) => Err(TargetError::Kind { api_version: key.0, kind: key.1 }),
-            Err(kube::Error::Api(status)) if status.is_not_found() => {
+            // A group nobody serves is a 404 without a Status in it.
+            Err(kube::Error::Api(status)) if status.code == 404 => {
                 Err(TargetError::Kind { api_version: key.0, kind: key.1 })
             }
             Err(source) => Err(TargetError::Api { what: "discovery did not answer", source }),
@@ -161,7 +162,8 @@ impl Target {
             .get(&self.name)
             .await
             .map_err(|source| TargetError::Api { what: "the target could not be read", source })?;
-        let ready = object.data.get("status").map(|status| status.get("readyReplicas").and_then(|n| n.as_u64()));
+        let ready =
+            object.data.get("status").map(|status| status.get("readyReplicas").and_then(serde_json::Value::as_u64));
         // A workload leaves the field out when it is zero; a kind without any status does not say.
         Ok(ready.map(|n| n.and_then(|n| u32::try_from(n).ok()).unwrap_or(0)))
     }

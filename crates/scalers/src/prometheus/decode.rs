@@ -52,7 +52,7 @@ pub(super) fn decode(status: u16, body: &[u8], ignore_null_values: bool) -> Resu
 fn refused(status: u16, error: &PrometheusError) -> ScalerError {
     let text = shorten(&error.to_string());
     if error.is_bad_data() || error.is_execution() || error.is_not_found() {
-        ScalerError::Misconfigured { what: text }
+        ScalerError::Misconfigured { what: format!("query: {text}") }
     } else {
         ScalerError::Unavailable(format!("HTTP {status}: {text}").into())
     }
@@ -170,7 +170,7 @@ mod tests {
     #[test]
     fn an_error_says_what_to_do_next() {
         let error = |kind: &str| format!(r#"{{"status":"error","errorType":"{kind}","error":"parse error: oops"}}"#);
-        check(400, &error("bad_data"), true, "Misconfigured: the source refuses the question: ");
+        check(400, &error("bad_data"), true, "Misconfigured: the source refuses the question: query: ");
         check(422, &error("execution"), true, "Misconfigured: ");
         check(503, &error("timeout"), true, "Unavailable: the source is not available: HTTP 503: ");
         check(401, "no", true, "Unauthorized: the source refuses us: HTTP 401: no");

@@ -177,17 +177,7 @@ impl Actor {
         if found.metadata.deletion_timestamp.is_some() {
             return Err(Stop::Overtaken);
         }
-        if !owned_by(found, object) {
-            let name = found.name_any();
-            let adopt = object.annotations().get(TRANSFER_HPA_OWNERSHIP).is_some_and(|value| value == "true");
-            let foreign = found.owner_references().iter().any(|owner| owner.controller == Some(true));
-            if !adopt || foreign {
-                return Err(Stop::World(format!(
-                    "an HPA named '{name}' exists and does not belong to this ScaledObject; delete it, or take it over with \
-                     the annotation {TRANSFER_HPA_OWNERSHIP}: \"true\""
-                )));
-            }
-        } else {
+        if owned_by(found, object) {
             match compare(self.baseline, desired, found) {
                 Found::InSync(baseline) => {
                     self.baseline = Some(baseline);
@@ -196,6 +186,8 @@ impl Actor {
                 Found::Stale => return Ok(()),
                 Found::Differs => {}
             }
+        } else {
+            may_adopt(object, found)?;
         }
         let mut replacement = desired.clone();
         replacement.metadata.resource_version.clone_from(&found.metadata.resource_version);
@@ -287,6 +279,20 @@ impl Actor {
             self.publish(object, Kind::Warning, "KEDAScalerInfo", "Check", text(&notices)).await;
         }
     }
+}
+
+/// Whether an HPA that is not ours may become ours: only if its object's annotation says so, and nobody else controls it.
+fn may_adopt(object: &ScaledObject, found: &HorizontalPodAutoscaler) -> Result<(), Stop> {
+    let asked = object.annotations().get(TRANSFER_HPA_OWNERSHIP).is_some_and(|value| value == "true");
+    let controlled = found.owner_references().iter().any(|owner| owner.controller == Some(true));
+    if asked && !controlled {
+        return Ok(());
+    }
+    Err(Stop::World(format!(
+        "an HPA named '{}' exists and does not belong to this ScaledObject; delete it, or take it over with the annotation \
+         {TRANSFER_HPA_OWNERSHIP}: \"true\"",
+        found.name_any()
+    )))
 }
 
 fn hpa_failed(what: &str, error: &kube::Error) -> Stop {
