@@ -190,7 +190,8 @@ pub async fn client(path: &Path) -> Result<Client> {
     Ok(Client::try_from(config)?)
 }
 
-pub(crate) fn http_get(path: &str) -> Result<http::Request<Vec<u8>>> {
+/// A GET of a path of the API server, for `Client::request_text`.
+pub fn http_get(path: &str) -> Result<http::Request<Vec<u8>>> {
     Ok(http::Request::get(path).body(Vec::new())?)
 }
 

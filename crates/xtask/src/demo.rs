@@ -1,5 +1,87 @@
-//! placeholder
-use anyhow::Result;
+//! `cargo xtask demo`: a traffic spike from the first request to the last machine's end, as it happens.
+//!
+//! Everything runs on this machine: a real control plane and Prometheus, our two programs as processes, the AWS double for
+//! EC2, KWOK for kubelets. The manifests are those of `examples/walkthrough`.
+
+mod timeline;
+mod world;
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail, ensure};
+
+use timeline::{Stage, Timeline};
+use world::{Pace, World};
+
+/// Requests per second of the spike: steep, so that several replicas are wanted at once.
+const SPIKE: f64 = 300.0;
+/// For each of the two halves. The rate of the example looks back one minute.
+const DEADLINE: Duration = Duration::from_mins(3);
+const LOOK_EVERY: Duration = Duration::from_millis(400);
+
 pub(crate) fn demo() -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let outcome = runtime.block_on(async {
+        // Ctrl-C ends the demo like any error: everything that was started is stopped on the way out.
+        tokio::select! {
+            played = play() => played,
+            _ = tokio::signal::ctrl_c() => bail!("interrupted"),
+        }
+    });
+    runtime.shutdown_timeout(Duration::from_secs(5));
+    outcome
+}
+
+async fn play() -> Result<()> {
+    println!(
+        "Tandem: pods and nodes scale together. A control plane, Prometheus, a mesh and an AWS account start here."
+    );
+    let started = Instant::now();
+    let world = World::start(Pace::default()).await?;
+    println!(
+        "Up after {:.1} s: one node of the cluster's own (2 CPUs), pod-autoscaler and node-provisioner.",
+        started.elapsed().as_secs_f64()
+    );
+    let told = tell(&world, started).await;
+    world.explain(told)?;
+    drop(world);
+    println!("\nEverything that was started is stopped; nothing is left but the cache of built programs.");
+    Ok(())
+}
+
+async fn tell(world: &World, started: Instant) -> Result<()> {
+    for file in ["provisioner.yaml", "workload.yaml", "scaledobject.yaml"] {
+        world.apply_example(file).await?;
+        println!("Applied examples/walkthrough/{file}");
+    }
+    let mut timeline = Timeline::new(started);
+    follow(world, &mut timeline, &[Stage::FirstReplica], Duration::from_mins(1)).await?;
+    world.keep_running_pods_longest().await?;
+
+    timeline.heading(&format!("Load rises: {SPIKE} requests per second for nginx"));
+    world.load(SPIKE);
+    timeline.mark(Stage::LoadRises);
+    follow(world, &mut timeline, &Stage::RISING, DEADLINE).await?;
+
+    timeline.heading("Load falls: no more requests");
+    world.load(0.0);
+    timeline.mark(Stage::LoadFalls);
+    follow(world, &mut timeline, &Stage::FALLING, DEADLINE).await?;
+
+    timeline.table();
+    ensure!(timeline.is_complete(), "not every stage was seen");
+    Ok(())
+}
+
+/// Looks and tells until all of these stages have been seen.
+async fn follow(world: &World, timeline: &mut Timeline, wanted: &[Stage], limit: Duration) -> Result<()> {
+    let started = Instant::now();
+    while !wanted.iter().all(|stage| timeline.has(*stage)) {
+        let missing: Vec<_> = wanted.iter().filter(|stage| !timeline.has(**stage)).collect();
+        ensure!(started.elapsed() < limit, "waited {limit:?} for {missing:?}");
+        world.bed.check()?;
+        timeline.see(&world.look().await?);
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
     Ok(())
 }

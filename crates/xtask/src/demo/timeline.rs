@@ -1,0 +1,303 @@
+//! Telling what changed, and when each stage of the story was first seen.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::core::v1::Node;
+use kube::ResourceExt;
+use kube::api::DynamicObject;
+use serde_json::Value;
+
+use super::world::{Scene, is_ready};
+
+/// The example wants one replica for so many requests per second.
+const THRESHOLD: f64 = 10.0;
+/// Replicas that the spike calls for: the example's maximum.
+const PEAK_REPLICAS: i32 = 10;
+/// The metric moves all the time; it is told again when it has moved so far.
+const TELLING: f64 = 25.0;
+
+/// The stages of a spike, in the order in which they come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Stage {
+    FirstReplica,
+    LoadRises,
+    Metric,
+    Replicas,
+    Unschedulable,
+    Planned,
+    Launched,
+    Joined,
+    Initialized,
+    AllRun,
+    LoadFalls,
+    OneReplica,
+    Empty,
+    Leaving,
+    Gone,
+}
+
+impl Stage {
+    const ALL: [Self; 15] = [
+        Self::FirstReplica,
+        Self::LoadRises,
+        Self::Metric,
+        Self::Replicas,
+        Self::Unschedulable,
+        Self::Planned,
+        Self::Launched,
+        Self::Joined,
+        Self::Initialized,
+        Self::AllRun,
+        Self::LoadFalls,
+        Self::OneReplica,
+        Self::Empty,
+        Self::Leaving,
+        Self::Gone,
+    ];
+
+    pub(super) const RISING: [Self; 8] = [
+        Self::Metric,
+        Self::Replicas,
+        Self::Unschedulable,
+        Self::Planned,
+        Self::Launched,
+        Self::Joined,
+        Self::Initialized,
+        Self::AllRun,
+    ];
+
+    pub(super) const FALLING: [Self; 4] = [Self::OneReplica, Self::Empty, Self::Leaving, Self::Gone];
+
+    fn words(self) -> &'static str {
+        match self {
+            Self::FirstReplica => "one replica runs on the cluster's own node",
+            Self::LoadRises => "load rises at the mesh",
+            Self::Metric => "the metric passes the threshold",
+            Self::Replicas => "the HPA wants more replicas",
+            Self::Unschedulable => "pods fit nowhere",
+            Self::Planned => "a machine is planned and recorded",
+            Self::Launched => "EC2 has launched it",
+            Self::Joined => "it has joined as a node",
+            Self::Initialized => "it is ready and initialized",
+            Self::AllRun => "every wanted replica runs",
+            Self::LoadFalls => "load falls at the mesh",
+            Self::OneReplica => "the HPA wants one replica",
+            Self::Empty => "a machine is empty",
+            Self::Leaving => "a machine is being taken away",
+            Self::Gone => "no claim, no node, no instance is left",
+        }
+    }
+}
+
+pub(super) struct Timeline {
+    started: Instant,
+    seen: BTreeMap<Stage, Duration>,
+    /// The last value told of everything that has a value.
+    told: BTreeMap<String, String>,
+    metric: Option<f64>,
+    claims: BTreeSet<String>,
+    nodes: BTreeSet<String>,
+    instances: BTreeSet<String>,
+}
+
+impl Timeline {
+    pub(super) fn new(started: Instant) -> Self {
+        let (seen, told) = (BTreeMap::new(), BTreeMap::new());
+        let (claims, nodes, instances) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+        Self { started, seen, told, metric: None, claims, nodes, instances }
+    }
+
+    pub(super) fn has(&self, stage: Stage) -> bool {
+        self.seen.contains_key(&stage)
+    }
+
+    pub(super) fn is_complete(&self) -> bool {
+        Stage::ALL.iter().all(|stage| self.has(*stage))
+    }
+
+    pub(super) fn mark(&mut self, stage: Stage) {
+        let now = self.started.elapsed();
+        self.seen.entry(stage).or_insert(now);
+    }
+
+    pub(super) fn heading(&self, text: &str) {
+        println!("\n{:>6.1} s  == {text}", self.started.elapsed().as_secs_f64());
+    }
+
+    fn say(&self, subject: &str, text: &str) {
+        println!("{:>6.1} s  {subject:<12} {text}", self.started.elapsed().as_secs_f64());
+    }
+
+    /// Says a value when it differs from the one said last.
+    fn value(&mut self, subject: &str, key: &str, text: String) {
+        if self.told.get(key) != Some(&text) {
+            self.say(subject, &text);
+            self.told.insert(key.to_owned(), text);
+        }
+    }
+
+    pub(super) fn see(&mut self, scene: &Scene) {
+        self.see_pods(scene);
+        self.see_claims(scene);
+        self.see_machines(scene);
+    }
+
+    fn see_pods(&mut self, scene: &Scene) {
+        let rising = self.has(Stage::LoadRises);
+        let falling = self.has(Stage::LoadFalls);
+        if let Some(value) = scene.metric.as_deref().and_then(number).filter(|_| rising) {
+            if self.metric.is_none_or(|told| (told - value).abs() >= TELLING) {
+                self.say("metric", &format!("s0-prometheus is {value:.0}; one replica for every {THRESHOLD}"));
+                self.metric = Some(value);
+            }
+            if value > THRESHOLD {
+                self.mark(Stage::Metric);
+            }
+        }
+        let wanted = scene.hpa.as_ref().and_then(|hpa| hpa.status.as_ref()).map_or(0, |status| status.desired_replicas);
+        if wanted > 0 {
+            self.value("HPA", "hpa", format!("keda-hpa-nginx: replicas wanted: {wanted}"));
+        }
+        if scene.wanted > 1 && rising {
+            self.mark(Stage::Replicas);
+        }
+        let (running, waiting) = (scene.running().len(), scene.unschedulable().len());
+        if !scene.pods.is_empty() {
+            self.value("pods", "pods", format!("{running} of {} run, {waiting} fit on no node", scene.wanted));
+        }
+        if running >= 1 {
+            self.mark(Stage::FirstReplica);
+        }
+        if waiting > 0 {
+            self.mark(Stage::Unschedulable);
+        }
+        let wanted = usize::try_from(scene.wanted).unwrap_or_default();
+        if self.has(Stage::Initialized) && waiting == 0 && running >= wanted && scene.wanted >= PEAK_REPLICAS {
+            self.mark(Stage::AllRun);
+        }
+        if falling && scene.wanted == 1 {
+            self.mark(Stage::OneReplica);
+        }
+    }
+
+    fn see_claims(&mut self, scene: &Scene) {
+        for claim in &scene.claims {
+            let name = claim.name_any();
+            if self.claims.insert(name.clone()) {
+                self.mark(Stage::Planned);
+                let note = |key: &str| claim.annotations().get(key).cloned().unwrap_or_default();
+                let pods = note("tandem.dev/pods").replace(',', ", ");
+                self.say("plan", &format!("{name} at {}, for {pods}", note("tandem.dev/price")));
+                for reason in note("tandem.dev/reason").split("; ") {
+                    println!("{:>23}because: {reason}", "");
+                }
+            }
+            let state = claim_state(claim);
+            self.value("claim", &format!("claim {name}"), format!("{name}: {state}"));
+        }
+        for name in self.claims.clone() {
+            if !scene.claims.iter().any(|claim| claim.name_any() == name) {
+                self.value("claim", &format!("claim {name}"), format!("{name}: gone"));
+            }
+        }
+    }
+
+    fn see_machines(&mut self, scene: &Scene) {
+        for instance in &scene.instances {
+            self.instances.insert(instance.id.clone());
+            self.mark(Stage::Launched);
+            let text = format!("{} {} in {}: {}", instance.id, instance.instance_type, instance.zone, instance.state);
+            self.value("EC2", &instance.id, text);
+        }
+        for id in self.instances.clone() {
+            if !scene.instances.iter().any(|instance| instance.id == id) {
+                self.value("EC2", &id, format!("{id}: terminated"));
+            }
+        }
+        for node in scene.machines() {
+            let name = node.name_any();
+            self.nodes.insert(name.clone());
+            self.mark(Stage::Joined);
+            let state = node_state(node);
+            if state.contains("initialized") {
+                self.mark(Stage::Initialized);
+            }
+            if state.contains("empty") {
+                self.mark(Stage::Empty);
+            }
+            if state.contains("leaving") {
+                self.mark(Stage::Leaving);
+            }
+            self.value("node", &name, format!("{name}: {state}"));
+        }
+        for name in self.nodes.clone() {
+            if !scene.nodes.iter().any(|node| node.name_any() == name) {
+                self.value("node", &name, format!("{name}: gone"));
+                self.mark(Stage::Leaving);
+            }
+        }
+        if self.has(Stage::LoadFalls) && self.has(Stage::Launched) && scene.is_clean() {
+            self.mark(Stage::Gone);
+        }
+    }
+
+    /// When each stage was first seen, in that order, and how long after the one before.
+    pub(super) fn table(&self) {
+        println!("\n{:<50} {:>9} {:>9}", "stage", "at", "after");
+        let mut rows: Vec<(Stage, Duration)> = self.seen.iter().map(|(stage, at)| (*stage, *at)).collect();
+        rows.sort_by_key(|(stage, at)| (*at, *stage));
+        let mut before = rows.first().map_or(Duration::ZERO, |(_, at)| *at);
+        for (stage, at) in rows {
+            let after = at.saturating_sub(before).as_secs_f64();
+            println!("{:<50} {:>7.1} s {after:>7.1} s", stage.words(), at.as_secs_f64());
+            before = at;
+        }
+        for stage in Stage::ALL.iter().filter(|stage| !self.has(**stage)) {
+            println!("{:<50} not seen", stage.words());
+        }
+    }
+}
+
+fn claim_state(claim: &DynamicObject) -> String {
+    if claim.metadata.deletion_timestamp.is_some() {
+        return "being deleted".to_owned();
+    }
+    let conditions = claim.data.pointer("/status/conditions").and_then(Value::as_array).cloned().unwrap_or_default();
+    let holds = |kind: &str| conditions.iter().any(|c| c["type"] == kind && c["status"] == "True");
+    let reached = ["Initialized", "Registered", "Launched"].into_iter().find(|kind| holds(kind));
+    let kind =
+        claim.labels().get("node.kubernetes.io/instance-type").map(|kind| format!(" as {kind}")).unwrap_or_default();
+    reached.map_or_else(
+        || "recorded, before EC2 is asked".to_owned(),
+        |reached| format!("{}{kind}", reached.to_lowercase()),
+    )
+}
+
+fn node_state(node: &Node) -> String {
+    let mut words = vec![if is_ready(node) { "ready" } else { "not ready" }];
+    if node.labels().get("karpenter.sh/initialized").is_some_and(|value| value == "true") {
+        words.push("initialized");
+    }
+    if node.annotations().contains_key("karpenter.sh/emptiness-timestamp") {
+        words.push("empty");
+    }
+    let cordoned = node.spec.as_ref().and_then(|spec| spec.unschedulable).unwrap_or_default();
+    let tainted = node
+        .spec
+        .iter()
+        .flat_map(|spec| spec.taints.iter().flatten())
+        .any(|taint| taint.key == "karpenter.sh/disrupted");
+    if cordoned || tainted || node.metadata.deletion_timestamp.is_some() {
+        words.push("leaving");
+    }
+    words.join(", ")
+}
+
+/// A Kubernetes quantity of a metric: a number, perhaps of thousandths.
+fn number(text: &str) -> Option<f64> {
+    match text.strip_suffix('m') {
+        Some(thousandths) => thousandths.parse::<f64>().ok().map(|value| value / 1000.0),
+        None => text.parse().ok(),
+    }
+}
