@@ -173,7 +173,7 @@ mod tests {
     fn without_flags_karpenters_defaults_hold() {
         let args = Args::try_parse_from(["node-provisioner", "--cluster-name=c"]).unwrap();
         assert_eq!(args.settings().batch, Window { idle: Duration::from_secs(1), max: Duration::from_secs(10) });
-        assert_eq!(args.settings().registration_timeout, Duration::from_secs(900));
+        assert_eq!(args.settings().registration_timeout, Duration::from_mins(15));
         assert_eq!(args.aws.vm_memory_overhead_percent, 75);
         assert_eq!(args.cloud, Cloud::Aws);
     }

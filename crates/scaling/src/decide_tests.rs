@@ -25,8 +25,8 @@ fn settings(min: u32, idle: Option<u32>) -> Settings {
     }
 }
 
-fn fallback(failure_threshold: u32, replicas: u32) -> Option<Fallback> {
-    Some(Fallback { failure_threshold, replicas, behavior: FallbackBehavior::Static })
+fn fallback(failure_threshold: u32, replicas: u32) -> Fallback {
+    Fallback { failure_threshold, replicas, behavior: FallbackBehavior::Static }
 }
 
 fn reading(name: &str, active: Option<bool>, failures: u32) -> TriggerReading {
@@ -122,7 +122,7 @@ fn an_unknown_sample_holds_the_target() {
 
 #[test]
 fn a_fallback_activates_once_its_threshold_is_passed() {
-    let with = Settings { fallback: fallback(3, 6), ..settings(0, None) };
+    let with = Settings { fallback: Some(fallback(3, 6)), ..settings(0, None) };
     let failing = |failures| Observed { readings: vec![reading("s0-prometheus", None, failures)], ..observed(0, &[]) };
     check(&with, &failing(3), "Unknown | TriggerError UnknownState");
     check(&with, &failing(4), "Activated 1 | ScaledObjectReady ScalerActive");
@@ -132,7 +132,7 @@ fn a_fallback_activates_once_its_threshold_is_passed() {
 
 #[test]
 fn a_fallback_to_zero_does_not_scale_to_zero_while_the_source_is_broken() {
-    let with = Settings { fallback: fallback(0, 0), ..settings(0, None) };
+    let with = Settings { fallback: Some(fallback(0, 0)), ..settings(0, None) };
     check(&with, &observed(4, &[FAILS]), "Unknown | TriggerError UnknownState");
 }
 
