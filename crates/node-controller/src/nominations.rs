@@ -10,12 +10,16 @@ use std::{
 };
 
 use api::{
-    condition,
+    condition, convert,
     karpenter_v1::{NodeClaim, claim_conditions},
 };
 use jiff::Timestamp;
 
-use crate::{plan::Plan, pods, snapshot, world::World};
+use crate::{
+    plan::Plan,
+    pods, snapshot,
+    world::{Member, World},
+};
 
 /// What this process did a moment ago and the watches may not show yet.
 #[derive(Clone, Debug, Default)]
@@ -133,12 +137,51 @@ impl Nominations {
                 places.insert(uid.clone(), place.clone());
             }
         }
-        Self(places)
+        let mut all = Self(places);
+        all.give_up_what_is_taken(world);
+        all
+    }
+
+    /// The scheduler binds as it likes: places on ready nodes that other pods have taken are given up.
+    fn give_up_what_is_taken(&mut self, world: &World) {
+        let ready = world.members.iter().filter(|member| member.is_initialized());
+        let promised = |member: &Member| -> Vec<String> {
+            self.0.iter().filter(|(_, place)| member.is_called(place)).map(|(pod, _)| pod.clone()).collect()
+        };
+        let mut lost = Vec::new();
+        for member in ready {
+            let Some(node) = &member.node else { continue };
+            let waiting = promised(member);
+            if waiting.is_empty() {
+                continue;
+            }
+            let mut free = convert::node(node).allocatable;
+            for pod in member.pods.iter().filter(|pod| !pods::is_terminal(pod)) {
+                free = free.saturating_sub(&convert::pod(pod).requests);
+            }
+            for uid in waiting {
+                let Some(pod) = world.objects.pods.iter().find(|pod| pods::uid(pod) == uid) else { continue };
+                let asked = convert::pod(pod).requests;
+                if asked.fits_in(&free) {
+                    free = free.saturating_sub(&asked);
+                } else {
+                    lost.push(uid);
+                }
+            }
+        }
+        for uid in lost {
+            self.0.remove(&uid);
+        }
     }
 
     /// The place of a pod.
     pub fn of(&self, pod_uid: &str) -> Option<&str> {
         self.0.get(pod_uid).map(String::as_str)
+    }
+
+    /// Whether no pod waits for a place.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// Whether any pod waits for a place of this name.

@@ -20,6 +20,9 @@ use crate::{
     world::World,
 };
 
+/// Time between two looks at places that are kept.
+const PROMISES: Duration = Duration::from_secs(1);
+
 /// What a plan was made from, and what it says.
 #[derive(Debug)]
 struct Planned {
@@ -69,6 +72,7 @@ pub(crate) async fn run(ctx: Context, mut worlds: Worlds) {
                 continue;
             }
             Poll::Wait { until } => epoch + until,
+            Poll::Empty if waiting.promises => retry_at.clamp(Instant::now() + PROMISES, Instant::now() + 2 * PROMISES),
             Poll::Empty if waiting.pods.is_empty() => Instant::now() + Duration::from_mins(1),
             Poll::Empty => retry_at,
         };
@@ -83,6 +87,8 @@ pub(crate) async fn run(ctx: Context, mut worlds: Worlds) {
 
 struct Waiting {
     pods: Vec<Arc<Pod>>,
+    /// Whether places are kept for pods: some of them will not come, and no event says when a place is given up.
+    promises: bool,
     circumstances: u64,
 }
 
@@ -90,6 +96,7 @@ fn waiting(ctx: &Context, worlds: &mut Worlds) -> Waiting {
     let view = ctx.view(worlds);
     Waiting {
         pods: snapshot::homeless(&view.world, &view.nominations, &view.leaving),
+        promises: !view.nominations.is_empty(),
         circumstances: fingerprint(&view.world),
     }
 }

@@ -39,7 +39,10 @@ pub(crate) async fn run(ctx: Context, mut worlds: Worlds) {
         let pools = Pools::of(&view.world);
         let candidates = removal::candidates(&view.world, &pools, &view.nominations, &view.leaving, view.at);
         let mut look = view.at + PERIOD;
-        go_on(&ctx, &view).await;
+        if go_on(&ctx, &view).await {
+            // Places become ready in the memory too, and no world says so.
+            look = view.at + PAUSE;
+        }
         for candidate in &candidates {
             if let Some(next) = empty(&ctx, &view, candidate).await {
                 look = look.min(next);
@@ -62,12 +65,16 @@ pub(crate) async fn run(ctx: Context, mut worlds: Worlds) {
 }
 
 /// Removals that were begun, by this process or an earlier one.
-async fn go_on(ctx: &Context, view: &View) {
+///
+/// Whether any is still under way.
+async fn go_on(ctx: &Context, view: &View) -> bool {
+    let mut any = false;
     for member in &view.world.members {
         let Some(begun) = removal::begun(member) else { continue };
         let Some(claim) = member.claim.as_ref().filter(|claim| claim.metadata.deletion_timestamp.is_none()) else {
             continue;
         };
+        any = true;
         let timeout = ctx.settings.replacement_timeout;
         match removal::step(&begun, member, &view.world, &view.nominations, timeout, view.at) {
             Step::Finish => finish(ctx, member, begun.reason).await,
@@ -89,6 +96,7 @@ async fn go_on(ctx: &Context, view: &View) {
             }
         }
     }
+    any
 }
 
 async fn finish(ctx: &Context, member: &Member, why: Why) {

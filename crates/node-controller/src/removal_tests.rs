@@ -21,7 +21,7 @@ fn node(name: &str, removal: Option<&str>, initialized: bool) -> Value {
     if let Some(reason) = removal {
         annotations = json!({ names::REMOVAL: reason, names::REMOVAL_SINCE: T0 });
     }
-    json!({ "metadata": { "name": name, "creationTimestamp": T0, "annotations": annotations,
+    json!({ "status": { "allocatable": { "pods": "10" } }, "metadata": { "name": name, "creationTimestamp": T0, "annotations": annotations,
         "labels": { "karpenter.sh/provisioner-name": "default", "karpenter.sh/initialized": initialized.to_string() } } })
 }
 

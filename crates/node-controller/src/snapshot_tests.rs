@@ -181,6 +181,18 @@ fn a_plan_holds_until_its_machine_has_been_ready_for_a_while() {
 }
 
 #[test]
+fn a_place_that_another_pod_took_is_not_waited_for() {
+    let labels = json!({ "karpenter.sh/provisioner-name": "default", "karpenter.sh/initialized": "true" });
+    let with = |bound: usize| {
+        let mut pods = vec![pod("p", None)];
+        pods.extend((0..bound).map(|i| pod(&format!("other-{i}"), Some("n"))));
+        objects(pods, vec![claim("c", Some("x:///n"), &["p"], Some(100))], vec![node("n", &labels, &json!({}))])
+    };
+    assert!(built(with(2), &Memory::default(), 101).pods.is_empty(), "2 of 3.5 cores are taken");
+    assert_eq!(names(&built(with(3), &Memory::default(), 101).pods), ["p"]);
+}
+
+#[test]
 fn the_plan_of_a_claim_that_is_being_deleted_is_void() {
     let mut doomed = claim("c", None, &["p"], None);
     doomed["metadata"]["deletionTimestamp"] = json!(T0);

@@ -60,13 +60,15 @@ pub(super) async fn drain(ctx: &Context, member: &Member) -> Outcome {
         pod.cloned()
     };
     let pods: Vec<_> = plan.evict.iter().filter_map(uid).collect();
+    let asked = pods.len();
     let refused = stream::iter(pods)
         .map(|pod| async move { evict(ctx, node, &pod).await })
         .buffer_unordered(EVICTIONS)
         .filter(|evicted| std::future::ready(!*evicted))
         .count()
         .await;
-    Outcome::Again(if refused > 0 { REFUSED } else { ROUND })
+    // A budget that let some go will soon let more go.
+    Outcome::Again(if refused > 0 && refused == asked { REFUSED } else { ROUND })
 }
 
 /// Asks one pod to leave. False if it has to be asked again later.

@@ -43,8 +43,21 @@ pub(super) async fn act(ctx: &Context, planned: &Planned, unreadable: &BTreeMap<
     // Claims before anything else: what is recorded is what happens.
     let creations: Vec<_> = solution.new_nodes.iter().map(|node| create(ctx, planned, node, &by_key)).collect();
     let names: Vec<Option<String>> = stream::iter(creations).buffered(CONCURRENCY).collect().await;
+    log_unplaced(planned);
     nominate(ctx, planned, &names, &by_key);
     announce(ctx, planned, &names, unreadable);
+}
+
+/// One line for all pods that have no place for the same reasons.
+fn log_unplaced(planned: &Planned) {
+    let mut groups: BTreeMap<String, Vec<&PodKey>> = BTreeMap::new();
+    for (key, reasons) in &planned.solution.unplaced {
+        let reasons: Vec<String> = reasons.iter().map(ToString::to_string).collect();
+        groups.entry(reasons.join("; ")).or_default().push(key);
+    }
+    for (reasons, pods) in groups {
+        tracing::info!(pods = pods.len(), first = %pods[0], %reasons, "no place for pods");
+    }
 }
 
 /// Creates the claim of one planned node. None if it could not be: its pods are planned again.
@@ -125,7 +138,6 @@ fn announce(ctx: &Context, planned: &Planned, names: &[Option<String>], unreadab
         let mut reasons: Vec<String> = reasons.iter().map(ToString::to_string).collect();
         reasons.extend(unreadable.iter().map(|(pool, why)| format!("{pool}: {why}")));
         let note = format!("Failed to schedule pod, {}", reasons.join("; "));
-        tracing::info!(pod = %key, reasons = %reasons.join("; "), "no place for a pod");
         (key, Kind::Warning, "FailedScheduling", note)
     });
     let pods: HashMap<(&str, &str), &Arc<CorePod>> = planned
