@@ -1,6 +1,7 @@
 //! The start of a program: logs, signals, crypto provider, Kubernetes client, metrics and probes.
 
 use std::error::Error;
+use std::io::IsTerminal as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -94,7 +95,10 @@ pub fn chain(error: &dyn Error) -> String {
 fn init_logs(args: &CommonArgs) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(&args.log_level)
         .with_context(|| format!("--log-level {:?} is not a log filter", args.log_level))?;
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let logs = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
     let set = match args.log_format {
         LogFormat::Text => logs.try_init(),
         LogFormat::Json => logs.json().flatten_event(true).with_current_span(false).try_init(),

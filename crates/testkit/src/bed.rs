@@ -6,7 +6,7 @@ use std::process::Command;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Result, anyhow, bail};
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 use kube::api::{Api, ObjectMeta, PostParams};
@@ -153,11 +153,13 @@ impl Bed {
         let api: Api<ServiceAccount> = Api::namespaced(self.client(), namespace);
         let spec = TokenRequestSpec { expiration_seconds: Some(3600 * 12), ..TokenRequestSpec::default() };
         let request = TokenRequest { spec: Some(spec), ..TokenRequest::default() };
-        let answer = api
-            .create_token_request(name, &PostParams::default(), &request)
-            .await
-            .with_context(|| format!("token for ServiceAccount {namespace}/{name}"))?;
-        let token = answer.status.and_then(|status| status.token).context("a token request without an answer")?;
+        // Just after a ServiceAccount is made, an API server on a busy machine may not have seen it yet.
+        let token = eventually(format!("a token of ServiceAccount {namespace}/{name}"), START, || async {
+            let answer = api.create_token_request(name, &PostParams::default(), &request).await?;
+            let token = answer.status.and_then(|status| status.token);
+            Ok(token.map_or_else(|| Seen::NotYet("an answer without a token".into()), Seen::Done))
+        })
+        .await?;
         let path = self.folder().join(format!("{namespace}.{name}.kubeconfig"));
         std::fs::write(&path, kubeconfig(&self.endpoint, self.authority_pem(), &Identity::Token(token), namespace))?;
         Ok(path)
