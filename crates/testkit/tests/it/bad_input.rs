@@ -21,18 +21,22 @@ struct Mistake {
 fn mistakes() -> Vec<Mistake> {
     let mistake = |name, metadata, says| Mistake { name, metadata, says };
     vec![
-        mistake("promql", json!({"query": "sum(rate("}), &["TriggerError", "s0-prometheus", "parse error"]),
+        mistake("promql", json!({"query": "sum(rate("}), &["TriggerError", "s0-prometheus", "query", "parse error"]),
         mistake(
             "unreachable",
             json!({"serverAddress": "http://127.0.0.1:1"}),
-            &["TriggerError", "s0-prometheus", "refused"],
+            &["TriggerError", "s0-prometheus", "serverAddress 127.0.0.1:1", "refused"],
         ),
         mistake(
             "empty",
             json!({"query": "nobody_counts_this", "ignoreNullValues": "false"}),
             &["TriggerError", "ignoreNullValues"],
         ),
-        mistake("nan", json!({"query": "vector(0) / vector(0)"}), &["TriggerError", "NaN"]),
+        mistake(
+            "nan",
+            json!({"query": "vector(0) / vector(0)"}),
+            &["TriggerError", "the query gives no usable number", "NaN"],
+        ),
         mistake("word", json!({"threshold": "ten"}), &["ScaledObjectCheckFailed", "threshold", "ten"]),
     ]
 }
@@ -75,7 +79,7 @@ async fn scaled_objects(world: &World) -> Result<()> {
     world.apply(&foreign_hpa()).await?;
     world.apply(&eager("foreign", &prometheus, "vector(90)", &json!({}))).await?;
     // And one that is as it should be.
-    world.traffic("healthy", 35.0);
+    world.traffic("healthy", 25.0);
     world.apply(&deployment("web", "healthy", 1, "1", &json!({}))).await?;
     world.apply(&scaled_object("healthy", &prometheus, &rate_of("healthy"), &json!({}))).await?;
 
@@ -89,7 +93,7 @@ async fn scaled_objects(world: &World) -> Result<()> {
     not_ready(world, "foreign", &["ScaledObjectCheckFailed", "already managed by the hpa 'by-hand'"]).await?;
     world.condition((SCALED_OBJECT, Some("web"), "twin"), "Ready", "True", &[]).await?;
     world.condition((SCALED_OBJECT, Some("web"), "healthy"), "Ready", "True", &[]).await?;
-    world.wait_for_replicas("web", "healthy", 4).await?;
+    world.wait_for_replicas("web", "healthy", 3).await?;
     always("nothing else is scaled", Duration::from_secs(5), || async {
         let mut seen = Vec::new();
         for name in &steady {

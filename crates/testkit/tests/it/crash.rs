@@ -62,7 +62,7 @@ async fn between_claim_and_launch(world: &mut World) -> Result<()> {
 /// EC2 has launched the machine; nobody has heard of it.
 async fn between_launch_and_record(world: &mut World) -> Result<()> {
     world.machines().aws.control().hold("CreateFleet", 1).await?;
-    world.traffic(APP, 45.0);
+    world.traffic(APP, 80.0);
     wait_for_held(world).await?;
     let recorded = |claims: &[Value]| -> Vec<String> {
         claims.iter().map(|claim| text(&claim["status"]["providerID"]).to_owned()).collect()

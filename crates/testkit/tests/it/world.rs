@@ -137,7 +137,7 @@ impl World {
 
     pub(crate) async fn get(&self, kind: Kind, namespace: Option<&str>, name: &str) -> Result<Option<Value>> {
         let found = self.api(kind, namespace).get_opt(name).await?;
-        Ok(found.map(|object| serde_json::to_value(object)).transpose()?)
+        Ok(found.map(serde_json::to_value).transpose()?)
     }
 
     pub(crate) async fn list(&self, kind: Kind, namespace: Option<&str>) -> Result<Vec<Value>> {
@@ -247,20 +247,6 @@ impl World {
             let refused = self.machines.as_ref().map(|machines| machines.joiner.refused()).unwrap_or_default();
             let seen = format!("{running} of {} run; claims {claims:?}; could not join: {refused:?}", pods.len());
             Ok(Seen::NotYet(seen))
-        })
-        .await
-    }
-
-    /// Waits until a pod of `app` has an event from us about why it has no place.
-    pub(crate) async fn wait_for_unschedulable(&self, namespace: &str, app: &str) -> Result<()> {
-        eventually(format!("a pod of {app} to be unschedulable"), SOON, || async {
-            let pods = self.pods(namespace, app).await?;
-            let conditions = |pod: &Value| pod.pointer("/status/conditions").cloned().unwrap_or_default();
-            let said = pods.iter().any(|pod| {
-                let all = conditions(pod);
-                all.as_array().into_iter().flatten().any(|c| c["reason"] == "Unschedulable")
-            });
-            Ok(when(said, pods.iter().map(conditions).collect::<Vec<_>>()).found(said.then_some(())))
         })
         .await
     }
