@@ -29,7 +29,9 @@ enum Chore {
 fn main() -> ExitCode {
     let done = match Arguments::parse().chore {
         Chore::Demo => demo::demo(),
-        Chore::Test(options) => test::test(&options),
+        Chore::Test(options) => {
+            return if test::test(&options) { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+        }
         Chore::Tidy => tidy::tidy(),
     };
     match done {
