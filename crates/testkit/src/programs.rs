@@ -167,6 +167,11 @@ impl Program {
         self.child.as_mut().with_context(|| format!("{} does not run", self.name))?.check()
     }
 
+    /// Its process, while it runs.
+    pub fn id(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
     pub fn signal(&self, signal: Signal) {
         if let Some(child) = &self.child {
             child.signal(signal);

@@ -1,6 +1,7 @@
-//! The project's own chores: `cargo xtask demo | test | tidy`.
+//! The project's own chores: `cargo xtask demo | test | tidy | measure`.
 
 mod demo;
+mod measure;
 mod run;
 mod test;
 mod tidy;
@@ -24,6 +25,8 @@ enum Chore {
     Test(test::Options),
     /// Dependency rules, licences, duplicate crates, file sizes, generated CRDs, the map.
     Tidy,
+    /// How fast pod-autoscaler serves many ScaledObjects, and what it costs at rest.
+    Measure(measure::Options),
 }
 
 fn main() -> ExitCode {
@@ -33,6 +36,7 @@ fn main() -> ExitCode {
             return if test::test(&options) { ExitCode::SUCCESS } else { ExitCode::FAILURE };
         }
         Chore::Tidy => tidy::tidy(),
+        Chore::Measure(options) => measure::measure(&options),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
