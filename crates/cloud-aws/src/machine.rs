@@ -120,12 +120,12 @@ pub(crate) fn read(instance: &Instance, types: &BTreeMap<String, TypeInfo>, regi
     })
 }
 
-/// EC2's states. A stopped instance is on its way out: nodes are never started again.
+/// EC2's states. A stopped instance is still rented, so it counts as running: it is there until somebody terminates it.
 fn state(name: &str) -> Option<MachineState> {
     match name {
         "pending" => Some(MachineState::Pending),
-        "running" => Some(MachineState::Running),
-        "shutting-down" | "stopping" | "stopped" => Some(MachineState::Stopping),
+        "running" | "stopping" | "stopped" => Some(MachineState::Running),
+        "shutting-down" => Some(MachineState::Stopping),
         "terminated" => Some(MachineState::Terminated),
         _ => None,
     }

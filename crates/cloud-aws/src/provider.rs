@@ -303,7 +303,9 @@ impl CloudProvider for AwsCloud {
         for template in found {
             let Some(name) = template.launch_template_name() else { continue };
             let class = template.tags().iter().find(|tag| tag.key() == Some(CLASS_TAG)).and_then(|tag| tag.value());
-            let alive = class.is_some_and(|uid| live.contains(uid));
+            // Others mark templates for this cluster, too; only those that name a class in our way are ours to remove.
+            let Some(class) = class else { continue };
+            let alive = live.contains(class);
             let age = template.create_time().map_or(i64::MAX, |at| now - at.secs());
             let used = lock(&self.account.recent).template_in_use(name, Instant::now());
             if !removable(alive, used, age) {

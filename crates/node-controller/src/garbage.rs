@@ -41,7 +41,9 @@ pub fn plan(
     grace: Duration,
     now: Timestamp,
 ) -> Vec<Action> {
-    let uids: BTreeSet<&str> = claims.iter().filter_map(|claim| claim.metadata.uid.as_deref()).collect();
+    // A claim that has recorded its machine owns that one only: another one with its UID is one too many.
+    let unrecorded = claims.iter().filter(|claim| provider_id(claim).is_none());
+    let uids: BTreeSet<&str> = unrecorded.filter_map(|claim| claim.metadata.uid.as_deref()).collect();
     let recorded: BTreeSet<&str> = claims.iter().filter_map(provider_id).collect();
     let listed: BTreeSet<&str> = machines.iter().map(|machine| machine.provider_id.as_str()).collect();
     let ends = machines.iter().filter(|machine| {
@@ -138,6 +140,12 @@ mod tests {
     fn a_machine_is_owned_by_uid_before_it_is_recorded_and_by_its_record_even_without_tags() {
         assert_eq!(check(&[machine("m", Some("u"), Some(0))], &[claim("u", None)], 99), []);
         assert_eq!(check(&[machine("m", None, Some(0))], &[claim("u", Some("m"))], 99), []);
+    }
+
+    #[test]
+    fn a_second_machine_of_a_claim_is_one_too_many() {
+        let both = [machine("first", Some("u"), Some(0)), machine("second", Some("u"), Some(0))];
+        assert_eq!(check(&both, &[claim("u", Some("first"))], 99), [end("second")]);
     }
 
     #[test]

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use api::{convert::pool_of, karpenter_v1::NodeClaim};
-use controller_runtime::boot::chain;
+use controller_runtime::{boot::chain, events::Kind};
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Node;
 use kube::{
     ResourceExt,
     api::{DeleteParams, ListParams, Preconditions},
@@ -14,8 +15,10 @@ use scheduling::PoolKey;
 use crate::{
     context::{Context, Worlds},
     garbage::{Action, plan},
+    names,
     pools::{self, Pools},
     vendor::Presence,
+    world::provider_id_of,
 };
 
 /// Runs until the shutdown. Only the leader may run it.
@@ -43,6 +46,8 @@ async fn round(ctx: &Context, first_seen: &mut BTreeMap<String, Timestamp>) -> R
     let api = ctx.all::<NodeClaim>();
     // From the API server itself: a watch that is behind would make owned machines look abandoned.
     let claims = api.list(&ListParams::default()).await.map_err(|error| chain(&error))?.items;
+    let nodes = ctx.all::<Node>().list(&ListParams::default()).await.map_err(|error| chain(&error))?.items;
+    let node_of = |provider_id: &str| nodes.iter().find(|node| provider_id_of(node) == Some(provider_id));
     let now = Timestamp::now();
     first_seen.retain(|id, _| machines.iter().any(|machine| machine.provider_id == *id));
     for machine in &machines {
@@ -50,19 +55,26 @@ async fn round(ctx: &Context, first_seen: &mut BTreeMap<String, Timestamp>) -> R
     }
     for action in plan(&machines, &claims, first_seen, ctx.settings.garbage_grace, now) {
         match action {
-            Action::EndMachine { provider_id } => match ctx.end("garbage", &provider_id).await {
-                Ok(_) => {
-                    ctx.metrics.garbage_machines.inc();
-                    tracing::warn!(%provider_id, "ended a machine that has no claim");
+            Action::EndMachine { provider_id } => match node_of(&provider_id) {
+                // It may be serving: its end goes through the node's finalizer, with a drain.
+                Some(node) if node.finalizers().iter().any(|one| one == names::FINALIZER) => {
+                    delete_node(ctx, node, &provider_id).await;
                 }
-                Err(error) => {
-                    tracing::warn!(%provider_id, error = %chain(&error), "cannot end a machine without claim");
-                }
+                _ => end(ctx, &provider_id).await,
             },
             Action::CheckClaim { claim, provider_id } => match ctx.presence(&provider_id).await {
                 Ok(Presence::There) => {}
                 Ok(Presence::Gone) => {
                     let found = claims.iter().find(|one| one.metadata.name.as_deref() == Some(&claim));
+                    // A kubelet that reports is a machine that runs: it is we who look in the wrong place, such as
+                    // another region or account.
+                    if let Some(node) = node_of(&provider_id).filter(|node| is_ready(node)) {
+                        let note = "The cloud does not know the machine of this ready node; nothing is done. \
+                                    Are the region and the account right?";
+                        tracing::warn!(nodeclaim = %claim, %provider_id, "{note}");
+                        ctx.event_on_member(found, Some(node), Kind::Warning, "MachineNotFound", "Check", note).await;
+                        continue;
+                    }
                     let uid = found.and_then(ResourceExt::uid);
                     let pool = found.and_then(|one| pool_of(one.labels()));
                     tracing::warn!(nodeclaim = %claim, %provider_id, "the machine is gone, deleting its claim");
@@ -73,6 +85,33 @@ async fn round(ctx: &Context, first_seen: &mut BTreeMap<String, Timestamp>) -> R
         }
     }
     Ok(())
+}
+
+fn is_ready(node: &Node) -> bool {
+    let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
+    conditions.into_iter().flatten().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+}
+
+async fn end(ctx: &Context, provider_id: &str) {
+    match ctx.end("garbage", provider_id).await {
+        Ok(_) => {
+            ctx.metrics.garbage_machines.inc();
+            tracing::warn!(%provider_id, "ended a machine that has no claim");
+        }
+        Err(error) => tracing::warn!(%provider_id, error = %chain(&error), "cannot end a machine without claim"),
+    }
+}
+
+async fn delete_node(ctx: &Context, node: &Node, provider_id: &str) {
+    if node.metadata.deletion_timestamp.is_some() {
+        return;
+    }
+    let preconditions = Some(Preconditions { uid: node.uid(), resource_version: None });
+    let params = DeleteParams { preconditions, ..DeleteParams::default() };
+    match ctx.all::<Node>().delete(&node.name_any(), &params).await {
+        Ok(_) => tracing::warn!(node = %node.name_any(), %provider_id, "draining a node that has no claim"),
+        Err(error) => tracing::warn!(node = %node.name_any(), error = %chain(&error), "node not deleted"),
+    }
 }
 
 async fn delete(ctx: &Context, name: &str, uid: Option<String>, pool: Option<PoolKey>) {

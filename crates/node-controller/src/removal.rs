@@ -60,11 +60,11 @@ impl From<RemoveReason> for Why {
 pub enum Step {
     /// Delete the claim: nobody is left, or everybody has a place to go to.
     Finish,
-    /// Put the node back into service: it is not empty after all.
+    /// Put the node back into service: it is not empty after all, or its pods found no other place in time.
     TakeBack,
     /// The replacements are not ready.
     Wait {
-        /// When to go on regardless.
+        /// When to give up and put the node back into service.
         until: Timestamp,
         /// Pods without a ready place.
         without_place: usize,
@@ -79,7 +79,7 @@ pub fn begun(member: &Member) -> Option<Begun> {
         "Expired" => Why::Expired,
         _ => return None,
     };
-    // A time that cannot be read is one long past: the removal was begun, and must not wait for ever.
+    // A time that cannot be read is one long past: the removal must not wait for ever, and giving it up harms nobody.
     let since = node.annotations().get(names::REMOVAL_SINCE).and_then(|text| text.parse().ok());
     Some(Begun { reason, since: since.unwrap_or(Timestamp::UNIX_EPOCH) })
 }
@@ -103,7 +103,12 @@ pub fn step(
             let without_place =
                 moving.filter(|pod| !has_ready_place(pods::uid(pod), member, world, nominations)).count();
             let until = begun.since + replacement_timeout;
-            if without_place == 0 || until <= now { Step::Finish } else { Step::Wait { until, without_place } }
+            match without_place {
+                0 => Step::Finish,
+                // Expiry is housekeeping: pods that would have nowhere to go keep their node, and it is tried again.
+                _ if until <= now => Step::TakeBack,
+                _ => Step::Wait { until, without_place },
+            }
         }
     }
 }

@@ -79,7 +79,15 @@ async fn go_on(ctx: &Context, view: &View) -> bool {
         match removal::step(&begun, member, &view.world, &view.nominations, timeout, view.at) {
             Step::Finish => finish(ctx, member, begun.reason).await,
             Step::TakeBack => {
-                tracing::info!(nodeclaim = %claim.name_any(), "a pod came to the node that was to be removed; it stays");
+                let note = match begun.reason {
+                    Why::Empty => "a pod came to the node that was to be removed; it stays",
+                    Why::Expired => "the pods of the expired node found no other place in time; it stays for now",
+                };
+                tracing::info!(nodeclaim = %claim.name_any(), "{note}");
+                if begun.reason == Why::Expired {
+                    let node = member.node.as_deref();
+                    ctx.event_on_member(Some(claim), node, Kind::Warning, "DisruptionBlocked", "Disrupt", note).await;
+                }
                 take_back(ctx, member).await;
             }
             Step::Wait { without_place, .. } => {

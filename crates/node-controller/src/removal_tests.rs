@@ -71,10 +71,10 @@ fn an_expired_node_waits_until_every_pod_has_a_ready_place() {
 }
 
 #[test]
-fn an_expired_node_goes_even_if_its_replacement_never_comes() {
+fn an_expired_node_is_taken_back_if_its_replacement_never_comes() {
     let world = world(vec![node("a", Some("Expired"), true)], vec![pod("p", "a")]);
     assert_eq!(check(&world, &[], 599), Step::Wait { until: at(600), without_place: 1 });
-    assert_eq!(check(&world, &[], 600), Step::Finish);
+    assert_eq!(check(&world, &[], 600), Step::TakeBack);
 }
 
 #[test]
@@ -90,5 +90,5 @@ fn a_damaged_time_does_not_make_a_removal_wait_for_ever() {
     let mut damaged = node("a", Some("Expired"), true);
     damaged["metadata"]["annotations"][names::REMOVAL_SINCE] = json!("yesterday");
     let world = world(vec![damaged], vec![pod("p", "a")]);
-    assert_eq!(check(&world, &[], 1), Step::Finish);
+    assert_eq!(check(&world, &[], 1), Step::TakeBack);
 }

@@ -6,6 +6,7 @@
 use std::{collections::BTreeMap, future::Future, time::Duration};
 
 use tokio::{task::JoinSet, time::Instant};
+use tokio_util::task::AbortOnDropHandle;
 
 /// How an action ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +63,8 @@ impl<S: Clone + PartialEq> Workers<S> {
         let (key, action) = (key.to_owned(), action());
         self.tasks.spawn(async move {
             // A panic in one action must not leave its machine busy for ever.
-            let outcome = tokio::spawn(action).await.unwrap_or(Outcome::Failed);
+            // It ends with this task: nothing acts after the Lease is given back.
+            let outcome = AbortOnDropHandle::new(tokio::spawn(action)).await.unwrap_or(Outcome::Failed);
             (key, outcome)
         });
         true
