@@ -141,6 +141,13 @@ mod tests {
     use crate::class::tests::template;
 
     #[test]
+    fn a_stopped_instance_is_still_rented_and_one_that_shuts_down_is_on_its_way() {
+        assert_eq!(state("stopped"), Some(MachineState::Running));
+        assert_eq!(state("stopping"), Some(MachineState::Running));
+        assert_eq!(state("shutting-down"), Some(MachineState::Stopping));
+    }
+
+    #[test]
     fn provider_ids_are_read_back_and_nothing_else_is() {
         assert_eq!(instance_id(&provider_id("us-east-1a", "i-0abc")), Some("i-0abc"));
         for other in ["", "nonsense", "aws:///us-east-1a/", "aws:///us-east-1a/i-", "kwok://i-0", "aws:///z/i-x;y"] {

@@ -127,3 +127,21 @@ async fn delete(ctx: &Context, name: &str, uid: Option<String>, pool: Option<Poo
     };
     ctx.metrics.claims_disrupted.get_or_create(&label).inc();
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn only_a_node_that_says_so_now_is_ready() {
+        let node = |status: &str| -> Node {
+            serde_json::from_value(json!({ "status": { "conditions": [{ "type": "Ready", "status": status }] } }))
+                .unwrap()
+        };
+        assert!(is_ready(&node("True")));
+        assert!(!is_ready(&node("Unknown")));
+        assert!(!is_ready(&Node::default()));
+    }
+}
