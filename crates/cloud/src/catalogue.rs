@@ -54,6 +54,7 @@ fn generic_type(family: &str, cpus: i64, gib: i64, arch: &str, zones: &[&str]) -
                 capacity_type,
                 price: UsdMicrosPerHour(micros),
                 available: true,
+                remaining: None,
             };
             [offering(CapacityType::Spot, price * spot_percent / 100), offering(CapacityType::OnDemand, price)]
         })

@@ -312,12 +312,14 @@ mod tests {
                         capacity_type: CapacityType::OnDemand,
                         price: UsdMicrosPerHour(price),
                         available,
+                        remaining: None,
                     },
                     scheduling::Offering {
                         zone: "z1".to_owned(),
                         capacity_type: CapacityType::Spot,
                         price: UsdMicrosPerHour(0),
                         available,
+                        remaining: None,
                     },
                 ],
             });

@@ -147,6 +147,7 @@ fn node(member: &Member, leaving: bool) -> Node {
         startup_taints: Vec::new(),
         allocatable: ResourceList::new(),
         pods: Vec::new(),
+        volume_limits: BTreeMap::new(),
         price: None,
     });
     node.pool = member.pool();

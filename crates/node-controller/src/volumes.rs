@@ -61,7 +61,7 @@ impl<'a> Zones<'a> {
             let volume = self.volumes.get(name).ok_or_else(|| format!("volume {name} does not exist"))?;
             pod.volume_zones.extend(convert::persistent_volume_zones(volume)?);
             if let Some(csi) = volume.spec.as_ref().and_then(|spec| spec.csi.as_ref()) {
-                *pod.volumes_by_driver.entry(csi.driver.clone()).or_insert(0) += 1;
+                pod.volumes_by_driver.entry(csi.driver.clone()).or_default().insert(csi.volume_handle.clone());
             }
             return Ok(());
         }
@@ -71,7 +71,9 @@ impl<'a> Zones<'a> {
         };
         if let Some(class) = class {
             pod.volume_zones.extend(convert::storage_class_zones(class)?);
-            *pod.volumes_by_driver.entry(class.provisioner.clone()).or_insert(0) += 1;
+            let (namespace, name) = (claim.metadata.namespace.as_deref(), claim.metadata.name.as_deref());
+            let id = format!("{}/{}", namespace.unwrap_or_default(), name.unwrap_or_default());
+            pod.volumes_by_driver.entry(class.provisioner.clone()).or_default().insert(id);
         }
         Ok(())
     }

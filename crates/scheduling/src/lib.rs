@@ -37,6 +37,6 @@ pub use crate::{
     solution::{
         LowerBound, NewNode, NewNodeReason, Note, Placement, PlacementReason, PricedOffering, Solution, Target,
     },
-    solve::solve,
+    solve::{solve, solve_greedy, solve_within},
     unfit::{NodeRefusals, Unfit},
 };

@@ -1,4 +1,8 @@
-use std::{collections::BTreeMap, fmt, str::FromStr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    str::FromStr,
+};
 
 use requirements::{Operator, RequirementTerm};
 use serde::{Deserialize, Serialize};
@@ -93,9 +97,9 @@ pub struct Pod {
     /// Where its volumes are or may be made; all must hold.
     #[serde(default)]
     pub volume_zones: Vec<RequirementTerm>,
-    /// How many volumes it attaches, by driver.
+    /// The volumes it attaches, by CSI driver. Pods that name the same volume attach it once per node.
     #[serde(default)]
-    pub volumes_by_driver: BTreeMap<String, u32>,
+    pub volumes_by_driver: BTreeMap<String, BTreeSet<String>>,
     /// Its priority; 2000000000 and above are the system's.
     #[serde(default)]
     pub priority: i32,

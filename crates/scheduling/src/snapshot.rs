@@ -39,19 +39,31 @@ pub struct Snapshot {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Settings {
-    /// Whether wishes (preferred affinity, `ScheduleAnyway`) are left to the kube-scheduler. The solver does so in any
-    /// case for now and says it in a note.
+    /// Whether wishes (preferred affinity, `ScheduleAnyway`) are left to the kube-scheduler. Otherwise they are demands
+    /// that are given up one by one, in Karpenter's order, for a pod that finds no place with them. Karpenter's
+    /// `PREFERENCE_POLICY`.
     pub ignore_preferences: bool,
+    /// Whether a node may be made though fewer different values remain possible than `minValues` demands. Karpenter's
+    /// `MIN_VALUES_POLICY=BestEffort`.
+    pub relax_min_values: bool,
     /// How much work one solve may do before it stops with what it has. Unit: tests of one group of equal pods against
     /// one node or pool. A count, not a time, so that the same input ends at the same place.
     pub budget_work_units: u64,
     /// How many offerings a new node keeps at most. Karpenter sends 60 types to CreateFleet.
     pub max_alternatives: usize,
+    /// How near to the proven bound is near enough to stop searching, in millionths of the bound.
+    pub target_gap_ppm: u32,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { ignore_preferences: false, budget_work_units: 50_000_000, max_alternatives: 60 }
+        Self {
+            ignore_preferences: false,
+            relax_min_values: false,
+            budget_work_units: 50_000_000,
+            max_alternatives: 60,
+            target_gap_ppm: 5_000,
+        }
     }
 }
 
@@ -164,6 +176,9 @@ pub struct Offering {
     /// Whether the cloud has it now, as far as is known.
     #[serde(default = "yes")]
     pub available: bool,
+    /// How many more machines can be bought this way; `None` is as many as you like. Reserved capacity has a number.
+    #[serde(default)]
+    pub remaining: Option<u32>,
 }
 
 fn yes() -> bool {
@@ -276,6 +291,9 @@ pub struct Node {
     /// The pods bound to it, daemons included, terminal ones not.
     #[serde(default)]
     pub pods: Vec<Arc<Pod>>,
+    /// How many volumes it can attach, by CSI driver, as its CSINode says; a driver that is not named has no known limit.
+    #[serde(default)]
+    pub volume_limits: BTreeMap<String, u32>,
     /// What it costs, if known.
     #[serde(default)]
     pub price: Option<UsdMicrosPerHour>,
@@ -326,6 +344,7 @@ mod tests {
             startup_taints: vec![taint("cni")],
             allocatable: ResourceList::new(),
             pods: Vec::new(),
+            volume_limits: BTreeMap::new(),
             price: None,
         };
         assert_eq!(node.lasting_taints().cloned().collect::<Vec<_>>(), [taint("gpu")]);

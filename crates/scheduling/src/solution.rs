@@ -20,6 +20,8 @@ pub struct Solution {
     pub cost: UsdMicrosPerHour,
     /// Less than this no solution can cost, if it is known.
     pub lower_bound: Option<LowerBound>,
+    /// What the greedy rule's plan would cost, if that was worked out too; it places the same number of pods or fewer.
+    pub greedy_cost: Option<UsdMicrosPerHour>,
     /// What a reader should know about the solution as a whole.
     pub notes: Vec<Note>,
 }
@@ -31,6 +33,23 @@ pub struct LowerBound {
     pub cost: UsdMicrosPerHour,
     /// The constraints the proof does not use.
     pub ignores: Vec<String>,
+}
+
+impl Solution {
+    /// Whether nothing cheaper is possible.
+    pub fn proven_optimal(&self) -> bool {
+        self.unplaced.is_empty() && self.lower_bound.as_ref().is_some_and(|bound| bound.cost >= self.cost)
+    }
+
+    /// What the new nodes cost if the cloud takes the `m`-th cheapest offering of each (counted from 1), or its last one if
+    /// it has fewer: the plan's guarantee when so many offerings must stay open.
+    pub fn cost_with_alternatives(&self, m: usize) -> UsdMicrosPerHour {
+        let price = |node: &NewNode| {
+            let last = node.offerings.len().saturating_sub(1);
+            node.offerings.get(m.saturating_sub(1).min(last)).map_or(node.price, |offering| offering.price)
+        };
+        self.new_nodes.iter().map(price).sum()
+    }
 }
 
 /// Where one pod goes.
@@ -64,6 +83,8 @@ pub enum PlacementReason {
     RoomOnNewNode,
     /// No node has room; a new one was opened for this pod.
     OpensNode,
+    /// No node of the snapshot has room, and the cheapest plan found for all pods puts it here.
+    CheapestPlan,
 }
 
 impl fmt::Display for PlacementReason {
@@ -73,6 +94,7 @@ impl fmt::Display for PlacementReason {
             Self::RoomOnNodeInFlight => "a node under way will have room",
             Self::RoomOnNewNode => "a new node opened for other pods has room",
             Self::OpensNode => "no node has room, so a new one is opened",
+            Self::CheapestPlan => "no node has room, and the cheapest plan for all pods puts it on this new node",
         })
     }
 }
@@ -167,6 +189,16 @@ pub enum Note {
         /// How many pods have wishes.
         pods: usize,
     },
+    /// Wishes were given up because pods found no place with them.
+    PreferencesRelaxed {
+        /// How many pods were placed without some of their wishes.
+        pods: usize,
+    },
+    /// Nodes are made from fewer kinds of machines than `minValues` demands, as the settings allow.
+    MinValuesRelaxed {
+        /// How many new nodes.
+        nodes: usize,
+    },
     /// How many volumes a node can attach was not looked at.
     VolumeLimitsIgnored {
         /// How many pods attach volumes.
@@ -184,6 +216,10 @@ impl fmt::Display for Note {
         match self {
             Self::PreferencesIgnored { pods } => {
                 write!(f, "the preferences of {pods} pods are left to the kube-scheduler")
+            }
+            Self::PreferencesRelaxed { pods } => write!(f, "{pods} pods are placed without some of their preferences"),
+            Self::MinValuesRelaxed { nodes } => {
+                write!(f, "{nodes} new nodes have fewer alternatives than minValues asks for")
             }
             Self::VolumeLimitsIgnored { pods } => {
                 write!(f, "volume attachment limits were not looked at for {pods} pods with volumes")

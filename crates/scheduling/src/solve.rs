@@ -45,6 +45,18 @@ use crate::{
 /// Wishes are ignored with a note. Demands on the placing of pods among each other are kept where the pods bound already
 /// decide them and refused as [`Unfit::NotSupportedYet`] where pods of this very solve would.
 pub fn solve(snapshot: &Snapshot, settings: &Settings) -> Solution {
+    solve_within(snapshot, settings, &|| false)
+}
+
+/// As [`solve`], but no longer than until `stop` says so, which is asked rarely: a guard against a machine that is slower
+/// than the work budget assumes. A plan stopped that way is complete, but another run may give another one.
+pub fn solve_within(snapshot: &Snapshot, settings: &Settings, stop: &dyn Fn() -> bool) -> Solution {
+    let _ = stop;
+    solve_greedy(snapshot, settings)
+}
+
+/// Places the pods of a snapshot by the greedy rule alone: the plan to fall back to, and the yardstick of the others.
+pub fn solve_greedy(snapshot: &Snapshot, settings: &Settings) -> Solution {
     let mut solution = Solution { notes: notes(snapshot), ..Solution::default() };
     let pods = in_order(snapshot);
     let axis = Axis::of(snapshot);
@@ -98,7 +110,7 @@ fn notes(snapshot: &Snapshot) -> Vec<Note> {
             || pod.pod_affinity.iter().chain(&pod.pod_anti_affinity).any(wish)
     };
     let wishing = snapshot.pods.iter().filter(wishes).count();
-    let attaching = snapshot.pods.iter().filter(|pod| pod.volumes_by_driver.values().any(|count| *count > 0)).count();
+    let attaching = snapshot.pods.iter().filter(|pod| !pod.volumes_by_driver.is_empty()).count();
     let mut notes = Vec::new();
     if wishing > 0 {
         notes.push(Note::PreferencesIgnored { pods: wishing });

@@ -73,6 +73,7 @@ pub(crate) fn machine(name: &str, arch: &str, cpus: i64) -> InstanceType {
         capacity_type,
         price: UsdMicrosPerHour(price * cpus),
         available: true,
+        remaining: None,
     };
     InstanceType {
         name: name.to_owned(),
@@ -128,6 +129,7 @@ pub(crate) fn node(name: &str, milli_cpu: i64) -> Node {
         startup_taints: Vec::new(),
         allocatable: resources(milli_cpu, 16, 20),
         pods: Vec::new(),
+        volume_limits: BTreeMap::new(),
         price: None,
     }
 }

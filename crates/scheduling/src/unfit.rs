@@ -81,6 +81,34 @@ pub enum Unfit {
         /// The port.
         port: HostPort,
     },
+    /// No value of a topology would leave the pod's spread within its skew.
+    TopologySpread {
+        /// Which pool.
+        pool: PoolKey,
+        /// The label whose values are the domains.
+        key: String,
+        /// How much fuller than the emptiest a domain may be.
+        max_skew: u32,
+        /// The domains that the pod's other demands and the pool leave open, with how many pods are in each, the emptiest
+        /// first; at most the first ten.
+        domains: Vec<(String, u32)>,
+    },
+    /// The pods it must be near are nowhere that the pool can have nodes.
+    PodAffinity {
+        /// Which pool.
+        pool: PoolKey,
+        /// The label whose equal values mean *near*.
+        key: String,
+        /// The domains in which there are such pods; at most the first ten.
+        domains: Vec<String>,
+    },
+    /// Pods it must be away from, or that must be away from it, are everywhere that the pool can have nodes.
+    PodAntiAffinity {
+        /// Which pool.
+        pool: PoolKey,
+        /// The label whose equal values mean *near*.
+        key: String,
+    },
     /// The pool's own labels and requirements leave nothing.
     Contradiction {
         /// Which pool.
@@ -116,12 +144,18 @@ pub struct NodeRefusals {
     pub resource: usize,
     /// Nodes on which one of its ports is taken.
     pub host_port: usize,
+    /// Nodes that cannot attach so many volumes more.
+    #[serde(default)]
+    pub volume_limit: usize,
+    /// Nodes where its spread, affinity or anti-affinity does not let it go.
+    #[serde(default)]
+    pub topology: usize,
 }
 
 impl NodeRefusals {
     /// How many nodes were looked at.
     pub fn total(&self) -> usize {
-        self.taint + self.requirement + self.resource + self.host_port
+        self.taint + self.requirement + self.resource + self.host_port + self.volume_limit + self.topology
     }
 }
 
@@ -137,6 +171,7 @@ impl Unfit {
             Self::Limit { .. } => 3,
             Self::MinValues { .. } => 4,
             Self::HostPort { .. } => 5,
+            Self::TopologySpread { .. } | Self::PodAffinity { .. } | Self::PodAntiAffinity { .. } => 5,
             Self::Resource { .. } => 6,
             Self::Requirement { .. } => 7,
             Self::Taint { .. } => 8,
@@ -155,6 +190,9 @@ impl Unfit {
             | Self::NoOffering { pool, .. }
             | Self::MinValues { pool, .. }
             | Self::HostPort { pool, .. }
+            | Self::TopologySpread { pool, .. }
+            | Self::PodAffinity { pool, .. }
+            | Self::PodAntiAffinity { pool, .. }
             | Self::Contradiction { pool, .. } => Some(pool),
             Self::NoPools | Self::Nodes(_) | Self::NotSupportedYet { .. } | Self::Invalid { .. } | Self::NotTried => {
                 None
@@ -188,6 +226,24 @@ impl fmt::Display for Unfit {
                 write!(f, "{pool}: minValues of {key} is {needed}, only {found} remain possible")
             }
             Self::HostPort { pool, port } => write!(f, "{pool}: host port {port} is taken by a daemon"),
+            Self::TopologySpread { pool, key, max_skew, domains } => {
+                write!(f, "{pool}: no {key} keeps the spread within a skew of {max_skew}")?;
+                let counted: Vec<_> = domains.iter().map(|(domain, pods)| format!("{domain} has {pods}")).collect();
+                if counted.is_empty() { f.write_str(", it has none") } else { write!(f, ": {}", counted.join(", ")) }
+            }
+            Self::PodAffinity { pool, key, domains } if domains.is_empty() => {
+                write!(f, "{pool}: the pods it must share its {key} with are nowhere yet")
+            }
+            Self::PodAffinity { pool, key, domains } => {
+                let there = domains.join(", ");
+                write!(
+                    f,
+                    "{pool}: the pods it must share its {key} with are in {there}, where the pool has no node for it"
+                )
+            }
+            Self::PodAntiAffinity { pool, key } => {
+                write!(f, "{pool}: every {key} has pods that it must not share it with")
+            }
             Self::Contradiction { pool, key } => {
                 write!(f, "{pool}: its own labels and requirements leave no value of {key}")
             }
@@ -206,6 +262,8 @@ impl fmt::Display for NodeRefusals {
         let kinds = [
             (self.resource, "too full"),
             (self.host_port, "port taken"),
+            (self.volume_limit, "no more volumes"),
+            (self.topology, "kept away by spread or affinity"),
             (self.requirement, "other labels"),
             (self.taint, "taint not tolerated"),
         ];

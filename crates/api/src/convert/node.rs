@@ -46,6 +46,7 @@ pub fn node(node: &core::Node) -> Node {
         startup_taints: Vec::new(),
         allocatable: allocatable(node),
         pods: Vec::new(),
+        volume_limits: BTreeMap::new(),
         price: None,
     }
 }

@@ -28,6 +28,7 @@ fn standing(name: &str, pods: &[Arc<Pod>]) -> Node {
         startup_taints: Vec::new(),
         allocatable: cpu(1000),
         pods: pods.to_vec(),
+        volume_limits: BTreeMap::new(),
         price: None,
     }
 }
@@ -38,6 +39,7 @@ fn pool(largest_milli: i64) -> Pool {
         capacity_type: scheduling::CapacityType::OnDemand,
         price: UsdMicrosPerHour(1),
         available: true,
+        remaining: None,
     };
     let machine = InstanceType {
         name: "m".to_owned(),

@@ -404,7 +404,7 @@ fn an_invalid_pod_is_refused_with_what_is_wrong() {
 fn wishes_are_left_to_others_with_a_note() {
     let wishing = edited(pod("p", 100, 0), |pod| {
         pod.preferred_node_affinity = vec![(1, vec![term(labels::ZONE, Operator::In, &["nowhere"])])];
-        pod.volumes_by_driver = BTreeMap::from([("ebs.csi.aws.com".to_owned(), 1)]);
+        pod.volumes_by_driver = BTreeMap::from([("ebs.csi.aws.com".to_owned(), BTreeSet::from(["vol-1".to_owned()]))]);
     });
     check(
         &snapshot(vec![wishing], vec![node("a", 1000)], vec![]),
