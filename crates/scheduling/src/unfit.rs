@@ -170,8 +170,10 @@ impl Unfit {
             Self::NoOffering { unavailable, .. } if *unavailable > 0 => 2,
             Self::Limit { .. } => 3,
             Self::MinValues { .. } => 4,
-            Self::HostPort { .. } => 5,
-            Self::TopologySpread { .. } | Self::PodAffinity { .. } | Self::PodAntiAffinity { .. } => 5,
+            Self::HostPort { .. }
+            | Self::TopologySpread { .. }
+            | Self::PodAffinity { .. }
+            | Self::PodAntiAffinity { .. } => 5,
             Self::Resource { .. } => 6,
             Self::Requirement { .. } => 7,
             Self::Taint { .. } => 8,

@@ -167,6 +167,11 @@ impl Program {
         self.child.as_mut().with_context(|| format!("{} does not run", self.name))?.check()
     }
 
+    /// Its name, as of its binary.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
     /// Its process, while it runs.
     pub fn id(&self) -> Option<u32> {
         self.child.as_ref().map(Child::id)

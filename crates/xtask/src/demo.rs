@@ -9,8 +9,9 @@ mod world;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
+use clap::Args;
 
-use timeline::{Stage, Timeline};
+use timeline::{Seen, Stage, Timeline};
 use world::{Pace, World};
 
 /// Requests per second of the spike: steep, so that several replicas are wanted at once.
@@ -19,12 +20,19 @@ const SPIKE: f64 = 300.0;
 const DEADLINE: Duration = Duration::from_mins(3);
 const LOOK_EVERY: Duration = Duration::from_millis(400);
 
-pub(crate) fn demo() -> Result<()> {
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// How often to play it; more than once ends with the median of each stage.
+    #[arg(long, default_value_t = 1)]
+    times: usize,
+}
+
+pub(crate) fn demo(options: &Options) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let outcome = runtime.block_on(async {
         // Ctrl-C ends the demo like any error: everything that was started is stopped on the way out.
         tokio::select! {
-            played = play() => played,
+            played = play_all(options.times) => played,
             _ = tokio::signal::ctrl_c() => bail!("interrupted"),
         }
     });
@@ -32,7 +40,22 @@ pub(crate) fn demo() -> Result<()> {
     outcome
 }
 
-async fn play() -> Result<()> {
+async fn play_all(times: usize) -> Result<()> {
+    let mut played = Vec::new();
+    for time in 1..=times {
+        if times > 1 {
+            println!("\n==== {time} of {times} ====");
+        }
+        played.push(play().await?);
+    }
+    if times > 1 {
+        timeline::medians(&played);
+    }
+    Ok(())
+}
+
+/// When each stage was first seen.
+async fn play() -> Result<Seen> {
     println!(
         "Tandem: pods and nodes scale together. A control plane, Prometheus, a mesh and an AWS account start here."
     );
@@ -43,13 +66,13 @@ async fn play() -> Result<()> {
         started.elapsed().as_secs_f64()
     );
     let told = tell(&world, started).await;
-    world.explain(told)?;
+    let seen = world.explain(told)?;
     drop(world);
     println!("\nEverything that was started is stopped; nothing is left but the cache of built programs.");
-    Ok(())
+    Ok(seen)
 }
 
-async fn tell(world: &World, started: Instant) -> Result<()> {
+async fn tell(world: &World, started: Instant) -> Result<Seen> {
     for file in ["provisioner.yaml", "workload.yaml", "scaledobject.yaml"] {
         world.apply_example(file).await?;
         println!("Applied examples/walkthrough/{file}");
@@ -70,7 +93,7 @@ async fn tell(world: &World, started: Instant) -> Result<()> {
 
     timeline.table();
     ensure!(timeline.is_complete(), "not every stage was seen");
-    Ok(())
+    Ok(timeline.into_seen())
 }
 
 /// Looks and tells until all of these stages have been seen.

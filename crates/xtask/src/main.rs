@@ -20,18 +20,18 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Chore {
     /// Play the walkthrough on this machine: load, replicas, pending pods, a plan, machines, and back to nothing.
-    Demo,
+    Demo(demo::Options),
     /// Everything CI checks: format, lints, tidy, unit tests, end-to-end tests.
     Test(test::Options),
     /// Dependency rules, licences, duplicate crates, file sizes, generated CRDs, the map.
     Tidy,
-    /// How fast pod-autoscaler serves many ScaledObjects, and what it costs at rest.
+    /// How fast pod-autoscaler serves many ScaledObjects, and what both programs cost at rest.
     Measure(measure::Options),
 }
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().chore {
-        Chore::Demo => demo::demo(),
+        Chore::Demo(options) => demo::demo(&options),
         Chore::Test(options) => {
             return if test::test(&options) { ExitCode::SUCCESS } else { ExitCode::FAILURE };
         }

@@ -1,25 +1,31 @@
-//! `cargo xtask measure`: how long `pod-autoscaler` takes to serve many ScaledObjects, and what it costs at rest.
+//! `cargo xtask measure`: how long `pod-autoscaler` takes to serve many ScaledObjects, and what it and `node-provisioner`
+//! cost at rest.
 //!
 //! The objects are created on a real control plane and ask a real Prometheus for a number that is always one; the targets
-//! have one replica that no node takes, so that nothing but the autoscaler works. It says which build it measured: run it
+//! have one replica that no node takes and no pool grows for, as many pods as objects that node-provisioner looks at. It says which build it measured: run it
 //! as `cargo run --release -p xtask -- measure` for figures of release builds.
 
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use kube::Api;
 use kube::api::{ListParams, PartialObjectMeta};
 use serde_json::{Value, json};
 use testkit::apply::{apply, apply_crds};
+use testkit::aws::AwsDouble;
 use testkit::bed::{Bed, Options as BedOptions};
 use testkit::binaries::workspace;
 use testkit::eventually::{eventually, when};
+use testkit::programs::{Program, Provisioner};
 use testkit::prometheus::Prometheus;
 
 /// The namespace of the objects.
 const NAMESPACE: &str = "many";
+/// The cluster that the AWS double knows.
+const CLUSTER: &str = "tandem-many";
 /// Objects that are being created at the same time.
 const AT_ONCE: usize = 16;
 /// Clock ticks of `/proc/PID/stat` in a second: 100 on every Linux that Rust supports.
@@ -27,10 +33,10 @@ const TICKS_PER_SECOND: f64 = 100.0;
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// How many ScaledObjects.
-    #[arg(long, default_value_t = 1000)]
-    objects: usize,
-    /// How long to look at the program at rest. Unit: seconds.
+    /// How many ScaledObjects: each number in turn, on top of those before.
+    #[arg(long, value_delimiter = ',', default_values_t = [100, 1000])]
+    objects: Vec<usize>,
+    /// How long to look at the programs at rest. Unit: seconds.
     #[arg(long, default_value_t = 60)]
     rest_seconds: u64,
 }
@@ -41,9 +47,9 @@ pub(crate) fn measure(options: &Options) -> Result<()> {
 }
 
 async fn run(options: &Options) -> Result<()> {
+    ensure!(options.objects.is_sorted(), "--objects must rise");
     let build = if cfg!(debug_assertions) { "debug" } else { "release" };
-    println!("pod-autoscaler, {build} build, {} ScaledObjects, HPA sync every 15 s as in clusters", options.objects);
-    // As many HPAs as this need the periods of a real cluster.
+    println!("{build} build; the HPA controller asks every 15 s, as in clusters");
     let bed = Bed::start(BedOptions {
         hpa_sync_seconds: 15,
         hpa_downscale_stabilization_seconds: 300,
@@ -53,39 +59,64 @@ async fn run(options: &Options) -> Result<()> {
     apply_crds(&bed.client(), &workspace().join("crds")).await?;
     bed.namespace(NAMESPACE).await?;
     let prometheus = Prometheus::start(bed.folder(), &[]).await?;
-    let program = bed.spawn_pod_autoscaler(&[]).await?;
-    let pid = program.id().context("pod-autoscaler does not run")?;
-    let idle = rest(pid, Duration::from_secs(options.rest_seconds.min(20))).await?;
-    println!("idle, no objects: {idle}");
-
-    create(&bed, options.objects, target).await.context("creating targets")?;
-    println!("{} Deployments are there; creating ScaledObjects", options.objects);
-    let started = Instant::now();
-    let url = prometheus.url();
-    create(&bed, options.objects, |number| scaled_object(number, url)).await.context("creating ScaledObjects")?;
-    let created = started.elapsed();
-    println!("created in {:.1} s", created.as_secs_f64());
-    let hpas: Api<PartialObjectMeta<HorizontalPodAutoscaler>> = Api::namespaced(bed.client(), NAMESPACE);
-    eventually("an HPA for every ScaledObject", Duration::from_mins(15), || async {
-        let there = hpas.list_metadata(&ListParams::default()).await?.items.len();
-        Ok(when(there == options.objects, there))
-    })
-    .await?;
-    let all = started.elapsed();
-    println!(
-        "all HPAs {:.1} s after the first create, {:.1} s after the last",
-        all.as_secs_f64(),
-        all.saturating_sub(created).as_secs_f64()
-    );
-    println!("waiting {} s for the first polls to pass", options.rest_seconds);
-    rest(pid, Duration::from_secs(options.rest_seconds)).await?;
-    println!("at rest: {}", rest(pid, Duration::from_secs(options.rest_seconds)).await?);
+    let aws = AwsDouble::start(bed.folder()).await?;
+    aws.control().seed(CLUSTER).await?;
+    let autoscaler = bed.spawn_pod_autoscaler(&[]).await?;
+    let provisioner = bed.spawn_node_provisioner(&aws, &Provisioner::of(CLUSTER)).await?;
+    let programs = [&autoscaler, &provisioner];
+    let period = Duration::from_secs(options.rest_seconds);
+    at_rest("no objects", &programs, period).await?;
+    let mut there = 0;
+    for objects in &options.objects {
+        grow(&bed, prometheus.url(), there..*objects).await?;
+        there = *objects;
+        at_rest(&format!("{objects} ScaledObjects"), &programs, period).await?;
+    }
     Ok(())
 }
 
-async fn create(bed: &Bed, count: usize, object: impl Fn(usize) -> Value) -> Result<()> {
+/// Creates targets and ScaledObjects of these numbers and waits until each has its HPA.
+async fn grow(bed: &Bed, prometheus: &str, numbers: Range<usize>) -> Result<()> {
+    create(bed, numbers.clone(), target).await.context("creating targets")?;
+    println!("{} more Deployments are there; creating their ScaledObjects", numbers.len());
+    let started = Instant::now();
+    create(bed, numbers.clone(), |number| scaled_object(number, prometheus)).await.context("creating ScaledObjects")?;
+    let created = started.elapsed();
+    let hpas: Api<PartialObjectMeta<HorizontalPodAutoscaler>> = Api::namespaced(bed.client(), NAMESPACE);
+    eventually("an HPA for every ScaledObject", Duration::from_mins(15), || async {
+        let there = hpas.list_metadata(&ListParams::default()).await?.items.len();
+        Ok(when(there == numbers.end, there))
+    })
+    .await?;
+    println!(
+        "created in {:.1} s; all HPAs {:.1} s after the last create",
+        created.as_secs_f64(),
+        started.elapsed().saturating_sub(created).as_secs_f64()
+    );
+    Ok(())
+}
+
+/// Lets the first polls pass, then looks.
+async fn at_rest(what: &str, programs: &[&Program], period: Duration) -> Result<()> {
+    println!("{what}: {} s for it to settle, as long again to look", period.as_secs());
+    tokio::time::sleep(period).await;
+    let before = programs.iter().map(|program| cpu_seconds(pid(program)?)).collect::<Result<Vec<_>>>()?;
+    let started = Instant::now();
+    tokio::time::sleep(period).await;
+    for (program, before) in programs.iter().zip(before) {
+        let usage = usage(pid(program)?, before, started.elapsed())?;
+        println!("    {:<17} {usage}", program.name());
+    }
+    Ok(())
+}
+
+fn pid(program: &Program) -> Result<u32> {
+    program.id().with_context(|| format!("{} does not run", program.name()))
+}
+
+async fn create(bed: &Bed, numbers: Range<usize>, object: impl Fn(usize) -> Value) -> Result<()> {
     let mut running = tokio::task::JoinSet::new();
-    for number in 0..count {
+    for number in numbers {
         if running.len() == AT_ONCE
             && let Some(done) = running.join_next().await
         {
@@ -139,13 +170,11 @@ impl std::fmt::Display for Usage {
     }
 }
 
-async fn rest(pid: u32, period: Duration) -> Result<Usage> {
-    let (started, before) = (Instant::now(), cpu_seconds(pid)?);
-    tokio::time::sleep(period).await;
-    let used = cpu_seconds(pid)? - before;
+fn usage(pid: u32, cpu_seconds_before: f64, period: Duration) -> Result<Usage> {
+    let used = cpu_seconds(pid)? - cpu_seconds_before;
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
     Ok(Usage {
-        millicores: used / started.elapsed().as_secs_f64() * 1000.0,
+        millicores: used / period.as_secs_f64() * 1000.0,
         resident_mib: mib(&status, "VmRSS:")?,
         anonymous_mib: mib(&status, "RssAnon:")?,
     })

@@ -90,9 +90,12 @@ impl Stage {
     }
 }
 
+/// When each stage was first seen, counted from the start of the set-up.
+pub(super) type Seen = BTreeMap<Stage, Duration>;
+
 pub(super) struct Timeline {
     started: Instant,
-    seen: BTreeMap<Stage, Duration>,
+    seen: Seen,
     /// The last value told of everything that has a value.
     told: BTreeMap<String, String>,
     metric: Option<f64>,
@@ -242,21 +245,51 @@ impl Timeline {
         }
     }
 
+    pub(super) fn into_seen(self) -> Seen {
+        self.seen
+    }
+
     /// When each stage was first seen, in that order, and how long after the one before.
     pub(super) fn table(&self) {
         println!("\n{:<50} {:>9} {:>9}", "stage", "at", "after");
-        let mut rows: Vec<(Stage, Duration)> = self.seen.iter().map(|(stage, at)| (*stage, *at)).collect();
-        rows.sort_by_key(|(stage, at)| (*at, *stage));
-        let mut before = rows.first().map_or(Duration::ZERO, |(_, at)| *at);
-        for (stage, at) in rows {
-            let after = at.saturating_sub(before).as_secs_f64();
-            println!("{:<50} {:>7.1} s {after:>7.1} s", stage.words(), at.as_secs_f64());
-            before = at;
+        for (stage, at, after) in steps(&self.seen) {
+            println!("{:<50} {:>7.1} s {:>7.1} s", stage.words(), at.as_secs_f64(), after.as_secs_f64());
         }
         for stage in Stage::ALL.iter().filter(|stage| !self.has(**stage)) {
             println!("{:<50} not seen", stage.words());
         }
     }
+}
+
+/// The stages in the order in which they were seen: when, and how long after the one before.
+fn steps(seen: &Seen) -> Vec<(Stage, Duration, Duration)> {
+    let mut rows: Vec<(Stage, Duration)> = seen.iter().map(|(stage, at)| (*stage, *at)).collect();
+    rows.sort_by_key(|(stage, at)| (*at, *stage));
+    let mut before = rows.first().map_or(Duration::ZERO, |(_, at)| *at);
+    let step = |(stage, at): (Stage, Duration)| {
+        let after = at.saturating_sub(before);
+        before = at;
+        (stage, at, after)
+    };
+    rows.into_iter().map(step).collect()
+}
+
+/// The median over several plays of when each stage was seen, and of how long it came after the one before.
+pub(super) fn medians(played: &[Seen]) {
+    println!("\nmedian of {:<40} {:>9} {:>9}", played.len(), "at", "after");
+    let steps: Vec<_> = played.iter().flat_map(steps).collect();
+    for stage in Stage::ALL {
+        let of = |pick: fn(&(Stage, Duration, Duration)) -> Duration| {
+            median(steps.iter().filter(|(one, ..)| *one == stage).map(pick).collect()).as_secs_f64()
+        };
+        println!("{:<50} {:>7.1} s {:>7.1} s", stage.words(), of(|(_, at, _)| *at), of(|(.., after)| *after));
+    }
+}
+
+/// The middle one; of an even number the earlier of the two. Nothing's median is zero.
+fn median(mut all: Vec<Duration>) -> Duration {
+    all.sort();
+    all.get(all.len().saturating_sub(1) / 2).copied().unwrap_or_default()
 }
 
 fn claim_state(claim: &DynamicObject) -> String {
@@ -299,5 +332,27 @@ fn number(text: &str) -> Option<f64> {
     match text.strip_suffix('m') {
         Some(thousandths) => thousandths.parse::<f64>().ok().map(|value| value / 1000.0),
         None => text.parse().ok(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_is_the_middle_one() {
+        let seconds = |all: &[u64]| all.iter().map(|one| Duration::from_secs(*one)).collect();
+        assert_eq!(median(seconds(&[9, 1, 5])), Duration::from_secs(5));
+        assert_eq!(median(seconds(&[4, 2])), Duration::from_secs(2));
+        assert_eq!(median(Vec::new()), Duration::ZERO);
+    }
+
+    #[test]
+    fn steps_follow_the_clock_not_the_plot() {
+        let at = |stage, seconds| (stage, Duration::from_secs(seconds));
+        let seen = Seen::from([at(Stage::Replicas, 9), at(Stage::Metric, 10), at(Stage::LoadRises, 4)]);
+        let expected = [(Stage::LoadRises, 4, 0), (Stage::Replicas, 9, 5), (Stage::Metric, 10, 1)];
+        let expected = expected.map(|(stage, at, after)| (stage, Duration::from_secs(at), Duration::from_secs(after)));
+        assert_eq!(steps(&seen), expected);
     }
 }
