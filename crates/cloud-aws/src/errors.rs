@@ -27,7 +27,7 @@ pub(crate) enum Failure {
     NoAddresses,
     /// The account may not have more of this kind (vCPU or spot quota).
     Quota,
-    /// The client token was used with other parameters: an earlier launch for this claim went through.
+    /// The client token was used with other parameters: an earlier launch for this claim was accepted.
     TokenUsed,
     /// Called too often.
     Throttled,

@@ -8,12 +8,12 @@
 //!  offerings ─► subnets, images, templates ─► CreateFleet, its client token made of the UID
 //!          │                                        │
 //!          └──── token was used with other          └─► machine, or why not, offering by offering
-//!                parameters: look by tag again
+//!                parameters: look by tag again,
+//!                until EC2 must list its machine
 //! ```
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use aws_sdk_ec2::operation::create_fleet::CreateFleetOutput;
 use aws_sdk_ec2::types::{
@@ -24,7 +24,7 @@ use aws_sdk_ec2::types::{
 use cloud::{CloudError, LaunchRequest, Machine, MachineState};
 use requirements::labels::CAPACITY_TYPE;
 use scheduling::{CapacityType, OfferingKey, Taint};
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::account::{Account, Catalogue, lock};
@@ -36,16 +36,13 @@ use crate::images::Variant;
 use crate::kubelet::Kubelet;
 use crate::labels::kubelet_accepts;
 use crate::machine;
+use crate::recent::Earlier;
 use crate::selectors::filter;
 use crate::template::{self, Content};
 use crate::user_data::{self, Boot};
 
 /// Tries of one launch: a template that vanished, a client token that was used up. More than that is trouble to report.
 const TRIES: usize = 3;
-
-/// Looks for a machine that a used client token says there is: EC2 shows new instances within seconds.
-const LOOKS: usize = 5;
-const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
 
 /// A launch under way.
 struct Launch<'a> {
@@ -86,10 +83,13 @@ impl Launch<'_> {
         if let Some(machine) = lock(&self.account.recent).of_claim(&self.request.claim_uid, now) {
             return Ok(Some(machine.clone()));
         }
+        // No two claims have one UID, not even in clusters of one name: a machine tagged with it is this claim's, also when
+        // an earlier version launched it without the cluster's UID.
         let wanted = vec![
             filter(&format!("tag:{}", machine::UID_TAG), [self.request.claim_uid.clone()]),
             filter(&format!("tag:{}", machine::cluster_tag(&self.account.settings.cluster_name)), ["owned".to_owned()]),
-            filter("instance-state-name", ["pending".to_owned(), "running".to_owned()]),
+            // A stopped machine is still rented, and still the claim's.
+            filter("instance-state-name", ["pending", "running", "stopping", "stopped"].map(str::to_owned)),
         ];
         let found = self.account.aws.instances(wanted).await.map_err(|error| self.told(error))?;
         let mut machines: Vec<Machine> =
@@ -285,15 +285,10 @@ impl Launch<'_> {
         match error.failure {
             Failure::TemplateNotFound => self.template_missing(groups),
             Failure::TokenUsed => {
-                for _ in 0..LOOKS {
-                    if let Some(found) = self.known().await? {
-                        return Ok(Step::Done(Box::new(found)));
-                    }
-                    sleep(BETWEEN_LOOKS).await;
+                if let Some(found) = self.known().await? {
+                    return Ok(Step::Done(Box::new(found)));
                 }
-                // The earlier call started nothing; its token is spent.
-                lock(&self.account.recent).came_to_nothing(&self.request.claim_uid, Instant::now());
-                Ok(Step::Again)
+                self.earlier_launch()
             }
             Failure::NoCapacity | Failure::Quota | Failure::NoAddresses => {
                 let offerings: Vec<OfferingKey> = asked.iter().map(|it| it.key.clone()).collect();
@@ -302,6 +297,25 @@ impl Launch<'_> {
                 Err(CloudError::InsufficientCapacity { offerings })
             }
             _ => Err(self.told(error)),
+        }
+    }
+
+    /// An earlier launch for the claim was accepted, and no machine of it is listed. Launching again could rent a second
+    /// one, so its token is given up only when EC2 would list the first.
+    fn earlier_launch(&self) -> Result<Step, CloudError> {
+        let (claim_uid, now) = (&self.request.claim_uid, Instant::now());
+        let mut recent = lock(&self.account.recent);
+        let token = client_token(claim_uid, recent.attempts(claim_uid));
+        match recent.token_used(&token, now) {
+            Earlier::Open { left } => Err(CloudError::unavailable(format!(
+                "an earlier launch for this claim may have rented a machine that EC2 does not list yet; if none is listed in \
+                 {} s, there is none",
+                left.as_secs()
+            ))),
+            Earlier::Empty => {
+                recent.came_to_nothing(claim_uid, now);
+                Ok(Step::Again)
+            }
         }
     }
 

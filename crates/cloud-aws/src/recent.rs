@@ -16,7 +16,21 @@ pub(crate) struct Recent {
     launched: HashMap<String, (Instant, Machine)>,
     /// How many launches for a claim came to nothing; the client token counts them.
     attempts: HashMap<String, (Instant, u32)>,
+    /// Client tokens that EC2 says were used by a launch nobody knows the outcome of: when that was first heard, and last.
+    open: HashMap<String, (Instant, Instant)>,
     templates: HashMap<String, Instant>,
+}
+
+/// What is known of a launch that an earlier life of this process, or a call without an answer, began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Earlier {
+    /// EC2 may not list its machine yet.
+    Open {
+        /// How long until it would have.
+        left: Duration,
+    },
+    /// EC2 would list its machine by now: there is none.
+    Empty,
 }
 
 /// How long a count of attempts and a use of a template are remembered: longer than a launch with all its retries.
@@ -65,6 +79,19 @@ impl Recent {
         let (at, count) = self.attempts.entry(claim_uid.to_owned()).or_insert((now, 0));
         *at = now;
         *count += 1;
+    }
+
+    /// Notes that EC2 says the token was used before, and that it lists no machine of that launch.
+    ///
+    /// The launch was made before this was first heard, so its machine is listed within [`LAG`] from then, if there is one.
+    pub(crate) fn token_used(&mut self, token: &str, now: Instant) -> Earlier {
+        self.open.retain(|_, (_, last)| now.duration_since(*last) < USE);
+        let (first, last) = self.open.entry(token.to_owned()).or_insert((now, now));
+        *last = now;
+        match LAG.checked_sub(now.duration_since(*first)) {
+            Some(left) if !left.is_zero() => Earlier::Open { left },
+            _ => Earlier::Empty,
+        }
     }
 
     /// Notes that a template is there and in use.
@@ -120,6 +147,23 @@ mod tests {
         assert_eq!(recent.unlisted(&HashSet::new(), start).count(), 1);
         recent.gone("aws:///a/i-1");
         assert!(recent.get("aws:///a/i-1", start).is_none());
+    }
+
+    #[test]
+    fn a_used_token_is_open_until_lists_must_show_its_machine() {
+        let start = Instant::now();
+        let mut recent = Recent::default();
+        assert_eq!(recent.token_used("a", start), Earlier::Open { left: LAG });
+        let second = Duration::from_secs(1);
+        assert_eq!(recent.token_used("a", start + LAG - second), Earlier::Open { left: second });
+        assert_eq!(recent.token_used("b", start + LAG), Earlier::Open { left: LAG }, "each token for itself");
+        assert_eq!(recent.token_used("a", start + LAG), Earlier::Empty);
+        let long_after = start + LAG + USE;
+        assert_eq!(
+            recent.token_used("a", long_after),
+            Earlier::Open { left: LAG },
+            "it was forgotten, and starts anew"
+        );
     }
 
     #[test]
