@@ -187,7 +187,7 @@ mod tests {
 
     fn allocatable(info: &TypeInfo, class: &Class, kubelet: &Value) -> (i64, i64, i64, i64) {
         let kubelet = Kubelet::parse(kubelet).expect("parses");
-        let settings = Settings::new("c", "https://c", "1.28");
+        let settings = Settings::new("c", "u", "https://c", "1.28");
         let it = resources(info, class, &kubelet, &settings);
         let left = it.capacity.saturating_sub(&it.overhead);
         let get = |name: &ResourceName| left.get(name).0;
@@ -224,7 +224,7 @@ mod tests {
         let pods = |settings: &Settings, kubelet: Value| {
             max_pods(&m5_large(), &template(), &Kubelet::parse(&kubelet).expect("parses"), settings)
         };
-        let mut settings = Settings::new("c", "https://c", "1.28");
+        let mut settings = Settings::new("c", "u", "https://c", "1.28");
         assert_eq!(pods(&settings, json!({"podsPerCore": 4})), 8);
         settings.reserved_enis = 1;
         assert_eq!(pods(&settings, Value::Null), 20);

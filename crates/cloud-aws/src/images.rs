@@ -102,7 +102,7 @@ mod tests {
     #[test]
     fn parameters_are_where_the_publishers_put_them() {
         use Accelerator::{Neuron, None as Plain, Nvidia};
-        let settings = Settings::new("c", "https://c", "1.28");
+        let settings = Settings::new("c", "u", "https://c", "1.28");
         let name =
             |family, version, arch, accelerator| parameter(family, version, Variant { arch, accelerator }, &settings);
         let table = [

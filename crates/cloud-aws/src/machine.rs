@@ -20,7 +20,10 @@ pub(crate) const OWN_CLAIM_TAG: &str = "tandem.dev/nodeclaim";
 /// Tag: UID of the claim. What finds a machine again after a crash.
 pub(crate) const UID_TAG: &str = "tandem.dev/nodeclaim-uid";
 
-/// The tag that marks everything of a cluster; its value is `owned`.
+/// Tag: UID of the cluster. What tells clusters of one name in one account apart.
+pub(crate) const CLUSTER_UID_TAG: &str = "tandem.dev/cluster-uid";
+
+/// The tag that marks everything of clusters of this name; its value is `owned`.
 pub(crate) fn cluster_tag(cluster: &str) -> String {
     format!("kubernetes.io/cluster/{cluster}")
 }
@@ -46,6 +49,7 @@ pub(crate) fn shared_tags(class: &Class, class_name: &str, settings: &Settings) 
     let mut tags = settings.tags.clone();
     tags.extend(class.tags.clone());
     tags.insert(cluster_tag(&settings.cluster_name), "owned".to_owned());
+    tags.insert(CLUSTER_UID_TAG.to_owned(), settings.cluster_uid.clone());
     if class.generation == Generation::V1 {
         tags.insert("eks:eks-cluster-name".to_owned(), settings.cluster_name.clone());
         tags.insert("karpenter.k8s.aws/ec2nodeclass".to_owned(), class_name.to_owned());
@@ -177,6 +181,7 @@ mod tests {
     fn identity_cannot_be_overwritten_and_the_name_can() {
         let mut class = template();
         class.tags = BTreeMap::from([("Name".to_owned(), "mine".to_owned()), (UID_TAG.to_owned(), "x".to_owned())]);
+        class.tags.insert(CLUSTER_UID_TAG.to_owned(), "x".to_owned());
         let request = LaunchRequest {
             claim_name: "c".to_owned(),
             claim_uid: "u".to_owned(),
@@ -195,9 +200,10 @@ mod tests {
             kubelet: Value::Null,
             requests: ResourceList::new(),
         };
-        let tags = tags(&request, &class, &Settings::new("cluster", "https://c", "1.28"));
+        let tags = tags(&request, &class, &Settings::new("cluster", "cluster-uid", "https://c", "1.28"));
         assert_eq!((tags["Name"].as_str(), tags[UID_TAG].as_str()), ("mine", "u"));
         assert_eq!(tags["kubernetes.io/cluster/cluster"], "owned");
+        assert_eq!(tags[CLUSTER_UID_TAG], "cluster-uid");
         assert_eq!(tags["karpenter.sh/provisioner-name"], "default");
         assert_eq!((tags[CLAIM_TAG].as_str(), tags[OWN_CLAIM_TAG].as_str()), ("c", "c"));
     }

@@ -113,7 +113,7 @@ mod tests {
             unavailable: &unavailable,
             region: "us-east-1",
         };
-        let settings = Settings::new("c", "https://c", "1.28");
+        let settings = Settings::new("c", "u", "https://c", "1.28");
         let composed = compose(&sources, &template(), &Kubelet::default(), &settings, now);
         let [m5] = composed.as_slice() else { panic!("{composed:?}") };
         let seen: Vec<_> = m5.offerings.iter().map(|it| (it.zone.as_str(), it.capacity_type, it.available)).collect();

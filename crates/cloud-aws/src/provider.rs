@@ -23,7 +23,7 @@ use crate::images::{Accelerator, Variant};
 use crate::kubelet::Kubelet;
 use crate::launch;
 use crate::limits::Limits;
-use crate::machine;
+use crate::machine::{self, CLUSTER_UID_TAG};
 use crate::selectors::filter;
 use crate::settings::Settings;
 use crate::template::{CLASS_TAG, CLUSTER_TAG};
@@ -245,8 +245,11 @@ impl CloudProvider for AwsCloud {
 
     async fn list(&self) -> Result<Vec<Machine>, CloudError> {
         let catalogue = self.account.catalogue().await?;
+        // Who is in this list without a claim is ended. So only what is provably this cluster's is in it: machines of a
+        // cluster of the same name are not, and neither are those that an earlier version launched without this tag. Claims
+        // that have recorded such a machine still find it by its id.
         let wanted = vec![
-            filter(&format!("tag:{}", machine::cluster_tag(&self.account.settings.cluster_name)), ["owned".to_owned()]),
+            filter(&format!("tag:{CLUSTER_UID_TAG}"), [self.account.settings.cluster_uid.clone()]),
             filter("tag-key", [machine::UID_TAG.to_owned()]),
             filter(
                 "instance-state-name",
@@ -302,10 +305,13 @@ impl CloudProvider for AwsCloud {
         let now = jiff::Timestamp::now().as_second();
         for template in found {
             let Some(name) = template.launch_template_name() else { continue };
-            let class = template.tags().iter().find(|tag| tag.key() == Some(CLASS_TAG)).and_then(|tag| tag.value());
+            let tag = |key| template.tags().iter().find(|tag| tag.key() == Some(key)).and_then(|tag| tag.value());
             // Others mark templates for this cluster, too; only those that name a class in our way are ours to remove.
-            let Some(class) = class else { continue };
+            let Some(class) = tag(CLASS_TAG) else { continue };
             let alive = live.contains(class);
+            if !ours(tag(CLUSTER_UID_TAG), &self.account.settings.cluster_uid, alive) {
+                continue;
+            }
             let age = template.create_time().map_or(i64::MAX, |at| now - at.secs());
             let used = lock(&self.account.recent).template_in_use(name, Instant::now());
             if !removable(alive, used, age) {
@@ -320,6 +326,12 @@ impl CloudProvider for AwsCloud {
         }
         Ok(())
     }
+}
+
+/// Whether a launch template of a cluster of our name is our own: it says so or, made by an earlier version, it was made for
+/// a class that is here. Classes have UIDs, so a cluster of the same name has others.
+fn ours(tagged: Option<&str>, cluster_uid: &str, class_is_alive: bool) -> bool {
+    tagged.map_or(class_is_alive, |uid| uid == cluster_uid)
 }
 
 /// Whether a launch template may go: nobody uses it, and it is not so new that another process may be about to.
@@ -342,6 +354,14 @@ mod tests {
         assert!(removable(true, false, TEMPLATE_AGE_SECONDS + 1));
         assert!(!removable(false, false, 1), "it may have been made this moment");
         assert!(removable(false, true, DEAD_TEMPLATE_AGE_SECONDS + 1));
+    }
+
+    #[test]
+    fn a_template_is_ours_by_the_clusters_uid_or_by_its_class() {
+        assert!(ours(Some("us"), "us", false) && ours(Some("us"), "us", true));
+        assert!(!ours(Some("them"), "us", false));
+        assert!(ours(None, "us", true), "made before templates were tagged with the UID");
+        assert!(!ours(None, "us", false), "nobody knows whose it is");
     }
 
     #[test]

@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 pub struct Settings {
     /// Name of the cluster: goes into tags, launch templates and the nodes' bootstrap.
     pub cluster_name: String,
+    /// What no other cluster has, whatever its name: UID of its namespace `kube-system`. Marks what is this cluster's.
+    pub cluster_uid: String,
     /// URL of the API server as nodes reach it.
     pub cluster_endpoint: String,
     /// The cluster's CA certificate, base64 of PEM. Without it nodes discover it from EKS.
@@ -33,9 +35,10 @@ pub struct Settings {
 
 impl Settings {
     /// Settings of a cluster with every default.
-    pub fn new(cluster_name: &str, cluster_endpoint: &str, kubernetes_version: &str) -> Self {
+    pub fn new(cluster_name: &str, cluster_uid: &str, cluster_endpoint: &str, kubernetes_version: &str) -> Self {
         Self {
             cluster_name: cluster_name.to_owned(),
+            cluster_uid: cluster_uid.to_owned(),
             cluster_endpoint: cluster_endpoint.to_owned(),
             cluster_ca: None,
             service_cidr: None,

@@ -252,7 +252,7 @@ mod tests {
     use crate::class::tests::{template, v1};
 
     fn rendered(class: &Class, kubelet: &Value) -> Result<String, CloudError> {
-        let mut settings = Settings::new("my-cluster", "https://api.example.com", "1.28");
+        let mut settings = Settings::new("my-cluster", "u", "https://api.example.com", "1.28");
         settings.cluster_ca = Some("Q0E=".to_owned());
         settings.service_cidr = Some("10.100.0.0/16".to_owned());
         let taint = |key: &str, value: &str, effect| Taint { key: key.to_owned(), value: value.to_owned(), effect };

@@ -71,6 +71,14 @@ impl Double {
         answer.expect("answers").error_for_status().expect("accepts").json().await.expect("is JSON")
     }
 
+    /// The client tokens of the fleets that were made for a claim.
+    async fn tokens(&self, claim_uid: &str) -> Vec<String> {
+        let answer = self.http.get(format!("{}/tandem/log", self.endpoint)).send().await.expect("answers");
+        let log: Value = answer.json().await.expect("is JSON");
+        let tokens = log["fleets"].as_array().into_iter().flatten().filter_map(|fleet| fleet["token"].as_str());
+        tokens.filter(|token| token.starts_with(claim_uid)).map(str::to_owned).collect()
+    }
+
     async fn instances(&self) -> Vec<Value> {
         let answer = self.http.get(format!("{}/tandem/instances", self.endpoint)).send().await.expect("answers");
         let all: Value = answer.json().await.expect("is JSON");
@@ -183,14 +191,22 @@ impl Harness for Bed<'_> {
     }
 }
 
-fn connect(double: &Double) -> AwsCloud {
-    let config = aws_config::SdkConfig::builder()
+fn config(double: &Double) -> aws_config::SdkConfig {
+    aws_config::SdkConfig::builder()
         .behavior_version(aws_config::BehaviorVersion::latest())
         .region(aws_config::Region::new("us-east-1"))
         .endpoint_url(&double.endpoint)
         .credentials_provider(SharedCredentialsProvider::new(Credentials::new("test", "test", None, None, "test")))
-        .build();
-    AwsCloud::with_config(&config, Settings::new(CLUSTER, "https://api.example.com", "1.28")).expect("connects")
+        .build()
+}
+
+fn connect(double: &Double) -> AwsCloud {
+    connect_as(double, "this-cluster")
+}
+
+fn connect_as(double: &Double, cluster_uid: &str) -> AwsCloud {
+    let settings = Settings::new(CLUSTER, cluster_uid, "https://api.example.com", "1.28");
+    AwsCloud::with_config(&config(double), settings).expect("connects")
 }
 
 #[tokio::test]
@@ -202,6 +218,9 @@ async fn the_adapter_keeps_the_contract_on_an_emulated_account() {
     // Another process, which has not heard of the pools that were empty a moment ago.
     let cloud = connect(&double);
     a_restarted_process_finds_the_machine(&double).await;
+    a_launch_of_unknown_outcome_is_not_repeated_while_lists_may_lag(&double).await;
+    a_cluster_of_the_same_name_is_left_alone(&double).await;
+    a_machine_from_before_the_uid_tag_is_found_by_its_claim_alone(&double).await;
     a_machine_says_what_it_is(&double, &cloud).await;
     an_unknown_profile_is_named(&cloud).await;
     other_kinds_of_classes_launch_too(&cloud).await;
@@ -218,6 +237,52 @@ async fn a_restarted_process_finds_the_machine(double: &Double) {
     assert_eq!(first.labels, second.labels);
 }
 
+async fn a_launch_of_unknown_outcome_is_not_repeated_while_lists_may_lag(double: &Double) {
+    let request = request(class("Provisioner", inline()), "unknown", "uid-unknown", CapacityType::OnDemand);
+    // What EC2 says when an earlier process asked with the claim's token and died; its machine is in no list yet.
+    double.post("fail", json!({"action": "CreateFleet", "code": "IdempotentParameterMismatch", "times": 1})).await;
+    let first = connect(double).launch(&request).await;
+    let told = match &first {
+        Err(CloudError::Unavailable(cause)) => cause.to_string(),
+        other => panic!("{other:?}"),
+    };
+    assert!(told.contains("does not list yet"), "{told}");
+    assert_eq!(double.tokens("uid-unknown").await, [""; 0], "the refused call alone was made");
+    connect(double).launch(&request).await.expect("launches");
+    assert_eq!(
+        double.tokens("uid-unknown").await,
+        ["uid-unknown"],
+        "the token is the same, so EC2 would start no second one"
+    );
+}
+
+async fn a_cluster_of_the_same_name_is_left_alone(double: &Double) {
+    let (ours, theirs) = (connect(double), connect_as(double, "another-cluster"));
+    let request = request(class("Provisioner", inline()), "theirs", "uid-theirs", CapacityType::OnDemand);
+    let machine = theirs.launch(&request).await.expect("launches");
+    let in_list = |list: Vec<cloud::Machine>| list.iter().any(|it| it.provider_id == machine.provider_id);
+    assert!(in_list(theirs.list().await.expect("lists")));
+    assert!(!in_list(ours.list().await.expect("lists")), "who lists it may end it as nobody's");
+}
+
+async fn a_machine_from_before_the_uid_tag_is_found_by_its_claim_alone(double: &Double) {
+    let cloud = connect(double);
+    let request = request(class("Provisioner", inline()), "older", "uid-older", CapacityType::OnDemand);
+    let machine = cloud.launch(&request).await.expect("launches");
+    let id = machine.provider_id.rsplit('/').next().expect("has one");
+    let untag = aws_sdk_ec2::types::Tag::builder().key("tandem.dev/cluster-uid").build();
+    let ec2 = aws_sdk_ec2::Client::new(&config(double));
+    ec2.delete_tags().resources(id).tags(untag).send().await.expect("untags");
+
+    let cloud = connect(double);
+    let listed = cloud.list().await.expect("lists");
+    assert!(!listed.iter().any(|it| it.provider_id == machine.provider_id), "nobody can prove whose it is");
+    let found = cloud.launch(&request).await.expect("finds it");
+    assert_eq!(found.provider_id, machine.provider_id, "its claim proves it");
+    assert_eq!(cloud.get(&machine.provider_id).await.expect("is there").provider_id, machine.provider_id);
+    cloud.terminate(&machine.provider_id).await.expect("a claim that recorded it may end it");
+}
+
 async fn a_machine_says_what_it_is(double: &Double, cloud: &AwsCloud) {
     let request = request(class("Provisioner", inline()), "described", "uid-described", CapacityType::OnDemand);
     let machine = cloud.launch(&request).await.expect("launches");
@@ -226,6 +291,7 @@ async fn a_machine_says_what_it_is(double: &Double, cloud: &AwsCloud) {
     let instance = instances.iter().find(|it| it["id"] == id.as_str()).expect("is there");
     let tags = &instance["tags"];
     assert_eq!(tags["tandem.dev/nodeclaim-uid"], "uid-described");
+    assert_eq!(tags["tandem.dev/cluster-uid"], "this-cluster");
     assert_eq!(tags["karpenter.sh/nodeclaim"], "described");
     assert_eq!(tags["karpenter.sh/provisioner-name"], "default");
     assert_eq!(tags["team"], "core");

@@ -7,7 +7,8 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use cloud::CloudProvider;
 use cloud_aws::AwsCloud;
 use cloud_kwok::KwokCloud;
-use kube::{Client, Config};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::{Api, Client, Config, ResourceExt as _};
 
 use crate::args::{Args, Cloud};
 
@@ -28,7 +29,8 @@ async fn aws(args: &Args, client: &Client, config: &Config) -> anyhow::Result<Ar
     let minor: String = version.minor.chars().take_while(char::is_ascii_digit).collect();
     let endpoint = args.cluster_endpoint.clone().unwrap_or_else(|| config.cluster_url.to_string());
     let endpoint = endpoint.trim_end_matches('/');
-    let mut settings = cloud_aws::Settings::new(&args.cluster_name, endpoint, &format!("{}.{minor}", version.major));
+    let version = format!("{}.{minor}", version.major);
+    let mut settings = cloud_aws::Settings::new(&args.cluster_name, &cluster_uid(client).await?, endpoint, &version);
     settings.cluster_ca = args.cluster_ca_bundle.clone().or_else(|| config.root_cert.as_deref().map(ca_bundle));
     settings.default_instance_profile.clone_from(&args.aws.aws_default_instance_profile);
     settings.vm_memory_overhead_permille = args.aws.vm_memory_overhead_percent;
@@ -36,6 +38,13 @@ async fn aws(args: &Args, client: &Client, config: &Config) -> anyhow::Result<Ar
     settings.reserved_enis = args.aws.reserved_enis;
     settings.isolated_vpc = args.aws.isolated_vpc;
     Ok(Arc::new(AwsCloud::connect(settings).await.context("cannot connect to AWS")?))
+}
+
+/// What tells this cluster from any other, whatever its name: nobody can delete `kube-system`, so its UID stays.
+async fn cluster_uid(client: &Client) -> anyhow::Result<String> {
+    let namespaces: Api<Namespace> = Api::all(client.clone());
+    let found = namespaces.get_metadata("kube-system").await.context("cannot read the namespace kube-system")?;
+    found.uid().context("the namespace kube-system has no UID")
 }
 
 /// Certificates as user data wants them: base64 of their PEM.
