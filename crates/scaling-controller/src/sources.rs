@@ -17,7 +17,7 @@ use units::Milli;
 use crate::metrics::Metrics;
 use crate::object::{ObjectKey, check};
 use crate::source::{Asker, ObjectSource};
-use crate::target::Targets;
+use crate::target::{TargetError, Targets};
 
 /// A value for the HPA.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -163,36 +163,41 @@ impl Sources {
             .map_err(|error: NoAnswer| AnswerError::Unknown { metric: metric.to_owned(), what: error.to_string() })
     }
 
-    /// Current and ready pods, which only a fallback needs to know.
+    /// Current and ready pods, as far as a fallback in force needs to know them and they can be read.
+    ///
+    /// They are read from the target itself: the HPA's own report is as old as its last look, and would take back what
+    /// somebody has scaled since.
     async fn pods(
         &self,
         object: &ScaledObject,
         sample: &Sample,
         target: Target,
         fallback: Option<(&Fallback, u32)>,
-    ) -> (u32, u32) {
-        if !sample.is_unknown() || !fallback.is_some_and(|(fallback, failures)| fallback.applies(failures)) {
-            return (0, 0);
-        }
-        let hpa_name = object.spec.hpa_name(&object.name_any());
-        let namespace = object.namespace().unwrap_or_default();
-        let hpa = self.hpas.get(&namespace, &hpa_name);
-        let seen = hpa.and_then(|hpa| hpa.status.as_ref().and_then(|status| status.current_replicas));
-        let current = seen.and_then(|n| u32::try_from(n).ok()).unwrap_or(0);
-        if matches!(target, Target::AverageValue(_)) {
-            return (current, current);
-        }
-        let ready = async {
-            let target = self.targets.resolve(&namespace, &object.spec.scale_target_ref).await?;
-            target.ready().await
+    ) -> (Option<u32>, Option<u32>) {
+        let Some((fallback, _)) = fallback.filter(|(fallback, failures)| fallback.applies(*failures)) else {
+            return (None, None);
         };
-        match ready.await {
-            Ok(ready) => (current, ready.unwrap_or(current)),
-            Err(error) => {
-                tracing::warn!(object = %ObjectKey::of(object), error = %controller_runtime::boot::chain(&error), "ready pods unknown");
-                (current, 0)
-            }
+        if !sample.is_unknown() {
+            return (None, None);
         }
+        let told = |what, result: Result<Option<u32>, TargetError>| {
+            result.unwrap_or_else(|error| {
+                let error = controller_runtime::boot::chain(&error);
+                tracing::warn!(object = %ObjectKey::of(object), error, what, "not known, so the fallback has no value");
+                None
+            })
+        };
+        let namespace = object.namespace().unwrap_or_default();
+        let resolved = || self.targets.resolve(&namespace, &object.spec.scale_target_ref);
+        let current = async {
+            let read = async { Ok(Some(resolved().await?.read().await?.replicas())) };
+            if fallback.needs_current() { told("current replicas", read.await) } else { None }
+        };
+        let ready = async {
+            let read = async { resolved().await?.ready().await };
+            if matches!(target, Target::Value(_)) { told("ready pods", read.await) } else { None }
+        };
+        tokio::join!(current, ready)
     }
 }
 

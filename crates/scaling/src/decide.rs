@@ -148,10 +148,11 @@ struct State {
 
 impl State {
     fn of(settings: &Settings, observed: &Observed) -> Self {
-        let current = observed.current.unwrap_or(0);
+        // A fallback to zero replaces nothing. One that is not known is not zero: it stays in force, and the target is left
+        // alone until its replicas can be read.
+        let to_zero = settings.fallback.and_then(|fallback| fallback.replicas_at(observed.current)) == Some(0);
         let replaced = |reading: &TriggerReading| {
-            reading.sample.is_unknown()
-                && settings.fallback.is_some_and(|f| f.applies(reading.failures) && f.replicas_at(current) > 0)
+            reading.sample.is_unknown() && !to_zero && settings.fallback.is_some_and(|f| f.applies(reading.failures))
         };
         let readings = &observed.readings;
         let falls_back = readings.iter().any(replaced);

@@ -137,6 +137,17 @@ fn a_fallback_to_zero_does_not_scale_to_zero_while_the_source_is_broken() {
 }
 
 #[test]
+fn a_fallback_stays_in_force_while_the_replicas_it_depends_on_cannot_be_read() {
+    let behavior = FallbackBehavior::CurrentReplicasIfLower;
+    let with = Settings { fallback: Some(Fallback { behavior, ..fallback(0, 6) }), ..settings(0, None) };
+    let blind = Observed { current: None, ..observed(0, &[FAILS]) };
+    check(&with, &blind, "CurrentUnknown | ErrorGettingCurrentReplicas -");
+    let decision = decide(&with, &blind, at(NOW));
+    assert!(decision.conditions.iter().any(|c| c.reason == reason::FALLBACK), "{decision:?}");
+    assert_eq!(decision.last_active, Some(at(NOW)), "the cooldown does not run while nobody knows");
+}
+
+#[test]
 fn activity_beside_a_failing_trigger_counts_for_the_cooldown() {
     let decision = decide(&settings(0, None), &observed(4, &[ON, FAILS]), at(NOW));
     assert_eq!(decision.last_active, Some(at(NOW)));

@@ -36,9 +36,15 @@ pub enum NoFallbackValue {
     /// A metric of type `Value` is spread over the ready pods, and there are none.
     #[error("the fallback of a metric of type Value needs at least one ready pod")]
     NoReadyPods,
+    /// A metric of type `Value` is spread over the ready pods, and these could not be counted.
+    #[error("the fallback of a metric of type Value needs the ready pods, and these are not known")]
+    ReadyUnknown,
     /// The fallback holds no replica. An unknown metric does not scale anything in, so the HPA is told nothing.
     #[error("the fallback is to 0 replicas, and an unknown metric does not scale in")]
     NoReplicas,
+    /// The fallback depends on the replicas there are, and these could not be read. Unknown is not zero.
+    #[error("the fallback depends on the current replicas, and these are not known")]
+    CurrentUnknown,
     /// The product does not fit.
     #[error("the fallback value is out of range")]
     OutOfRange,
@@ -50,37 +56,45 @@ impl Fallback {
         failures > self.failure_threshold
     }
 
-    /// The replica count to hold, when the target has `current` replicas.
-    pub fn replicas_at(&self, current: u32) -> u32 {
+    /// Whether the replica count to hold depends on how many there are.
+    pub fn needs_current(&self) -> bool {
+        self.behavior != FallbackBehavior::Static
+    }
+
+    /// The replica count to hold, when the target has `current` replicas; `None` if it depends on them and they are unknown.
+    pub fn replicas_at(&self, current: Option<u32>) -> Option<u32> {
         match self.behavior {
-            FallbackBehavior::Static => self.replicas,
+            FallbackBehavior::Static => Some(self.replicas),
             FallbackBehavior::CurrentReplicas => current,
-            FallbackBehavior::CurrentReplicasIfHigher => current.max(self.replicas),
-            FallbackBehavior::CurrentReplicasIfLower => current.min(self.replicas),
+            FallbackBehavior::CurrentReplicasIfHigher => Some(current?.max(self.replicas)),
+            FallbackBehavior::CurrentReplicasIfLower => Some(current?.min(self.replicas)),
         }
     }
 
     /// The metric value that makes the HPA arrive at [`replicas_at`](Self::replicas_at).
     ///
     /// An average is multiplied by the wanted count. A plain value is compared by ratio with the ready pods, so it is
-    /// also divided by them (rounded up, so that rounding never asks for fewer).
+    /// also divided by them (rounded up, so that rounding never asks for fewer). `current` and `ready` are `None` when they
+    /// are not known.
     ///
     /// Differs from KEDA: a fallback to 0 replicas has no value (there it is 0, and the HPA shrinks the target while nobody
     /// knows its load).
     ///
     /// # Errors
     /// See [`NoFallbackValue`].
-    pub fn value(&self, target: Target, current: u32, ready: u32) -> Result<Milli, NoFallbackValue> {
-        let replicas = i64::from(self.replicas_at(current));
+    pub fn value(&self, target: Target, current: Option<u32>, ready: Option<u32>) -> Result<Milli, NoFallbackValue> {
+        let replicas = i64::from(self.replicas_at(current).ok_or(NoFallbackValue::CurrentUnknown)?);
         if replicas == 0 {
             return Err(NoFallbackValue::NoReplicas);
         }
         let whole = target.amount().thousandths().checked_mul(replicas).ok_or(NoFallbackValue::OutOfRange)?;
         match target {
             Target::AverageValue(_) => Ok(Milli::from_thousandths(whole)),
-            Target::Value(_) if ready == 0 => Err(NoFallbackValue::NoReadyPods),
             Target::Value(_) => {
-                let ready = i64::from(ready);
+                let ready = i64::from(ready.ok_or(NoFallbackValue::ReadyUnknown)?);
+                if ready == 0 {
+                    return Err(NoFallbackValue::NoReadyPods);
+                }
                 let up = i64::from(whole % ready > 0);
                 Ok(Milli::from_thousandths(whole / ready + up))
             }
@@ -119,16 +133,17 @@ mod tests {
 
     #[test]
     fn an_average_is_multiplied_by_the_replicas() {
-        let value = FALLBACK.value(Target::AverageValue(Milli::from_thousandths(2_500)), 1, 0).unwrap();
+        let value = FALLBACK.value(Target::AverageValue(Milli::from_thousandths(2_500)), None, None).unwrap();
         assert_eq!(value.to_quantity_string(), "15");
     }
 
     #[test]
     fn a_plain_value_is_spread_over_ready_pods() {
         let target = Target::Value(Milli::from_thousandths(10_000));
-        assert_eq!(FALLBACK.value(target, 1, 4).unwrap(), Milli::from_thousandths(15_000));
-        assert_eq!(FALLBACK.value(target, 1, 7).unwrap(), Milli::from_thousandths(8_572), "rounded up");
-        assert_eq!(FALLBACK.value(target, 1, 0), Err(NoFallbackValue::NoReadyPods));
+        assert_eq!(FALLBACK.value(target, None, Some(4)).unwrap(), Milli::from_thousandths(15_000));
+        assert_eq!(FALLBACK.value(target, None, Some(7)).unwrap(), Milli::from_thousandths(8_572), "rounded up");
+        assert_eq!(FALLBACK.value(target, None, Some(0)), Err(NoFallbackValue::NoReadyPods));
+        assert_eq!(FALLBACK.value(target, None, None), Err(NoFallbackValue::ReadyUnknown));
     }
 
     #[test]
@@ -143,7 +158,19 @@ mod tests {
             (FallbackBehavior::CurrentReplicasIfLower, 9, 6),
         ];
         for (behavior, current, wanted) in table {
-            assert_eq!(with(behavior).replicas_at(current), wanted, "{behavior:?} at {current}");
+            assert_eq!(with(behavior).replicas_at(Some(current)), Some(wanted), "{behavior:?} at {current}");
         }
+    }
+
+    #[test]
+    fn replicas_that_are_not_known_are_not_zero() {
+        use FallbackBehavior::{CurrentReplicas, CurrentReplicasIfHigher, CurrentReplicasIfLower};
+        let target = Target::AverageValue(Milli::from_thousandths(1_000));
+        for behavior in [CurrentReplicas, CurrentReplicasIfHigher, CurrentReplicasIfLower] {
+            let fallback = Fallback { behavior, ..FALLBACK };
+            assert!(fallback.needs_current());
+            assert_eq!(fallback.value(target, None, Some(1)), Err(NoFallbackValue::CurrentUnknown), "{behavior:?}");
+        }
+        assert!(!FALLBACK.needs_current());
     }
 }

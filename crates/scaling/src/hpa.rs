@@ -198,7 +198,8 @@ pub enum NoAnswer {
 /// The value to answer the HPA with.
 ///
 /// A number is passed on exactly; a negative one reads as 0, as in KEDA. Without a number the fallback answers, once it
-/// applies (`failures` in a row); before that there is no answer.
+/// applies (`failures` in a row); before that there is no answer. `current` and `ready` are the target's replicas and how
+/// many of them are ready, `None` when they are not known.
 ///
 /// # Errors
 /// See [`NoAnswer`].
@@ -206,8 +207,8 @@ pub fn answer(
     sample: &Sample,
     target: Target,
     fallback: Option<(&Fallback, u32)>,
-    current: u32,
-    ready: u32,
+    current: Option<u32>,
+    ready: Option<u32>,
 ) -> Result<Milli, NoAnswer> {
     match (sample, fallback) {
         (Sample::Value(value), _) => Ok((*value).max(Milli::from_thousandths(0))),
@@ -300,7 +301,13 @@ mod tests {
         let zero = Fallback { replicas: 0, ..fallback };
         let value = |milli| Sample::Value(Milli::from_thousandths(milli));
         let unknown = Sample::Unknown { why: "timed out".into() };
-        let say = |sample: &Sample, fallback: Option<(&Fallback, u32)>| match answer(sample, target, fallback, 3, 3) {
+        let say = |sample: &Sample, fallback: Option<(&Fallback, u32)>| match answer(
+            sample,
+            target,
+            fallback,
+            Some(3),
+            Some(3),
+        ) {
             Ok(value) => value.to_quantity_string(),
             Err(error) => error.to_string(),
         };
