@@ -111,7 +111,7 @@ impl Context {
         let at = Timestamp::now();
         let mut memory = self.memory();
         memory.tidy(&current.value, at);
-        let unseen = memory.unseen(&current.value, at);
+        let unseen = memory.unseen(&current.value);
         let world = if unseen.is_empty() {
             Arc::clone(&current.value)
         } else {

@@ -20,6 +20,7 @@
 
 pub mod batch;
 pub mod claims;
+mod confirm_loop;
 pub mod context;
 mod draining;
 mod fingerprint;
@@ -38,6 +39,8 @@ pub mod removal;
 mod removal_loop;
 pub mod settings;
 pub mod snapshot;
+#[cfg(test)]
+mod testing;
 mod vendor;
 pub mod volumes;
 mod watch;
@@ -101,6 +104,7 @@ impl Controller {
         loops.spawn(removal_loop::run(self.ctx.clone(), worlds()));
         loops.spawn(garbage_loop::run(self.ctx.clone(), worlds()));
         loops.spawn(pool_loop::run(self.ctx.clone(), worlds()));
+        loops.spawn(confirm_loop::run(self.ctx.clone()));
         // A loop ends only with the shutdown; one that panicked must not leave the others half a controller.
         if let Some(Err(error)) = loops.join_next().await {
             tracing::error!(%error, "a loop of the node controller ended");

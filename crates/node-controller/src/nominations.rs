@@ -28,11 +28,12 @@ pub struct Memory {
     nominated: BTreeMap<String, (String, Timestamp)>,
     /// Nodes and claims about to be removed, until the objects say so.
     leaving: BTreeMap<String, Timestamp>,
-    /// Claims created and not yet seen.
+    /// Claims created and not yet seen, by UID, and when to ask the API server about them.
     assumed: BTreeMap<String, (Arc<NodeClaim>, Timestamp)>,
 }
 
-/// How long what we did may take to come back through a watch, before we no longer believe it.
+/// How long what we did may take to come back through a watch, before we no longer believe it: a mark is given up, a
+/// claim is asked for.
 const ECHO: Duration = Duration::from_mins(1);
 
 impl Memory {
@@ -69,24 +70,38 @@ impl Memory {
         self.assumed.insert(uid, (claim, now + ECHO));
     }
 
-    /// Claims that were created and are not in `world`.
-    pub fn unseen(&self, world: &World, now: Timestamp) -> Vec<Arc<NodeClaim>> {
-        self.assumed
-            .iter()
-            .filter(|(uid, (_, until))| {
-                *until > now && !world.objects.claims.iter().any(|claim| claim.metadata.uid.as_ref() == Some(*uid))
-            })
-            .map(|(_, (claim, _))| Arc::clone(claim))
-            .collect()
+    /// Claims that were created and are not in `world`. Age alone does not make one less real: its machine counts
+    /// against the limits and its pods are not planned for again until the API server says that it is gone.
+    pub fn unseen(&self, world: &World) -> Vec<Arc<NodeClaim>> {
+        let seen = |uid: &String| world.objects.claims.iter().any(|claim| claim.metadata.uid.as_ref() == Some(uid));
+        self.assumed.iter().filter(|(uid, _)| !seen(uid)).map(|(_, (claim, _))| Arc::clone(claim)).collect()
     }
 
-    /// Forgets what is over: seen in `world`, or too old.
+    /// Claims that no world has shown for so long that the API server should be asked whether they exist.
+    pub fn doubtful(&self, now: Timestamp) -> Vec<Arc<NodeClaim>> {
+        self.assumed.values().filter(|(_, due)| *due <= now).map(|(claim, _)| Arc::clone(claim)).collect()
+    }
+
+    /// Takes the API server's word on a claim of [`Memory::doubtful`]: `None` says that there is none of that name, and
+    /// one with another UID is somebody else's.
+    pub fn confirm(&mut self, asked: &NodeClaim, found: Option<NodeClaim>, now: Timestamp) {
+        let Some(uid) = asked.metadata.uid.as_deref() else { return };
+        match found.filter(|found| found.metadata.uid.as_deref() == Some(uid)) {
+            // A world may have shown it in the meantime: then it is no longer ours to remember.
+            Some(found) if self.assumed.contains_key(uid) => self.assume(Arc::new(found), now),
+            Some(_) => {}
+            None => {
+                self.assumed.remove(uid);
+            }
+        }
+    }
+
+    /// Forgets what is over: marks that are too old, claims that `world` shows.
     pub fn tidy(&mut self, world: &World, now: Timestamp) {
         self.nominated.retain(|_, (_, until)| *until > now);
         self.leaving.retain(|_, until| *until > now);
-        self.assumed.retain(|uid, (_, until)| {
-            *until > now && !world.objects.claims.iter().any(|claim| claim.metadata.uid.as_ref() == Some(uid))
-        });
+        let seen = |uid: &String| world.objects.claims.iter().any(|claim| claim.metadata.uid.as_ref() == Some(uid));
+        self.assumed.retain(|uid, _| !seen(uid));
     }
 }
 

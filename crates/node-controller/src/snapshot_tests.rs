@@ -252,11 +252,42 @@ fn a_claim_just_created_counts_before_the_watch_shows_it_and_once_after() {
     let mut memory = Memory::default();
     memory.assume(Arc::clone(&created), at(0));
     let unseen = World::new(objects(vec![], vec![], vec![]));
-    assert_eq!(memory.unseen(&unseen, at(1)).len(), 1);
+    assert_eq!(memory.unseen(&unseen).len(), 1);
     let seen = World::new(objects(vec![], vec![claim("c", None, &["p"], None)], vec![]));
-    assert!(memory.unseen(&seen, at(1)).is_empty());
+    assert!(memory.unseen(&seen).is_empty());
     memory.tidy(&seen, at(1));
-    assert!(memory.unseen(&unseen, at(2)).is_empty(), "seen and gone is gone");
+    assert!(memory.unseen(&unseen).is_empty(), "seen and gone is gone");
+}
+
+#[test]
+fn a_claim_no_watch_shows_counts_until_the_api_server_says_it_is_gone() {
+    let created: Arc<api::karpenter_v1::NodeClaim> = from(claim("c", None, &["p"], None));
+    let mut memory = Memory::default();
+    memory.assume(Arc::clone(&created), at(0));
+    let empty = || World::new(objects(vec![pod("p", None)], vec![], vec![]));
+    // What every look at the world does with the memory.
+    let reckoned = |memory: &mut Memory, seconds| {
+        memory.tidy(&empty(), at(seconds));
+        let mut all = empty().objects;
+        all.claims.extend(memory.unseen(&empty()));
+        let snapshot = built(all, memory, seconds);
+        (snapshot.pools[0].used.to_string(), snapshot.pods.len())
+    };
+    assert_eq!(memory.doubtful(at(59)), Vec::new());
+    for hour in 1..3 {
+        let now = hour * 3600;
+        assert_eq!(reckoned(&mut memory, now), ("cpu: 8, nodes: 1".to_owned(), 0), "hour {hour}");
+        assert_eq!(memory.doubtful(at(now)), [Arc::clone(&created)]);
+        memory.confirm(&created, Some((*created).clone()), at(now));
+        assert_eq!(memory.doubtful(at(now + 59)), Vec::new(), "asked once a minute");
+    }
+    let mut later = (*created).clone();
+    later.metadata.uid = Some("another".to_owned());
+    memory.confirm(&created, Some(later), at(9000));
+    assert_eq!(reckoned(&mut memory, 9000), ("nothing".to_owned(), 1), "its name belongs to another claim: it is gone");
+    memory.assume(Arc::clone(&created), at(9000));
+    memory.confirm(&created, None, at(9100));
+    assert_eq!(reckoned(&mut memory, 9100), ("nothing".to_owned(), 1));
 }
 
 #[test]
