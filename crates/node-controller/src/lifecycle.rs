@@ -90,6 +90,8 @@ async fn act(ctx: &Context, world: &World, member: &Member, step: Step) -> Outco
         Step::DeleteNode => delete_node(ctx, member).await,
         Step::Drain => return leave::drain(ctx, member).await,
         Step::Terminate => return leave::terminate(ctx, member).await,
+        Step::Dispute => return dispute(ctx, member).await,
+        Step::ReleaseNode => leave::release_node(ctx, member).await,
     };
     settle(&name, outcome)
 }
@@ -105,6 +107,30 @@ fn settle(name: &str, result: kube::Result<()>) -> Outcome {
             Outcome::Failed
         }
     }
+}
+
+/// Time between two looks at Nodes that dispute a machine; the recorder counts what is said again.
+const DISPUTE: Duration = Duration::from_mins(1);
+
+async fn dispute(ctx: &Context, member: &Member) -> Outcome {
+    let rivals = member.rivals.iter().map(|node| node.name_any());
+    let names: Vec<String> = member.node.iter().map(|node| node.name_any()).chain(rivals).collect();
+    let note = format!(
+        "Nodes {} name the same machine {}: it is neither changed nor ended. Delete the Node whose kubelet is gone",
+        names.join(" and "),
+        member.provider_id().unwrap_or_default(),
+    );
+    tracing::warn!(machine = %member.name(), "{note}");
+    ctx.event_on_member(
+        member.claim.as_deref(),
+        member.node.as_deref(),
+        Kind::Warning,
+        "MachineDisputed",
+        "Check",
+        &note,
+    )
+    .await;
+    Outcome::Again(DISPUTE)
 }
 
 async fn add_finalizer(ctx: &Context, member: &Member) -> kube::Result<()> {

@@ -73,7 +73,8 @@ pub enum Step {
 
 /// The removal written on a member's node.
 pub fn begun(member: &Member) -> Option<Begun> {
-    let node = member.node.as_ref()?;
+    // A machine that several Nodes name is left as it is, so its removal rests too.
+    let node = member.node.as_ref().filter(|_| member.rivals.is_empty())?;
     let reason = match node.annotations().get(names::REMOVAL)?.as_str() {
         "Empty" => Why::Empty,
         "Expired" => Why::Expired,
@@ -113,7 +114,7 @@ pub fn step(
     }
 }
 
-/// The candidates for removal: initialized or not, every member of a pool with a node.
+/// The candidates for removal: initialized or not, every member of a pool with a node of its own.
 pub fn candidates(
     world: &World,
     pools: &Pools,
@@ -131,7 +132,7 @@ fn candidate(
     leaving: &BTreeSet<String>,
     now: Timestamp,
 ) -> Option<Candidate> {
-    let node = member.node.as_ref()?;
+    let node = member.node.as_ref().filter(|_| member.rivals.is_empty())?;
     member.claim.as_ref()?;
     let key: PoolKey = member.pool()?;
     let pool = pools.0.get(&key)?;

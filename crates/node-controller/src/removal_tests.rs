@@ -92,3 +92,33 @@ fn a_damaged_time_does_not_make_a_removal_wait_for_ever() {
     let world = world(vec![damaged], vec![pod("p", "a")]);
     assert_eq!(check(&world, &[], 1), Step::TakeBack);
 }
+
+#[test]
+fn a_machine_that_two_nodes_name_is_no_candidate_and_its_removal_rests() {
+    let pool = json!({ "apiVersion": "karpenter.sh/v1alpha5", "kind": "Provisioner", "metadata": { "name": "default" },
+        "spec": { "provider": { "subnetSelector": { "a": "b" }, "securityGroupSelector": { "a": "b" } } } });
+    let claim = json!({ "apiVersion": "karpenter.sh/v1", "kind": "NodeClaim", "metadata": { "name": "c", "uid": "c",
+            "labels": { "karpenter.sh/provisioner-name": "default" } },
+        "spec": { "requirements": [], "nodeClassRef": { "group": "g", "kind": "k", "name": "n" } },
+        "status": { "providerID": "x:///1", "nodeName": "b" } });
+    let found = |nodes: &[&str]| {
+        let node = |name: &&str| {
+            let mut node = node(name, Some("Expired"), true);
+            node["spec"] = json!({ "providerID": "x:///1" });
+            from(node)
+        };
+        let world = World::new(Objects {
+            nodes: nodes.iter().map(node).collect(),
+            claims: vec![from(claim.clone())],
+            provisioners: vec![from(pool.clone())],
+            ..Objects::default()
+        });
+        let nominations = Nominations::default();
+        let chosen = candidates(&world, &Pools::of(&world), &nominations, &BTreeSet::new(), at(1)).len();
+        let joined = world.members[0].node_key();
+        (joined, chosen, world.members.iter().filter_map(begun).count())
+    };
+    assert_eq!(found(&["b"]), ("b".to_owned(), 1, 1));
+    assert_eq!(found(&["a", "b"]), ("b".to_owned(), 0, 0), "the claim keeps the Node it registered");
+    assert_eq!(found(&["b", "c"]), ("b".to_owned(), 0, 0));
+}

@@ -52,6 +52,8 @@ pub struct Member {
     pub pods: Vec<Arc<Pod>>,
     /// VolumeAttachments of the node.
     pub attachments: Vec<Arc<VolumeAttachment>>,
+    /// Other Nodes that name the same machine. Which of them its kubelet keeps cannot be told from here.
+    pub rivals: Vec<Arc<Node>>,
 }
 
 /// [`Objects`] with what belongs together joined.
@@ -165,22 +167,36 @@ fn join(objects: &Objects) -> Vec<Member> {
     for attachment in &objects.volume_attachments {
         attachments_of.entry(attachment.spec.node_name.as_str()).or_default().push(Arc::clone(attachment));
     }
-    let by_provider: HashMap<&str, &Arc<Node>> =
-        objects.nodes.iter().filter_map(|node| Some((provider_id_of(node)?, node))).collect();
+    let mut by_provider: HashMap<&str, Vec<&Arc<Node>>> = HashMap::new();
+    for node in &objects.nodes {
+        if let Some(id) = provider_id_of(node) {
+            by_provider.entry(id).or_default().push(node);
+        }
+    }
     let mut claimed: HashSet<&str> = HashSet::new();
     let mut members = Vec::with_capacity(objects.nodes.len() + objects.claims.len());
     let mut member = |claim: Option<&Arc<NodeClaim>>, node: Option<&Arc<Node>>| {
         let name = node.and_then(|node| node.metadata.name.as_deref()).unwrap_or_default();
+        let same = node.and_then(|node| by_provider.get(provider_id_of(node)?)).into_iter().flatten();
         members.push(Member {
             claim: claim.cloned(),
             node: node.cloned(),
             pods: pods_of.get(name).cloned().unwrap_or_default(),
             attachments: attachments_of.get(name).cloned().unwrap_or_default(),
+            rivals: same
+                .filter(|other| other.metadata.name.as_deref() != Some(name))
+                .map(|one| Arc::clone(one))
+                .collect(),
         });
     };
     for claim in &objects.claims {
-        let provider_id = claim.status.as_ref().and_then(|status| status.provider_id.as_deref());
-        let node = provider_id.and_then(|id| by_provider.get(id)).copied();
+        let status = claim.status.as_ref();
+        let nodes = status.and_then(|status| by_provider.get(status.provider_id.as_deref()?));
+        // Of several Nodes the one that was registered, else the first by name.
+        let registered = status.and_then(|status| status.node_name.as_ref());
+        let node = nodes.and_then(|nodes| {
+            nodes.iter().find(|node| node.metadata.name.as_ref() == registered).or_else(|| nodes.first()).copied()
+        });
         if let Some(name) = node.and_then(|node| node.metadata.name.as_deref()) {
             claimed.insert(name);
         }

@@ -184,22 +184,27 @@ async fn release(ctx: &Context, member: &Member) -> Outcome {
     settle(&name, result)
 }
 
-/// The Node first: as long as the claim is there, whoever comes next finds its way here again.
-async fn release_objects(ctx: &Context, member: &Member) -> kube::Result<()> {
-    if let Some(node) = &member.node {
-        let api = ctx.all::<Node>();
-        if let Some(fresh) = api.get_opt(&node.name_any()).await?.filter(|fresh| fresh.uid() == node.uid()) {
-            if fresh.metadata.deletion_timestamp.is_none() {
-                super::delete_node(ctx, member).await?;
-            }
-            let version = api.get_opt(&node.name_any()).await?;
-            if let Some(fresh) = version.filter(|fresh| fresh.uid() == node.uid())
-                && let Some(patch) = patches::release(fresh.finalizers(), fresh.metadata.resource_version.as_deref())
-            {
-                api.patch(&node.name_any(), &PatchParams::default(), &Patch::Merge(&patch)).await?;
-            }
+/// Deletes the Node if nobody has, and takes our finalizer off it.
+pub(super) async fn release_node(ctx: &Context, member: &Member) -> kube::Result<()> {
+    let Some(node) = &member.node else { return Ok(()) };
+    let api = ctx.all::<Node>();
+    if let Some(fresh) = api.get_opt(&node.name_any()).await?.filter(|fresh| fresh.uid() == node.uid()) {
+        if fresh.metadata.deletion_timestamp.is_none() {
+            super::delete_node(ctx, member).await?;
+        }
+        let version = api.get_opt(&node.name_any()).await?;
+        if let Some(fresh) = version.filter(|fresh| fresh.uid() == node.uid())
+            && let Some(patch) = patches::release(fresh.finalizers(), fresh.metadata.resource_version.as_deref())
+        {
+            api.patch(&node.name_any(), &PatchParams::default(), &Patch::Merge(&patch)).await?;
         }
     }
+    Ok(())
+}
+
+/// The Node first: as long as the claim is there, whoever comes next finds its way here again.
+async fn release_objects(ctx: &Context, member: &Member) -> kube::Result<()> {
+    release_node(ctx, member).await?;
     if let Some(claim) = &member.claim {
         let api = ctx.all::<NodeClaim>();
         let fresh = api.get_opt(&claim.name_any()).await?.filter(|fresh| fresh.uid() == claim.uid());

@@ -53,6 +53,10 @@ pub enum Step {
     },
     /// End the machine, and take off the finalizers once it is gone.
     Terminate,
+    /// Say that several Nodes name this machine. Nothing is launched, drained or ended as long as it is so.
+    Dispute,
+    /// Let go of a deleted Node whose machine another Node stands for. The machine stays.
+    ReleaseNode,
 }
 
 /// Why a claim is deleted by its own life, not by a decision about cost.
@@ -84,6 +88,9 @@ pub const DETACH_TIMEOUT_SECONDS: i64 = 6 * 60;
 
 /// The next step for `member`; `drained` says whether nobody is left to wait for on its node.
 pub fn next(member: &Member, drained: bool, settings: &Settings, now: Timestamp) -> Step {
+    if !member.rivals.is_empty() && member.is_managed() {
+        return disputed(member);
+    }
     match (&member.claim, &member.node) {
         (Some(claim), _) if claim.metadata.deletion_timestamp.is_some() => {
             if claim.finalizers().iter().any(|f| f == names::FINALIZER) { leave(member, drained, now) } else { rest() }
@@ -99,6 +106,16 @@ pub fn next(member: &Member, drained: bool, settings: &Settings, now: Timestamp)
 
 const fn rest() -> Step {
     Step::Rest { until: None }
+}
+
+/// Several Nodes, one machine: to end it for one of them could end it under the pods of the other. Only what a person has
+/// decided is carried out: a deleted Node goes if its kubelet is silent and that of another one is not.
+fn disputed(member: &Member) -> Step {
+    let Some(node) = &member.node else { return Step::Dispute };
+    let ours = node.finalizers().iter().any(|f| f == names::FINALIZER);
+    let living = |node: &Node| is_ready(node) && node.metadata.deletion_timestamp.is_none();
+    let settled = node.metadata.deletion_timestamp.is_some() && ours && !is_ready(node);
+    if settled && member.rivals.iter().any(|rival| living(rival)) { Step::ReleaseNode } else { Step::Dispute }
 }
 
 fn live(member: &Member, settings: &Settings, now: Timestamp) -> Step {

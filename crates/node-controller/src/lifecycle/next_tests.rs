@@ -55,6 +55,7 @@ fn member(claim: Option<Value>, node: Option<Value>) -> Member {
         node: node.map(|value| Arc::new(serde_json::from_value(value).unwrap())),
         pods: Vec::new(),
         attachments: Vec::new(),
+        rivals: Vec::new(),
     }
 }
 
@@ -196,4 +197,31 @@ fn a_deleted_node_of_ours_without_a_claim_still_ends_its_machine() {
     assert_eq!(step(&member(None, Some(deleted.clone())), true, 1), Step::Terminate);
     let foreign = with(deleted, "/metadata/finalizers", json!(["other"]));
     assert_eq!(step(&member(None, Some(foreign)), true, 1), REST);
+}
+
+#[test]
+fn a_machine_that_two_nodes_name_rests_until_a_person_deletes_the_silent_one() {
+    let rival = |node: Value| vec![Arc::new(serde_json::from_value::<Node>(node).unwrap())];
+    let deleted = |object| with(object, "/metadata/deletionTimestamp", json!(CREATED));
+    let silent = || with(node(), "/status/conditions", json!([]));
+    let claims = [
+        Some(claim(&[])),
+        Some(claim(&["Launched"])),
+        Some(claim(&["Launched", "Registered", "Initialized"])),
+        Some(deleted(claim(&["Launched"]))),
+        None,
+    ];
+    for claim in claims {
+        for node in [node(), silent(), cordoned(node()), deleted(cordoned(node()))] {
+            let member = Member { rivals: rival(super::tests::node()), ..member(claim.clone(), Some(node.clone())) };
+            assert_eq!(step(&member, true, 99_999), Step::Dispute, "{claim:?} {node}");
+        }
+        let member = Member { rivals: rival(node()), ..member(claim.clone(), Some(deleted(silent()))) };
+        assert_eq!(step(&member, true, 1), Step::ReleaseNode, "{claim:?}");
+        let both_silent = Member { rivals: rival(silent()), ..member };
+        assert_eq!(step(&both_silent, true, 1), Step::Dispute, "nobody knows which one is stale");
+    }
+    let foreign = with(node(), "/metadata/finalizers", json!([]));
+    let member = Member { rivals: rival(foreign.clone()), ..member(None, Some(foreign)) };
+    assert_eq!(step(&member, true, 1), REST, "not ours to talk about");
 }
