@@ -6,6 +6,7 @@ mod leave;
 pub mod next;
 pub mod patches;
 mod status;
+mod vanished;
 
 use std::{collections::BTreeSet, mem::Discriminant, sync::Arc, time::Duration};
 
@@ -85,6 +86,9 @@ async fn act(ctx: &Context, world: &World, member: &Member, step: Step) -> Outco
         Step::Register => register(ctx, member).await,
         Step::Await { reason, message } => status::awaiting(ctx, member, reason, &message).await,
         Step::Initialize => initialize(ctx, member).await,
+        Step::NoteVanished => return vanished::note(ctx, member).await,
+        Step::NoteFound => vanished::found(ctx, member).await,
+        Step::DeleteClaim(Ending::NodeVanished) => return vanished::give_up(ctx, member).await,
         Step::DeleteClaim(ending) => give_up(ctx, member, ending).await,
         Step::Cordon => cordon(ctx, member, None).await,
         Step::DeleteNode => delete_node(ctx, member).await,
@@ -172,6 +176,9 @@ async fn give_up(ctx: &Context, member: &Member, ending: Ending) -> kube::Result
         }
         Ending::RegistrationTimeout => {
             format!("the machine did not join within {} s", ctx.settings.registration_timeout.as_secs())
+        }
+        Ending::NodeVanished => {
+            format!("its Node has been gone for {} s", ctx.settings.registration_timeout.as_secs())
         }
     };
     delete_claim(ctx, member, ending.as_str()).await?;

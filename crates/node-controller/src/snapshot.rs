@@ -13,7 +13,9 @@ use scheduling::{CapacityType, InstanceType, Node, NodeKey, NodeStage, Pod, Pool
 use units::{Amount, ResourceList, ResourceName, UsdMicrosPerHour};
 
 use crate::{
-    claims, names,
+    claims,
+    lifecycle::next::vanished_since,
+    names,
     nominations::Nominations,
     plan::Plan,
     pods,
@@ -198,9 +200,10 @@ fn price(member: &Member, node: &Node, catalogue: &Catalogue) -> Option<UsdMicro
     offered.or_else(|| member.claim.as_ref().and_then(|claim| Plan::of(claim)).map(|p| p.price_usd_micros_per_hour))
 }
 
-/// Whether nothing new may go there.
+/// Whether nothing new may go there: it is being removed, or its Node is gone.
 pub fn is_leaving(member: &Member, leaving: &BTreeSet<String>) -> bool {
-    member.is_leaving() || leaving.iter().any(|name| member.is_called(name))
+    let vanished = member.node.is_none() && member.claim.as_deref().is_some_and(|one| vanished_since(one).is_some());
+    vanished || member.is_leaving() || leaving.iter().any(|name| member.is_called(name))
 }
 
 /// Members by their nodes' and claims' names.

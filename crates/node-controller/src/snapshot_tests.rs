@@ -300,3 +300,15 @@ fn an_invalid_provisioner_makes_no_nodes_but_keeps_those_it_has() {
     assert!(snapshot.pools.is_empty());
     assert_eq!(snapshot.nodes.len(), 1);
 }
+
+#[test]
+fn a_machine_whose_node_vanished_takes_nothing_and_still_counts() {
+    let mut vanished = claim("c", Some("x:///n"), &["p"], Some(100));
+    let gone = json!({ "type": "ConsistentStateFound", "status": "False", "reason": "NodeNotFound", "message": "",
+        "lastTransitionTime": at(101).to_string() });
+    vanished["status"]["conditions"].as_array_mut().unwrap().push(gone);
+    let snapshot = built(objects(vec![pod("p", None)], vec![vanished], vec![]), &Memory::default(), 102);
+    assert_eq!(names(&snapshot.pods), ["p"], "its pod needs another place");
+    assert_eq!(snapshot.nodes[0].stage, NodeStage::Leaving);
+    assert_eq!(snapshot.pools[0].used.to_string(), "cpu: 4, nodes: 1");
+}

@@ -1,14 +1,17 @@
 //! The next step in a machine's life, from what the API server says about it. Pure.
 //!
 //! ```text
-//!  claim ─► Launch ─► (joins) ─► Register ─► Initialize ─► …
+//!  claim ─► Launch ─► (joins) ─► Register ─► Initialize ─► …    (its Node vanishes: NoteVanished ─► NoteFound, or the end)
 //!  deleted: Cordon ─► DeleteNode ─► Drain ─► AwaitDetach ─► Terminate ─► finalizers off
 //! ```
 //!
 //! Every step may be repeated: the process can die after any of them, and the next one is found again from the objects
 //! alone.
 
-use api::{condition, convert, karpenter_v1::claim_conditions};
+use api::{
+    condition, convert,
+    karpenter_v1::{NodeClaim, claim_conditions},
+};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Taint};
 use kube::ResourceExt as _;
@@ -38,6 +41,10 @@ pub enum Step {
     },
     /// Record that the Node is ready for pods.
     Initialize,
+    /// Record that the Node object is gone though nobody asked for it; the machine may still be there.
+    NoteVanished,
+    /// Record that it is back.
+    NoteFound,
     /// Delete the claim; the rest follows from its finalizer.
     DeleteClaim(Ending),
     /// Keep new pods off the Node, and keep the Node until we are done with it.
@@ -68,6 +75,8 @@ pub enum Ending {
     LaunchTimeout,
     /// The machine did not join in time.
     RegistrationTimeout,
+    /// The Node object went away without us and did not come back in time.
+    NodeVanished,
 }
 
 impl Ending {
@@ -77,6 +86,7 @@ impl Ending {
             Self::NodeDeleted => "node_deleted",
             Self::LaunchTimeout => "launch_timeout",
             Self::RegistrationTimeout => "registration_timeout",
+            Self::NodeVanished => "node_vanished",
         }
     }
 }
@@ -133,18 +143,21 @@ fn live(member: &Member, settings: &Settings, now: Timestamp) -> Step {
             Step::Launch
         };
     }
+    let vanished_since = member.claim.as_deref().and_then(vanished_since);
     let Some(node) = &member.node else {
-        if condition::is_true(conditions, claim_conditions::REGISTERED) {
-            // The Node object went away without us; whether the machine did too is the garbage collector's question.
-            return rest();
-        }
-        let until = since(claim_conditions::LAUNCHED).unwrap_or(now) + settings.registration_timeout;
-        return if until <= now {
-            Step::DeleteClaim(Ending::RegistrationTimeout)
+        let (since, ending) = if condition::is_true(conditions, claim_conditions::REGISTERED) {
+            // The Node object went away without us. If its machine did too, the garbage collector finds out sooner.
+            let Some(since) = vanished_since else { return Step::NoteVanished };
+            (since, Ending::NodeVanished)
         } else {
-            Step::Rest { until: Some(until) }
+            (since(claim_conditions::LAUNCHED).unwrap_or(now), Ending::RegistrationTimeout)
         };
+        let until = since + settings.registration_timeout;
+        return if until <= now { Step::DeleteClaim(ending) } else { Step::Rest { until: Some(until) } };
     };
+    if vanished_since.is_some() {
+        return Step::NoteFound;
+    }
     let labelled = |key: &str| node.labels().get(key).is_some_and(|value| value == "true");
     if !condition::is_true(conditions, claim_conditions::REGISTERED) || !labelled(names::REGISTERED) {
         return Step::Register;
@@ -161,6 +174,16 @@ fn live(member: &Member, settings: &Settings, now: Timestamp) -> Step {
             if noted { rest() } else { Step::Await { reason, message } }
         }
     }
+}
+
+/// Reason of the condition `ConsistentStateFound` while the Node of a registered claim is gone.
+pub const NODE_NOT_FOUND: &str = "NodeNotFound";
+
+/// Since when it is on record that the Node of a registered claim is gone.
+pub fn vanished_since(claim: &NodeClaim) -> Option<Timestamp> {
+    let conditions = &claim.status.as_ref()?.conditions;
+    let noted = conditions.iter().find(|one| one.type_ == claim_conditions::CONSISTENT_STATE_FOUND)?;
+    (noted.status == "False" && noted.reason == NODE_NOT_FOUND).then_some(noted.last_transition_time.0)
 }
 
 fn leave(member: &Member, drained: bool, now: Timestamp) -> Step {

@@ -212,9 +212,9 @@ fn a_machine_that_two_nodes_name_rests_until_a_person_deletes_the_silent_one() {
         None,
     ];
     for claim in claims {
-        for node in [node(), silent(), cordoned(node()), deleted(cordoned(node()))] {
-            let member = Member { rivals: rival(super::tests::node()), ..member(claim.clone(), Some(node.clone())) };
-            assert_eq!(step(&member, true, 99_999), Step::Dispute, "{claim:?} {node}");
+        for one in [node(), silent(), cordoned(node()), deleted(cordoned(node()))] {
+            let member = Member { rivals: rival(node()), ..member(claim.clone(), Some(one.clone())) };
+            assert_eq!(step(&member, true, 99_999), Step::Dispute, "{claim:?} {one}");
         }
         let member = Member { rivals: rival(node()), ..member(claim.clone(), Some(deleted(silent()))) };
         assert_eq!(step(&member, true, 1), Step::ReleaseNode, "{claim:?}");
@@ -224,4 +224,38 @@ fn a_machine_that_two_nodes_name_rests_until_a_person_deletes_the_silent_one() {
     let foreign = with(node(), "/metadata/finalizers", json!([]));
     let member = Member { rivals: rival(foreign.clone()), ..member(None, Some(foreign)) };
     assert_eq!(step(&member, true, 1), REST, "not ours to talk about");
+}
+
+/// A registered claim that has noted since second 0 that its Node is gone, or that it is back.
+fn noted(status: &str, reason: &str) -> Value {
+    let mut claim = claim(&["Launched", "Registered", "Initialized"]);
+    claim["status"]["conditions"].as_array_mut().unwrap().push(json!({
+        "type": "ConsistentStateFound", "status": status, "reason": reason, "message": "", "lastTransitionTime": CREATED,
+    }));
+    claim
+}
+
+#[test]
+fn a_machine_whose_node_vanished_is_given_up_after_its_timeout() {
+    let registered = claim(&["Launched", "Registered", "Initialized"]);
+    assert_eq!(
+        step(&member(Some(registered), None), false, 99_999),
+        Step::NoteVanished,
+        "the clock starts when it is seen"
+    );
+    let vanished = || member(Some(noted("False", "NodeNotFound")), None);
+    assert_eq!(step(&vanished(), false, 899), Step::Rest { until: Some(at(900)) });
+    assert_eq!(step(&vanished(), false, 900), Step::DeleteClaim(Ending::NodeVanished));
+    for other in [noted("True", "NodeFound"), noted("False", "ConsistencyCheckFailed")] {
+        assert_eq!(step(&member(Some(other), None), false, 99_999), Step::NoteVanished);
+    }
+}
+
+#[test]
+fn a_node_that_came_back_stops_the_clock() {
+    let back = member(Some(noted("False", "NodeNotFound")), Some(node()));
+    assert_eq!(step(&back, false, 99_999), Step::NoteFound);
+    let mut steady = node();
+    steady["metadata"]["labels"]["karpenter.sh/initialized"] = json!("true");
+    assert_eq!(step(&member(Some(noted("True", "NodeFound")), Some(steady)), false, 99_999), REST);
 }

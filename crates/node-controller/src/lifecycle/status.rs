@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt as _;
 
+use super::next::NODE_NOT_FOUND;
 use crate::{claims, context::Context, world::Member};
 
 pub(super) async fn launched(ctx: &Context, claim: &NodeClaim, machine: &Machine) -> kube::Result<()> {
@@ -53,6 +54,23 @@ pub(super) async fn initialized(ctx: &Context, claim: &NodeClaim, node: &Node) -
             }
         }
         set(status, claim_conditions::INITIALIZED, Status::True, "Initialized", "");
+    })
+    .await
+}
+
+/// The Node is gone though nobody asked for it; that moment is the start of its time to come back.
+pub(super) async fn vanished(ctx: &Context, claim: &NodeClaim, message: &str) -> kube::Result<()> {
+    write(ctx, claim, |status| {
+        // Whatever was found wrong before is another matter: its time does not count.
+        status.conditions.retain(|one| one.type_ != claim_conditions::CONSISTENT_STATE_FOUND);
+        set(status, claim_conditions::CONSISTENT_STATE_FOUND, Status::False, NODE_NOT_FOUND, message);
+    })
+    .await
+}
+
+pub(super) async fn found(ctx: &Context, claim: &NodeClaim) -> kube::Result<()> {
+    write(ctx, claim, |status| {
+        set(status, claim_conditions::CONSISTENT_STATE_FOUND, Status::True, "NodeFound", "");
     })
     .await
 }
