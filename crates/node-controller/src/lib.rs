@@ -23,6 +23,7 @@ pub mod claims;
 mod confirm_loop;
 pub mod context;
 mod draining;
+pub mod expiry;
 mod fingerprint;
 pub mod garbage;
 mod garbage_loop;

@@ -1,26 +1,27 @@
 //! Takes nodes out of service that are empty or too old.
 
-use std::{collections::BTreeSet, time::Duration};
+mod expire;
+
+use std::time::Duration;
 
 use controller_runtime::{boot::chain, events::Kind};
-use disruption::{Candidate, Verdict, emptiness, next_expired};
+use disruption::{Candidate, Verdict, emptiness};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::{
     ResourceExt as _,
     api::{ListParams, Patch, PatchParams},
 };
-use scheduling::{NodeKey, Settings as SolverSettings};
+use scheduling::NodeKey;
 use serde_json::json;
 
 use crate::{
     context::{Context, View, Worlds},
+    expiry::Pauses,
     lifecycle::{self, patches},
     names, pods,
     pools::Pools,
-    provisioning::catalogue,
     removal::{self, Step, Why},
-    snapshot::{self, Input},
     world::Member,
 };
 
@@ -34,12 +35,13 @@ const EXPIRY_PERIOD: Duration = Duration::from_secs(10);
 /// Runs until the shutdown. Only the leader may run it.
 pub(crate) async fn run(ctx: Context, mut worlds: Worlds) {
     let mut expiry_due = tokio::time::Instant::now();
+    let mut pauses = Pauses::default();
     loop {
         let view = ctx.view(&mut worlds);
         let pools = Pools::of(&view.world);
         let candidates = removal::candidates(&view.world, &pools, &view.nominations, &view.leaving, view.at);
         let mut look = view.at + PERIOD;
-        if go_on(&ctx, &view).await {
+        if go_on(&ctx, &view, &mut pauses).await {
             // Places become ready in the memory too, and no world says so.
             look = view.at + PAUSE;
         }
@@ -50,7 +52,7 @@ pub(crate) async fn run(ctx: Context, mut worlds: Worlds) {
         }
         if expiry_due <= tokio::time::Instant::now() {
             expiry_due = tokio::time::Instant::now() + EXPIRY_PERIOD;
-            if let Some(next) = expire(&ctx, &view, &pools, &candidates).await {
+            if let Some(next) = expire::expire(&ctx, &view, &pools, &candidates, &mut pauses).await {
                 look = look.min(next.max(view.at + PAUSE));
             }
         }
@@ -67,7 +69,7 @@ pub(crate) async fn run(ctx: Context, mut worlds: Worlds) {
 /// Removals that were begun, by this process or an earlier one.
 ///
 /// Whether any is still under way.
-async fn go_on(ctx: &Context, view: &View) -> bool {
+async fn go_on(ctx: &Context, view: &View, pauses: &mut Pauses) -> bool {
     let mut any = false;
     for member in &view.world.members {
         let Some(begun) = removal::begun(member) else { continue };
@@ -85,22 +87,15 @@ async fn go_on(ctx: &Context, view: &View) -> bool {
                 };
                 tracing::info!(nodeclaim = %claim.name_any(), "{note}");
                 if begun.reason == Why::Expired {
-                    let node = member.node.as_deref();
-                    ctx.event_on_member(Some(claim), node, Kind::Warning, "DisruptionBlocked", "Disrupt", note).await;
+                    // Others may be replaced in the meantime.
+                    pauses.failed(&node_uid(member), view.at);
+                    blocked(ctx, member, note).await;
                 }
                 take_back(ctx, member).await;
             }
             Step::Wait { without_place, .. } => {
                 let note = format!("{without_place} pods have no ready place elsewhere yet");
-                ctx.event_on_member(
-                    Some(claim),
-                    member.node.as_deref(),
-                    Kind::Normal,
-                    "DisruptionWaitingReadiness",
-                    "Disrupt",
-                    &note,
-                )
-                .await;
+                say(ctx, member, Kind::Normal, "DisruptionWaitingReadiness", &note).await;
             }
         }
     }
@@ -125,7 +120,7 @@ async fn finish(ctx: &Context, member: &Member, why: Why) {
         Ok(()) => {
             let note = format!("Disrupting node: {}", why.as_str());
             tracing::info!(nodeclaim = %claim.name_any(), node = %node.name_any(), reason = why.as_str(), "removing node");
-            ctx.event_on_member(Some(claim), Some(node), Kind::Normal, "DisruptionTerminating", "Disrupt", &note).await;
+            say(ctx, member, Kind::Normal, "DisruptionTerminating", &note).await;
         }
         Err(error) => {
             tracing::warn!(nodeclaim = %claim.name_any(), error = %chain(&error), "claim not deleted, trying again");
@@ -185,7 +180,7 @@ async fn begin(ctx: &Context, member: &Member, why: Why, text: &str) {
         Ok(()) => {
             tracing::info!(node = %node.name_any(), reason = why.as_str(), why = text, "taking a node out of service");
             let note = format!("Disrupting node: {text}");
-            ctx.event_on_member(member.claim.as_deref(), Some(node), Kind::Normal, "Disrupted", "Disrupt", &note).await;
+            say(ctx, member, Kind::Normal, "Disrupted", &note).await;
             ctx.wakeup.ring();
         }
         Err(error) => {
@@ -197,100 +192,17 @@ async fn begin(ctx: &Context, member: &Member, why: Why, text: &str) {
     }
 }
 
-/// Chooses at most one node that is too old. When to look again.
-async fn expire(ctx: &Context, view: &View, pools: &Pools, candidates: &[Candidate]) -> Option<Timestamp> {
-    let mut old = Vec::new();
-    for candidate in candidates {
-        let mut candidate = candidate.clone();
-        if matches!(disruption::expiration(&candidate, view.at), Verdict::Remove { .. })
-            && let Some(member) = member(view, &candidate.node)
-        {
-            let blockers = removal::blockers(member, view.at);
-            if !blockers.is_empty() {
-                let note = format!("expired, but cannot be drained: {}", blockers.join("; "));
-                ctx.event_on_member(
-                    member.claim.as_deref(),
-                    member.node.as_deref(),
-                    Kind::Warning,
-                    "DisruptionBlocked",
-                    "Disrupt",
-                    &note,
-                )
-                .await;
-                candidate.do_not_disrupt = true;
-            }
-        }
-        old.push(candidate);
-    }
-    let due = old.iter().any(|candidate| matches!(disruption::expiration(candidate, view.at), Verdict::Remove { .. }));
-    if !due {
-        let looks = old.iter().filter_map(|candidate| match disruption::expiration(candidate, view.at) {
-            Verdict::Keep { next_look, .. } => next_look,
-            _ => None,
-        });
-        return looks.min();
-    }
-    let (catalogue, _) = catalogue::read(ctx, pools).await;
-    let snapshot = snapshot::build(&Input {
-        sequence: view.sequence,
-        world: &view.world,
-        pools,
-        catalogue: &catalogue,
-        nominations: &view.nominations,
-        leaving: &view.leaving,
-    });
-    let moving: BTreeSet<String> = view
-        .world
-        .objects
-        .pods
-        .iter()
-        .filter(|pod| pods::will_move(pod))
-        .map(|pod| pods::uid(pod).to_owned())
-        .collect();
-    let settings = SolverSettings { budget_work_units: ctx.settings.solver_budget, ..SolverSettings::default() };
-    let at = view.at;
-    let chosen = tokio::task::spawn_blocking(move || {
-        next_expired(&old, &snapshot, &settings, |_, pod| moving.contains(&pod.uid), at)
-    })
-    .await;
-    let Ok(chosen) = chosen else {
-        tracing::error!("the solver panicked; no expired node is replaced");
-        return None;
-    };
-    for (node, homeless) in &chosen.stuck {
-        let reasons: Vec<String> = homeless
-            .iter()
-            .map(|(pod, reasons)| {
-                let reasons: Vec<String> = reasons.iter().map(ToString::to_string).collect();
-                format!("pod {pod}: {}", reasons.join(", "))
-            })
-            .collect();
-        if let Some(member) = member(view, node) {
-            let note = format!("expired, but its pods fit nowhere else: {}", reasons.join("; "));
-            ctx.event_on_member(
-                member.claim.as_deref(),
-                member.node.as_deref(),
-                Kind::Warning,
-                "DisruptionBlocked",
-                "Disrupt",
-                &note,
-            )
-            .await;
-        }
-    }
-    if let Some(replacement) = &chosen.next
-        && let Some(member) = member(view, &replacement.node)
-    {
-        tracing::info!(
-            node = %replacement.node,
-            reason = %replacement.reason,
-            new_nodes = replacement.plan.new_nodes.len(),
-            cost = %replacement.plan.cost,
-            "replacing an expired node",
-        );
-        begin(ctx, member, Why::from(replacement.reason), &replacement.reason.to_string()).await;
-    }
-    chosen.next_look
+/// Says on a member's objects why it is not removed now.
+async fn blocked(ctx: &Context, member: &Member, note: &str) {
+    say(ctx, member, Kind::Warning, "DisruptionBlocked", note).await;
+}
+
+async fn say(ctx: &Context, member: &Member, kind: Kind, reason: &str, note: &str) {
+    ctx.event_on_member(member.claim.as_deref(), member.node.as_deref(), kind, reason, "Disrupt", note).await;
+}
+
+fn node_uid(member: &Member) -> String {
+    member.node.as_ref().and_then(|node| node.uid()).unwrap_or_default()
 }
 
 fn member<'a>(view: &'a View, node: &NodeKey) -> Option<&'a Member> {
