@@ -11,6 +11,10 @@ use api::{
 };
 use cloud::{Machine, MachineState};
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Node;
+use kube::ResourceExt as _;
+
+use crate::{lifecycle::next::is_ready, names};
 
 /// One thing to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,6 +71,37 @@ pub fn plan(
         })
     });
     ends.chain(checks).collect()
+}
+
+/// How a machine without a claim ends.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum End<'a> {
+    /// At once: there is no Node to drain.
+    Now,
+    /// Through the deletion of its Node, with a drain: it may serve.
+    WithNode(&'a Node),
+    /// It is on its way already.
+    UnderWay,
+    /// Not at all: several Nodes name it, and one of them may serve.
+    Disputed(&'a Node),
+}
+
+/// How a machine without a claim ends; `nodes` are the Nodes that name it.
+pub fn end<'a>(nodes: &[&'a Node]) -> End<'a> {
+    match nodes {
+        [node] if node.metadata.deletion_timestamp.is_none() => End::WithNode(node),
+        [node] if node.finalizers().iter().any(|one| one == names::FINALIZER) => End::UnderWay,
+        // It has not joined, or somebody else holds its Node back and nobody drains it.
+        [] | [_] => End::Now,
+        [first, ..] => End::Disputed(first),
+    }
+}
+
+/// The Node whose kubelet reports although the cloud does not know its machine; `nodes` are the Nodes that name it.
+///
+/// Then it is we who look in the wrong place, such as another region or account, and its claim must stay.
+pub fn reporting<'a>(nodes: &[&'a Node]) -> Option<&'a Node> {
+    nodes.iter().find(|node| is_ready(node)).copied()
 }
 
 fn provider_id(claim: &NodeClaim) -> Option<&str> {
@@ -161,5 +196,37 @@ mod tests {
         assert_eq!(check(&[], &claims, 10), []);
         let wanted = [Action::CheckClaim { claim: "u".to_owned(), provider_id: "m".to_owned() }];
         assert_eq!(check(&[], &claims, 30), wanted);
+    }
+
+    fn node(extra: &serde_json::Value) -> Node {
+        let mut node = json!({ "metadata": { "name": "n" } });
+        for (key, value) in extra.as_object().unwrap() {
+            node[key] = value.clone();
+        }
+        serde_json::from_value(node).unwrap()
+    }
+
+    #[test]
+    fn a_machine_that_may_serve_ends_through_its_node() {
+        let deleted = "2024-01-01T00:00:00Z";
+        let plain = node(&json!({}));
+        let ours = node(&json!({ "metadata": { "name": "n", "finalizers": [names::FINALIZER] } }));
+        let going = node(&json!({ "metadata": { "finalizers": [names::FINALIZER], "deletionTimestamp": deleted } }));
+        let held = node(&json!({ "metadata": { "finalizers": ["other"], "deletionTimestamp": deleted } }));
+        assert_eq!(super::end(&[]), End::Now);
+        assert_eq!(super::end(&[&plain]), End::WithNode(&plain), "even one that was never registered");
+        assert_eq!(super::end(&[&ours]), End::WithNode(&ours));
+        assert_eq!(super::end(&[&going]), End::UnderWay);
+        assert_eq!(super::end(&[&held]), End::Now);
+        assert_eq!(super::end(&[&ours, &plain]), End::Disputed(&ours));
+    }
+
+    #[test]
+    fn one_kubelet_that_says_so_now_is_enough() {
+        let status =
+            |status: &str| node(&json!({ "status": { "conditions": [{ "type": "Ready", "status": status }] } }));
+        let (ready, unknown, silent) = (status("True"), status("Unknown"), node(&json!({})));
+        assert_eq!(reporting(&[&silent, &unknown]), None);
+        assert_eq!(reporting(&[&unknown, &ready]), Some(&ready));
     }
 }

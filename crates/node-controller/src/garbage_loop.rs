@@ -14,8 +14,8 @@ use scheduling::PoolKey;
 
 use crate::{
     context::{Context, Worlds},
-    garbage::{Action, plan},
-    names,
+    garbage::{self, Action, End, plan},
+    lifecycle::{self, patches},
     pools::{self, Pools},
     vendor::Presence,
     world::provider_id_of,
@@ -47,7 +47,9 @@ async fn round(ctx: &Context, first_seen: &mut BTreeMap<String, Timestamp>) -> R
     // From the API server itself: a watch that is behind would make owned machines look abandoned.
     let claims = api.list(&ListParams::default()).await.map_err(|error| chain(&error))?.items;
     let nodes = ctx.all::<Node>().list(&ListParams::default()).await.map_err(|error| chain(&error))?.items;
-    let node_of = |provider_id: &str| nodes.iter().find(|node| provider_id_of(node) == Some(provider_id));
+    let nodes_of = |provider_id: &str| -> Vec<&Node> {
+        nodes.iter().filter(|node| provider_id_of(node) == Some(provider_id)).collect()
+    };
     let now = Timestamp::now();
     first_seen.retain(|id, _| machines.iter().any(|machine| machine.provider_id == *id));
     for machine in &machines {
@@ -55,20 +57,21 @@ async fn round(ctx: &Context, first_seen: &mut BTreeMap<String, Timestamp>) -> R
     }
     for action in plan(&machines, &claims, first_seen, ctx.settings.garbage_grace, now) {
         match action {
-            Action::EndMachine { provider_id } => match node_of(&provider_id) {
-                // It may be serving: its end goes through the node's finalizer, with a drain.
-                Some(node) if node.finalizers().iter().any(|one| one == names::FINALIZER) => {
-                    delete_node(ctx, node, &provider_id).await;
+            Action::EndMachine { provider_id } => match garbage::end(&nodes_of(&provider_id)) {
+                End::Now => end(ctx, &provider_id).await,
+                End::WithNode(node) => delete_node(ctx, node, &provider_id).await,
+                End::UnderWay => {}
+                End::Disputed(node) => {
+                    let note = format!("several Nodes name machine {provider_id}, which has no claim; it is not ended");
+                    tracing::warn!(node = %node.name_any(), "{note}");
+                    ctx.event(node, Kind::Warning, "MachineDisputed", "Check", note).await;
                 }
-                _ => end(ctx, &provider_id).await,
             },
             Action::CheckClaim { claim, provider_id } => match ctx.presence(&provider_id).await {
                 Ok(Presence::There) => {}
                 Ok(Presence::Gone) => {
                     let found = claims.iter().find(|one| one.metadata.name.as_deref() == Some(&claim));
-                    // A kubelet that reports is a machine that runs: it is we who look in the wrong place, such as
-                    // another region or account.
-                    if let Some(node) = node_of(&provider_id).filter(|node| is_ready(node)) {
+                    if let Some(node) = garbage::reporting(&nodes_of(&provider_id)) {
                         let note = "The cloud does not know the machine of this ready node; nothing is done. \
                                     Are the region and the account right?";
                         tracing::warn!(nodeclaim = %claim, %provider_id, "{note}");
@@ -87,11 +90,6 @@ async fn round(ctx: &Context, first_seen: &mut BTreeMap<String, Timestamp>) -> R
     Ok(())
 }
 
-fn is_ready(node: &Node) -> bool {
-    let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
-    conditions.into_iter().flatten().any(|condition| condition.type_ == "Ready" && condition.status == "True")
-}
-
 async fn end(ctx: &Context, provider_id: &str) {
     match ctx.end("garbage", provider_id).await {
         Ok(_) => {
@@ -102,13 +100,15 @@ async fn end(ctx: &Context, provider_id: &str) {
     }
 }
 
+/// Its finalizer makes the deletion a drain, so a Node that was never registered gets it first.
 async fn delete_node(ctx: &Context, node: &Node, provider_id: &str) {
-    if node.metadata.deletion_timestamp.is_some() {
-        return;
-    }
     let preconditions = Some(Preconditions { uid: node.uid(), resource_version: None });
     let params = DeleteParams { preconditions, ..DeleteParams::default() };
-    match ctx.all::<Node>().delete(&node.name_any(), &params).await {
+    let deleted = async {
+        lifecycle::patch_node(ctx, node, patches::cordon(node, None)).await?;
+        ctx.all::<Node>().delete(&node.name_any(), &params).await
+    };
+    match deleted.await {
         Ok(_) => tracing::warn!(node = %node.name_any(), %provider_id, "draining a node that has no claim"),
         Err(error) => tracing::warn!(node = %node.name_any(), error = %chain(&error), "node not deleted"),
     }
@@ -130,18 +130,107 @@ async fn delete(ctx: &Context, name: &str, uid: Option<String>, pool: Option<Poo
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use cloud::{Machine, MachineState, fake::FakeCloud};
+    use http::StatusCode;
+    use scheduling::CapacityType;
+    use serde_json::{Value, json};
+    use units::ResourceList;
 
     use super::*;
+    use crate::names;
+    use crate::testing::{Answer, Asked, context_with};
 
-    #[test]
-    fn only_a_node_that_says_so_now_is_ready() {
-        let node = |status: &str| -> Node {
-            serde_json::from_value(json!({ "status": { "conditions": [{ "type": "Ready", "status": status }] } }))
-                .unwrap()
-        };
-        assert!(is_ready(&node("True")));
-        assert!(!is_ready(&node("Unknown")));
-        assert!(!is_ready(&Node::default()));
+    const NODE: &str = "/api/v1/nodes/n?";
+
+    fn machine(claim_uid: &str) -> Machine {
+        Machine {
+            provider_id: "x:///1".to_owned(),
+            claim_name: None,
+            claim_uid: Some(claim_uid.to_owned()),
+            instance_type: "t".to_owned(),
+            zone: "z".to_owned(),
+            capacity_type: CapacityType::OnDemand,
+            image_id: None,
+            state: MachineState::Running,
+            launched_at: Some(Timestamp::UNIX_EPOCH),
+            capacity: ResourceList::new(),
+            allocatable: ResourceList::new(),
+            labels: BTreeMap::new(),
+        }
+    }
+
+    fn node(name: &str, metadata: &Value, ready: &str) -> Value {
+        let mut node = json!({
+            "metadata": { "uid": name, "resourceVersion": "1" },
+            "spec": { "providerID": "x:///1" },
+            "status": { "conditions": [{ "type": "Ready", "status": ready }] },
+        });
+        node["metadata"]["name"] = json!(name);
+        for (key, value) in metadata.as_object().unwrap() {
+            node["metadata"][key] = value.clone();
+        }
+        node
+    }
+
+    /// One round with these machines, claims and nodes; the machines that are left.
+    async fn check(machines: Vec<Machine>, claims: Value, nodes: Vec<Value>) -> (Asked, usize) {
+        let cloud = FakeCloud::default();
+        for machine in machines {
+            cloud.plant(machine);
+        }
+        let one = nodes.first().cloned().unwrap_or_default();
+        let (ctx, asked) = context_with(cloud.clone(), move |what| {
+            let list = |items: &Value| Answer(StatusCode::OK, json!({ "metadata": {}, "items": items }));
+            match what {
+                what if what.starts_with("GET /apis/karpenter.sh/v1/nodeclaims?") => list(&claims),
+                what if what.starts_with("GET /api/v1/nodes?") => list(&json!(nodes)),
+                what if what.contains(NODE) => Answer(StatusCode::OK, one.clone()),
+                _ => Answer(StatusCode::OK, json!({ "kind": "Status", "status": "Success" })),
+            }
+        });
+        round(&ctx, &mut BTreeMap::new()).await.unwrap();
+        (asked, cloud.machines().len())
+    }
+
+    fn claim() -> Value {
+        let launched = json!({ "type": "Launched", "status": "True", "reason": "Launched", "message": "",
+            "lastTransitionTime": "2024-01-01T00:00:00Z" });
+        json!([{
+            "apiVersion": "karpenter.sh/v1", "kind": "NodeClaim", "metadata": { "name": "c", "uid": "u" },
+            "spec": { "requirements": [], "nodeClassRef": { "group": "g", "kind": "k", "name": "n" } },
+            "status": { "providerID": "x:///1", "conditions": [launched] },
+        }])
+    }
+
+    #[tokio::test]
+    async fn a_claim_whose_machine_is_gone_goes_unless_its_kubelet_still_reports() {
+        let (asked, _) = check(vec![], claim(), vec![node("n", &json!({}), "Unknown")]).await;
+        assert_eq!(asked.changes(), ["DELETE /apis/karpenter.sh/v1/nodeclaims/c?"]);
+        let (asked, _) = check(vec![], claim(), vec![node("n", &json!({}), "True")]).await;
+        assert_eq!(asked.changes(), Vec::<String>::new());
+        assert_eq!(asked.events(), ["NodeClaim/c MachineNotFound", "Node/n MachineNotFound"]);
+    }
+
+    #[tokio::test]
+    async fn a_machine_without_a_claim_is_drained_through_its_node() {
+        let ours = json!({ "finalizers": [names::FINALIZER] });
+        for metadata in [&ours, &json!({})] {
+            let (asked, left) = check(vec![machine("gone")], json!([]), vec![node("n", metadata, "True")]).await;
+            assert_eq!(asked.changes(), [format!("PATCH {NODE}"), format!("DELETE {NODE}")], "{metadata}");
+            assert_eq!(left, 1, "the drain comes first");
+        }
+        let going = json!({ "finalizers": [names::FINALIZER], "deletionTimestamp": "2024-01-01T00:00:00Z" });
+        let (asked, left) = check(vec![machine("gone")], json!([]), vec![node("n", &going, "True")]).await;
+        assert_eq!((asked.changes(), left), (Vec::new(), 1));
+        let (asked, left) = check(vec![machine("gone")], json!([]), vec![]).await;
+        assert_eq!((asked.changes(), left), (Vec::new(), 0), "nothing can run on it");
+    }
+
+    #[tokio::test]
+    async fn a_machine_that_two_nodes_name_is_not_ended() {
+        let two = vec![node("n", &json!({}), "True"), node("m", &json!({}), "Unknown")];
+        let (asked, left) = check(vec![machine("gone")], json!([]), two).await;
+        assert_eq!((asked.changes(), left), (Vec::new(), 1));
+        assert_eq!(asked.events(), ["Node/n MachineDisputed"]);
     }
 }

@@ -127,11 +127,10 @@ mod tests {
             attachments: Vec::new(),
             rivals: Vec::new(),
         };
-        let changes = |all: Vec<String>| all.into_iter().filter(|what| !what.starts_with("GET")).collect::<Vec<_>>();
         note(&ctx, &member).await;
-        let noted = changes(asked.all());
+        let noted = asked.changes();
         give_up(&ctx, &member).await;
-        let given_up = changes(asked.all()).split_off(noted.len());
+        let given_up = asked.changes().split_off(noted.len());
         (noted, given_up)
     }
 
