@@ -7,6 +7,9 @@ use aws_sdk_ec2::operation::create_fleet::CreateFleetOutput;
 use aws_sdk_ec2::operation::create_fleet::builders::CreateFleetFluentBuilder;
 use aws_sdk_ec2::types::{Filter, Instance, LaunchTemplate, LocationType, ResourceType, TagSpecification};
 use aws_sdk_pricing::types::{Filter as PriceFilter, FilterType};
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use aws_smithy_runtime_api::client::result::SdkError;
+use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use units::UsdMicrosPerHour;
 
 use crate::class::Selector;
@@ -44,51 +47,81 @@ pub(crate) struct Aws {
 type Call<T> = Result<T, CallError>;
 
 impl Aws {
-    pub(crate) async fn instance_types(&self) -> Call<Vec<TypeInfo>> {
-        let mut types = Vec::new();
+    /// One call: its token, then the call itself, its error sorted.
+    fn call<T, E>(
+        &self,
+        bucket: Bucket,
+        operation: &'static str,
+        send: impl Future<Output = Result<T, SdkError<E, HttpResponse>>>,
+    ) -> impl Future<Output = Call<T>>
+    where
+        E: std::error::Error + ProvideErrorMetadata + Send + Sync + 'static,
+    {
+        // The SDK's futures are some kilobytes large; boxed, they do not add up in those of our callers.
+        let send = Box::pin(send);
+        async move {
+            self.limits.take(bucket).await;
+            send.await.map_err(|error| CallError::new(operation, error))
+        }
+    }
+
+    /// All pages of a listing: `ask` sends the call for the page of a token, and says what is on it and the token of the next.
+    async fn pages<T, E, F>(
+        &self,
+        bucket: Bucket,
+        operation: &'static str,
+        ask: impl Fn(Option<String>) -> F,
+    ) -> Call<Vec<T>>
+    where
+        F: Future<Output = Result<(Vec<T>, Option<String>), SdkError<E, HttpResponse>>>,
+        E: std::error::Error + ProvideErrorMetadata + Send + Sync + 'static,
+    {
+        let mut all = Vec::new();
         let mut token = None;
         for _ in 0..PAGES_MAX {
-            self.limits.take(Bucket::ReadAll).await;
-            let page = self
-                .ec2
-                .describe_instance_types()
-                .filters(filter("supported-virtualization-type", ["hvm".to_owned()]))
-                .filters(filter("processor-info.supported-architecture", ["x86_64".to_owned(), "arm64".to_owned()]))
-                .set_next_token(token)
-                .send()
-                .await
-                .map_err(|error| CallError::new("DescribeInstanceTypes", error))?;
-            types.extend(page.instance_types().iter().filter_map(TypeInfo::read));
-            token = next(page.next_token());
+            let (found, next) = self.call(bucket, operation, ask(token)).await?;
+            all.extend(found);
+            // EC2 ends with an absent or an empty token.
+            token = next.filter(|token| !token.is_empty());
             if token.is_none() {
                 break;
             }
         }
-        Ok(types)
+        Ok(all)
+    }
+
+    pub(crate) async fn instance_types(&self) -> Call<Vec<TypeInfo>> {
+        self.pages(Bucket::ReadAll, "DescribeInstanceTypes", |token| {
+            let call = self
+                .ec2
+                .describe_instance_types()
+                .filters(filter("supported-virtualization-type", ["hvm".to_owned()]))
+                .filters(filter("processor-info.supported-architecture", ["x86_64".to_owned(), "arm64".to_owned()]));
+            let call = call.set_next_token(token);
+            async move {
+                let page = call.send().await?;
+                Ok((page.instance_types().iter().filter_map(TypeInfo::read).collect(), page.next_token))
+            }
+        })
+        .await
     }
 
     /// The zones each type is offered in.
     pub(crate) async fn offerings(&self) -> Call<BTreeMap<String, BTreeSet<String>>> {
-        let mut zones: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-        let mut token = None;
-        for _ in 0..PAGES_MAX {
-            self.limits.take(Bucket::ReadAll).await;
-            let page = self
-                .ec2
-                .describe_instance_type_offerings()
-                .location_type(LocationType::AvailabilityZone)
-                .set_next_token(token)
-                .send()
-                .await
-                .map_err(|error| CallError::new("DescribeInstanceTypeOfferings", error))?;
-            for offering in page.instance_type_offerings() {
-                if let (Some(name), Some(zone)) = (offering.instance_type(), offering.location()) {
-                    zones.entry(name.as_str().to_owned()).or_default().insert(zone.to_owned());
+        let offerings = self
+            .pages(Bucket::ReadAll, "DescribeInstanceTypeOfferings", |token| {
+                let call = self.ec2.describe_instance_type_offerings().location_type(LocationType::AvailabilityZone);
+                let call = call.set_next_token(token);
+                async move {
+                    let page = call.send().await?;
+                    Ok((page.instance_type_offerings.unwrap_or_default(), page.next_token))
                 }
-            }
-            token = next(page.next_token());
-            if token.is_none() {
-                break;
+            })
+            .await?;
+        let mut zones: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for offering in offerings {
+            if let (Some(name), Some(zone)) = (offering.instance_type(), offering.location()) {
+                zones.entry(name.as_str().to_owned()).or_default().insert(zone.to_owned());
             }
         }
         Ok(zones)
@@ -98,14 +131,8 @@ impl Aws {
     pub(crate) async fn subnets(&self, selectors: &[Selector]) -> Call<Vec<Subnet>> {
         let mut found = BTreeMap::new();
         for selector in selectors {
-            self.limits.take(Bucket::Read).await;
-            let answer = self
-                .ec2
-                .describe_subnets()
-                .set_filters(Some(filters(selector, "subnet-id", "tag:Name")))
-                .send()
-                .await
-                .map_err(|error| CallError::new("DescribeSubnets", error))?;
+            let call = self.ec2.describe_subnets().set_filters(Some(filters(selector, "subnet-id", "tag:Name")));
+            let answer = self.call(Bucket::Read, "DescribeSubnets", call.send()).await?;
             for subnet in answer.subnets() {
                 if let (Some(id), Some(zone)) = (subnet.subnet_id(), subnet.availability_zone()) {
                     let free_addresses = i64::from(subnet.available_ip_address_count().unwrap_or(0));
@@ -120,14 +147,9 @@ impl Aws {
     pub(crate) async fn security_groups(&self, selectors: &[Selector]) -> Call<Vec<String>> {
         let mut found = BTreeSet::new();
         for selector in selectors {
-            self.limits.take(Bucket::Read).await;
-            let answer = self
-                .ec2
-                .describe_security_groups()
-                .set_filters(Some(filters(selector, "group-id", "group-name")))
-                .send()
-                .await
-                .map_err(|error| CallError::new("DescribeSecurityGroups", error))?;
+            let wanted = filters(selector, "group-id", "group-name");
+            let call = self.ec2.describe_security_groups().set_filters(Some(wanted));
+            let answer = self.call(Bucket::Read, "DescribeSecurityGroups", call.send()).await?;
             found.extend(answer.security_groups().iter().filter_map(|group| group.group_id().map(str::to_owned)));
         }
         Ok(found.into_iter().collect())
@@ -145,15 +167,9 @@ impl Aws {
                 None if selector.name.is_some() => vec!["self".to_owned(), "amazon".to_owned()],
                 None => Vec::new(),
             };
-            self.limits.take(Bucket::Read).await;
-            let answer = self
-                .ec2
-                .describe_images()
-                .set_filters(Some(wanted))
-                .set_owners(Some(owners).filter(|owners| !owners.is_empty()))
-                .send()
-                .await
-                .map_err(|error| CallError::new("DescribeImages", error))?;
+            let owners = Some(owners).filter(|owners| !owners.is_empty());
+            let call = self.ec2.describe_images().set_filters(Some(wanted)).set_owners(owners);
+            let answer = self.call(Bucket::Read, "DescribeImages", call.send()).await?;
             for image in answer.images() {
                 let arch = match image.architecture().map(aws_sdk_ec2::types::ArchitectureValues::as_str) {
                     Some("x86_64") | None => Arch::Amd64,
@@ -187,101 +203,61 @@ impl Aws {
 
     /// Makes a template; fails with `AlreadyExists` if it is there.
     pub(crate) async fn create_template(&self, name: &str, content: &Content) -> Call<()> {
-        self.limits.take(Bucket::Write).await;
-        self.ec2
-            .create_launch_template()
-            .launch_template_name(name)
-            // A retry by the SDK is the same request, a later one is answered with AlreadyExists.
-            .launch_template_data(content.data())
-            .tag_specifications(
-                TagSpecification::builder()
-                    .resource_type(ResourceType::LaunchTemplate)
-                    .set_tags(Some(template::tags(&content.own_tags())))
-                    .build(),
-            )
-            .send()
-            .await
-            .map(|_| ())
-            .map_err(|error| CallError::new("CreateLaunchTemplate", error))
+        let tags = TagSpecification::builder()
+            .resource_type(ResourceType::LaunchTemplate)
+            .set_tags(Some(template::tags(&content.own_tags())));
+        // A retry by the SDK is the same request, a later one is answered with AlreadyExists.
+        let call = self.ec2.create_launch_template().launch_template_name(name).launch_template_data(content.data());
+        let call = call.tag_specifications(tags.build());
+        self.call(Bucket::Write, "CreateLaunchTemplate", call.send()).await.map(drop)
     }
 
     /// Templates that match the filters, or the one of this name.
     pub(crate) async fn templates(&self, name: Option<&str>, wanted: Vec<Filter>) -> Call<Vec<LaunchTemplate>> {
-        let mut found = Vec::new();
-        let mut token = None;
-        for _ in 0..PAGES_MAX {
-            self.limits.take(Bucket::Read).await;
-            let page = self
-                .ec2
-                .describe_launch_templates()
-                .set_launch_template_names(name.map(|name| vec![name.to_owned()]))
-                .set_filters(Some(wanted.clone()).filter(|wanted| !wanted.is_empty()))
-                .set_next_token(token)
-                .send()
-                .await
-                .map_err(|error| CallError::new("DescribeLaunchTemplates", error))?;
-            found.extend_from_slice(page.launch_templates());
-            token = next(page.next_token());
-            if token.is_none() {
-                break;
+        let wanted = Some(wanted).filter(|wanted| !wanted.is_empty());
+        let names = name.map(|name| vec![name.to_owned()]);
+        self.pages(Bucket::Read, "DescribeLaunchTemplates", |token| {
+            let call = self.ec2.describe_launch_templates();
+            let call = call.set_launch_template_names(names.clone()).set_filters(wanted.clone());
+            let call = call.set_next_token(token);
+            async move {
+                let page = call.send().await?;
+                Ok((page.launch_templates.unwrap_or_default(), page.next_token))
             }
-        }
-        Ok(found)
+        })
+        .await
     }
 
     pub(crate) async fn delete_template(&self, name: &str) -> Call<()> {
-        self.limits.take(Bucket::Write).await;
-        self.ec2
-            .delete_launch_template()
-            .launch_template_name(name)
-            .send()
-            .await
-            .map(|_| ())
-            .map_err(|error| CallError::new("DeleteLaunchTemplate", error))
+        let call = self.ec2.delete_launch_template().launch_template_name(name);
+        self.call(Bucket::Write, "DeleteLaunchTemplate", call.send()).await.map(drop)
     }
 
     pub(crate) async fn create_fleet(
         &self,
         build: impl FnOnce(CreateFleetFluentBuilder) -> CreateFleetFluentBuilder,
     ) -> Call<CreateFleetOutput> {
-        self.limits.take(Bucket::Launch).await;
-        build(self.ec2.create_fleet()).send().await.map_err(|error| CallError::new("CreateFleet", error))
+        self.call(Bucket::Launch, "CreateFleet", build(self.ec2.create_fleet()).send()).await
     }
 
     /// Instances that match all filters.
     pub(crate) async fn instances(&self, wanted: Vec<Filter>) -> Call<Vec<Instance>> {
-        let mut found = Vec::new();
-        let mut token = None;
-        for _ in 0..PAGES_MAX {
-            self.limits.take(Bucket::Read).await;
-            let page = self
-                .ec2
-                .describe_instances()
-                .set_filters(Some(wanted.clone()))
-                .max_results(1000)
-                .set_next_token(token)
-                .send()
-                .await
-                .map_err(|error| CallError::new("DescribeInstances", error))?;
-            found.extend(page.reservations().iter().flat_map(aws_sdk_ec2::types::Reservation::instances).cloned());
-            token = next(page.next_token());
-            if token.is_none() {
-                break;
+        self.pages(Bucket::Read, "DescribeInstances", |token| {
+            let call = self.ec2.describe_instances().set_filters(Some(wanted.clone())).max_results(1000);
+            let call = call.set_next_token(token);
+            async move {
+                let page = call.send().await?;
+                let found = page.reservations.unwrap_or_default().into_iter().filter_map(|it| it.instances).flatten();
+                Ok((found.collect(), page.next_token))
             }
-        }
-        Ok(found)
+        })
+        .await
     }
 
     /// Terminates all of them or, if one is not there, none: `NotFound`.
     pub(crate) async fn terminate(&self, ids: Vec<String>) -> Call<()> {
-        self.limits.take(Bucket::Terminate).await;
-        self.ec2
-            .terminate_instances()
-            .set_instance_ids(Some(ids))
-            .send()
-            .await
-            .map(|_| ())
-            .map_err(|error| CallError::new("TerminateInstances", error))
+        let call = self.ec2.terminate_instances().set_instance_ids(Some(ids));
+        self.call(Bucket::Terminate, "TerminateInstances", call.send()).await.map(drop)
     }
 
     /// On-demand prices of the region, Linux, shared tenancy.
@@ -300,66 +276,49 @@ impl Aws {
                 PriceFilter::builder().field(field).value(value).r#type(FilterType::TermMatch).build().ok()
             })
             .collect();
-        let mut prices = HashMap::new();
-        let mut token = None;
-        for _ in 0..PAGES_MAX {
-            self.limits.take(Bucket::Prices).await;
-            let page = self
-                .pricing
-                .get_products()
-                .service_code("AmazonEC2")
-                .set_filters(Some(filters.clone()))
-                .set_next_token(token)
-                .send()
-                .await
-                .map_err(|error| CallError::new("GetProducts", error))?;
-            prices.extend(page.price_list().iter().filter_map(|text| prices::product(text)));
-            token = next(page.next_token());
-            if token.is_none() {
-                break;
-            }
-        }
-        Ok(prices)
+        let prices = self
+            .pages(Bucket::Prices, "GetProducts", |token| {
+                let call = self.pricing.get_products().service_code("AmazonEC2").set_filters(Some(filters.clone()));
+                let call = call.set_next_token(token);
+                async move {
+                    let page = call.send().await?;
+                    Ok((page.price_list().iter().filter_map(|text| prices::product(text)).collect(), page.next_token))
+                }
+            })
+            .await?;
+        Ok(prices.into_iter().collect())
     }
 
     /// The spot prices that hold at `now`, newest first for each pool.
     pub(crate) async fn spot_prices(&self, now: SystemTime) -> Call<Vec<SpotPrice>> {
         let oldest = aws_smithy_types::DateTime::from(now).secs() - SPOT_HISTORY_SECONDS;
-        let mut rows: Vec<(i64, SpotPrice)> = Vec::new();
-        let mut token = None;
-        for _ in 0..PAGES_MAX {
-            self.limits.take(Bucket::Read).await;
-            let page = self
-                .ec2
-                .describe_spot_price_history()
-                .start_time(now.into())
-                .product_descriptions("Linux/UNIX")
-                .product_descriptions("Linux/UNIX (Amazon VPC)")
-                .set_next_token(token)
-                .send()
-                .await
-                .map_err(|error| CallError::new("DescribeSpotPriceHistory", error))?;
-            for row in page.spot_price_history() {
-                let at = row.timestamp().map_or(0, aws_smithy_types::DateTime::secs);
-                if let (Some(name), Some(zone), Some(price)) =
-                    (row.instance_type(), row.availability_zone(), row.spot_price().and_then(prices::dollars))
-                    && at >= oldest
-                {
-                    let instance_type = name.as_str().to_owned();
-                    rows.push((at, SpotPrice { instance_type, zone: zone.to_owned(), price }));
+        let history = self
+            .pages(Bucket::Read, "DescribeSpotPriceHistory", |token| {
+                let call = self
+                    .ec2
+                    .describe_spot_price_history()
+                    .start_time(now.into())
+                    .product_descriptions("Linux/UNIX")
+                    .product_descriptions("Linux/UNIX (Amazon VPC)");
+                let call = call.set_next_token(token);
+                async move {
+                    let page = call.send().await?;
+                    Ok((page.spot_price_history.unwrap_or_default(), page.next_token))
                 }
-            }
-            token = next(page.next_token());
-            if token.is_none() {
-                break;
+            })
+            .await?;
+        let mut rows: Vec<(i64, SpotPrice)> = Vec::new();
+        for row in history {
+            let at = row.timestamp().map_or(0, aws_smithy_types::DateTime::secs);
+            if let (Some(name), Some(zone), Some(price)) =
+                (row.instance_type(), row.availability_zone(), row.spot_price().and_then(prices::dollars))
+                && at >= oldest
+            {
+                let instance_type = name.as_str().to_owned();
+                rows.push((at, SpotPrice { instance_type, zone: zone.to_owned(), price }));
             }
         }
         rows.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
         Ok(rows.into_iter().map(|(_, row)| row).collect())
     }
-}
-
-/// The token of the page after this one. EC2 ends with an absent or an empty one.
-fn next(token: Option<&str>) -> Option<String> {
-    token.filter(|token| !token.is_empty()).map(str::to_owned)
 }
