@@ -8,13 +8,14 @@ use cargo_metadata::{DependencyKind, Metadata};
 use super::{Problem, tree};
 
 /// Crates that decide: values in, values out.
-pub(crate) const CORE: [&str; 5] = ["units", "requirements", "scheduling", "disruption", "scaling"];
+pub(crate) const CORE: [&str; 6] = ["units", "requirements", "packing", "scheduling", "disruption", "scaling"];
 
 /// The edges between our crates; what is absent may depend on everything.
-const MAY_DEPEND_ON: [(&str, &[&str]); 13] = [
+const MAY_DEPEND_ON: [(&str, &[&str]); 14] = [
     ("units", &[]),
     ("requirements", &["units"]),
-    ("scheduling", &["units", "requirements"]),
+    ("packing", &[]),
+    ("scheduling", &["units", "requirements", "packing"]),
     ("disruption", &["units", "requirements", "scheduling"]),
     ("scaling", &["units"]),
     ("api", &CORE),

@@ -1,0 +1,31 @@
+//! Multi-dimensional packing into bins of different prices, with a proof of how good the packing is.
+#![allow(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "floating point is for guidance here; what is claimed is computed in integers"
+)]
+
+mod answer;
+mod bound;
+mod build;
+mod columns;
+mod dominance;
+mod fluid;
+mod greedy;
+mod improve;
+mod knapsack;
+mod meter;
+mod model;
+mod plan;
+mod problem;
+mod relax;
+mod rounding;
+mod simplex;
+mod solve;
+mod warm;
+
+pub use answer::{Node, Packing, Warm};
+pub use meter::Budget;
+pub use problem::{Bin, Bits, Group, Limit, Problem};
+pub use solve::{first_fit, pack};

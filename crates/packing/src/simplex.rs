@@ -1,0 +1,265 @@
+//! Covering with columns: `min cost · x` subject to `columns · x >= need`, `x >= 0`, where columns keep arriving.
+//!
+//! A revised simplex with an explicit basis inverse. It starts from one column per row (the caller supplies them), keeps
+//! its basis when columns are added, and is never asked for anything that is later claimed: its dual prices go through
+//! [`crate::bound`].
+
+use crate::meter::Meter;
+
+const NOISE: f64 = 1e-9;
+/// Pivots between two fresh inverses.
+const REFRESH: usize = 150;
+
+#[derive(Clone, Debug)]
+pub(crate) struct Column {
+    pub(crate) cost: f64,
+    pub(crate) rows: Vec<(usize, f64)>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Cover {
+    rows: usize,
+    need: Vec<f64>,
+    columns: Vec<Column>,
+    /// Column of each basis row; `columns.len()` and more never appear: surplus is `usize::MAX - row`.
+    basis: Vec<usize>,
+    basic: Vec<bool>,
+    filled: Vec<f64>,
+    inverse: Vec<f64>,
+    dual: Vec<f64>,
+    pivots: usize,
+    step: Vec<f64>,
+}
+
+fn surplus(row: usize) -> usize {
+    usize::MAX - row
+}
+
+impl Cover {
+    /// `first[row]` must cover `row` and nothing else.
+    pub(crate) fn new(need: &[f64], first: Vec<Column>) -> Self {
+        let rows = need.len();
+        let mut cover = Self {
+            rows,
+            // A hair more than asked for, and not the same everywhere, keeps ties from stalling the simplex.
+            need: need
+                .iter()
+                .enumerate()
+                .map(|(row, need)| need * (1.0 + 1e-7) + 1e-7 * (1 + row % 7) as f64)
+                .collect(),
+            basic: vec![true; rows],
+            columns: first,
+            basis: (0..rows).collect(),
+            filled: vec![0.0; rows],
+            inverse: vec![0.0; rows * rows],
+            dual: vec![0.0; rows],
+            pivots: 0,
+            step: vec![0.0; rows],
+        };
+        for row in 0..rows {
+            let amount = cover.columns[row].rows[0].1;
+            cover.inverse[row * rows + row] = 1.0 / amount;
+            cover.filled[row] = cover.need[row] / amount;
+            cover.dual[row] = cover.columns[row].cost / amount;
+        }
+        cover
+    }
+
+    pub(crate) fn add(&mut self, column: Column) {
+        self.columns.push(column);
+        self.basic.push(false);
+    }
+
+    pub(crate) fn duals(&self) -> &[f64] {
+        &self.dual
+    }
+
+    /// The amount of each column in use.
+    pub(crate) fn solution(&self) -> Vec<(usize, f64)> {
+        let used = self
+            .basis
+            .iter()
+            .zip(&self.filled)
+            .filter(|(column, filled)| **column < self.columns.len() && **filled > 1e-7);
+        let mut used: Vec<(usize, f64)> = used.map(|(column, filled)| (*column, *filled)).collect();
+        used.sort_by_key(|(column, _)| *column);
+        used
+    }
+
+    fn cost(&self, column: usize) -> f64 {
+        self.columns.get(column).map_or(0.0, |column| column.cost)
+    }
+
+    /// Pivot until no column improves or the budget ends; says which.
+    pub(crate) fn solve(&mut self, meter: &Meter<'_>) -> bool {
+        let limit = 50 * (self.rows + 10);
+        for _ in 0..limit {
+            if meter.over() {
+                return false;
+            }
+            let Some(entering) = self.entering(meter) else { return true };
+            if !self.pivot(entering, meter) {
+                return true;
+            }
+        }
+        false
+    }
+
+    fn entering(&self, meter: &Meter<'_>) -> Option<usize> {
+        let mut best = None;
+        let mut most = 0.0;
+        let mut steps = self.rows;
+        for (at, column) in self.columns.iter().enumerate() {
+            steps += column.rows.len() + 2;
+            if self.basic[at] {
+                continue;
+            }
+            let worth: f64 = column.rows.iter().map(|(row, amount)| amount * self.dual[*row]).sum();
+            let gain = (worth - column.cost) / (column.cost + 1e-9);
+            if gain > most && worth - column.cost > NOISE * column.cost.max(1.0) {
+                most = gain;
+                best = Some(at);
+            }
+        }
+        meter.spend(steps);
+        if best.is_none() {
+            let negative = (0..self.rows).filter(|&row| self.dual[row] < -NOISE);
+            best = negative.min_by(|&a, &b| self.dual[a].total_cmp(&self.dual[b])).map(surplus);
+        }
+        best
+    }
+
+    fn pivot(&mut self, entering: usize, meter: &Meter<'_>) -> bool {
+        let rows = self.rows;
+        for row in 0..rows {
+            let line = &self.inverse[row * rows..(row + 1) * rows];
+            self.step[row] = match self.columns.get(entering) {
+                Some(column) => column.rows.iter().map(|(at, amount)| line[*at] * amount).sum(),
+                None => -line[usize::MAX - entering],
+            };
+        }
+        let mut leaving = None;
+        let mut far = f64::INFINITY;
+        for row in 0..rows {
+            if self.step[row] > 1e-9 {
+                let ratio = self.filled[row].max(0.0) / self.step[row];
+                let closer = ratio < far - 1e-12;
+                let firmer =
+                    ratio <= far + 1e-12 && leaving.is_some_and(|other: usize| self.step[row] > self.step[other]);
+                if closer || firmer {
+                    far = far.min(ratio);
+                    leaving = Some(row);
+                }
+            }
+        }
+        let Some(row) = leaving else { return false };
+        meter.spend(rows * rows + rows * 8);
+        let gain = match self.columns.get(entering) {
+            Some(column) => column.cost - column.rows.iter().map(|(at, amount)| amount * self.dual[*at]).sum::<f64>(),
+            None => self.dual[usize::MAX - entering],
+        };
+        for other in 0..rows {
+            self.filled[other] -= far * self.step[other];
+        }
+        self.filled[row] = far;
+        let old = self.basis[row];
+        if old < self.columns.len() {
+            self.basic[old] = false;
+        }
+        if entering < self.columns.len() {
+            self.basic[entering] = true;
+        }
+        self.basis[row] = entering;
+        let pivot = self.step[row];
+        let (before, rest) = self.inverse.split_at_mut(row * rows);
+        let (line, after) = rest.split_at_mut(rows);
+        for value in line.iter_mut() {
+            *value /= pivot;
+        }
+        for (other, target) in before.chunks_exact_mut(rows).enumerate() {
+            eliminate(target, line, self.step[other]);
+        }
+        for (other, target) in after.chunks_exact_mut(rows).enumerate() {
+            eliminate(target, line, self.step[row + 1 + other]);
+        }
+        for (dual, value) in self.dual.iter_mut().zip(line.iter()) {
+            *dual += gain * value;
+        }
+        self.pivots += 1;
+        if self.pivots.is_multiple_of(REFRESH) {
+            self.refresh(meter);
+        }
+        true
+    }
+
+    /// Invert the basis anew; leaves everything as it is if the basis looks singular.
+    fn refresh(&mut self, meter: &Meter<'_>) {
+        let rows = self.rows;
+        meter.spend(rows * rows * rows);
+        let mut basis = vec![0.0; rows * rows];
+        for (at, &column) in self.basis.iter().enumerate() {
+            match self.columns.get(column) {
+                Some(column) => {
+                    for &(row, amount) in &column.rows {
+                        basis[row * rows + at] = amount;
+                    }
+                }
+                None => basis[(usize::MAX - column) * rows + at] = -1.0,
+            }
+        }
+        let Some(inverse) = inverted(basis, rows) else { return };
+        self.inverse = inverse;
+        for row in 0..rows {
+            let line = &self.inverse[row * rows..(row + 1) * rows];
+            self.filled[row] = line.iter().zip(&self.need).map(|(a, b)| a * b).sum::<f64>().max(0.0);
+        }
+        self.dual = vec![0.0; rows];
+        for row in 0..rows {
+            let cost = self.cost(self.basis[row]);
+            let line = &self.inverse[row * rows..(row + 1) * rows];
+            for (dual, value) in self.dual.iter_mut().zip(line) {
+                *dual += cost * value;
+            }
+        }
+    }
+}
+
+fn eliminate(target: &mut [f64], line: &[f64], factor: f64) {
+    if factor != 0.0 {
+        for (value, subtract) in target.iter_mut().zip(line) {
+            *value -= factor * subtract;
+        }
+    }
+}
+
+/// Gauss and Jordan, with the largest pivot of each column.
+fn inverted(mut matrix: Vec<f64>, rows: usize) -> Option<Vec<f64>> {
+    let mut inverse = vec![0.0; rows * rows];
+    for row in 0..rows {
+        inverse[row * rows + row] = 1.0;
+    }
+    for column in 0..rows {
+        let size = |row: &usize| matrix[row * rows + column].abs();
+        let pivot = (column..rows).max_by(|a, b| size(a).total_cmp(&size(b)))?;
+        if size(&pivot) < 1e-10 {
+            return None;
+        }
+        for at in 0..rows {
+            matrix.swap(column * rows + at, pivot * rows + at);
+            inverse.swap(column * rows + at, pivot * rows + at);
+        }
+        let by = matrix[column * rows + column];
+        for at in 0..rows {
+            matrix[column * rows + at] /= by;
+            inverse[column * rows + at] /= by;
+        }
+        let line = matrix[column * rows..(column + 1) * rows].to_vec();
+        let inverse_line = inverse[column * rows..(column + 1) * rows].to_vec();
+        for row in (0..rows).filter(|&row| row != column) {
+            let factor = matrix[row * rows + column];
+            eliminate(&mut matrix[row * rows..(row + 1) * rows], &line, factor);
+            eliminate(&mut inverse[row * rows..(row + 1) * rows], &inverse_line, factor);
+        }
+    }
+    Some(inverse)
+}

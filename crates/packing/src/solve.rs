@@ -1,0 +1,240 @@
+//! The order of things: a plan at once, then prices, better plans and a better bound in turns.
+
+use crate::answer::{Packing, Warm, answer};
+use crate::bound;
+use crate::build::{Fill, build};
+use crate::columns::{Generation, Pattern};
+use crate::fluid::{Fluid, fluid};
+use crate::greedy;
+use crate::improve::{Dice, improve};
+use crate::knapsack::Knapsack;
+use crate::meter::{Budget, Meter};
+use crate::model::Model;
+use crate::plan::{Plan, Supply, fill};
+use crate::problem::Problem;
+use crate::rounding::{dive, prefill};
+use crate::warm::Known;
+
+/// Steps of the first turn of column generation; turns grow from there.
+const TURN: u64 = 8_000_000;
+
+/// So many contents of nodes, the youngest, are handed on to the next solve.
+const PATTERNS: usize = 1000;
+
+/// Pack pods into bins: the cheapest plan found within the budget, and a proven bound.
+pub fn pack(problem: &Problem, budget: &Budget<'_>, warm: Option<&Warm>) -> Packing {
+    let meter = Meter::new(budget);
+    let model = Model::new(problem);
+    let mut solve = Solve::new(&model, budget.gap_ppm, &meter);
+    solve.at_once(warm);
+    solve.refine();
+    let mut packing = answer(problem, &model, &solve.best);
+    solve.claim(&mut packing);
+    packing.work_done = meter.spent();
+    packing
+}
+
+/// The rule Karpenter packs by, for comparison; no bound, and nothing proven.
+pub fn first_fit(problem: &Problem) -> Packing {
+    let meter = Meter::new(&Budget { work: u64::MAX, stop: &|| false, gap_ppm: 0 });
+    let model = Model::new(problem);
+    let plan = greedy::first_fit(&model, &meter);
+    let mut packing = answer(problem, &model, &plan);
+    packing.work_done = meter.spent();
+    packing
+}
+
+struct Solve<'a> {
+    model: &'a Model,
+    meter: &'a Meter<'a>,
+    gap_ppm: u32,
+    digits: u32,
+    free: Vec<bool>,
+    knapsack: Knapsack,
+    best: Plan,
+    /// Proven, for all pods of the model; micro-USD per hour.
+    bound: i128,
+    /// Micro-USD per hour of one more pod of each group.
+    prices: Vec<f64>,
+    patterns: Vec<Pattern>,
+}
+
+impl<'a> Solve<'a> {
+    fn new(model: &'a Model, gap_ppm: u32, meter: &'a Meter<'a>) -> Self {
+        Self {
+            model,
+            meter,
+            gap_ppm,
+            digits: bound::digits(model),
+            free: bound::free_of_charge(model),
+            knapsack: Knapsack::default(),
+            best: greedy::first_fit(model, meter),
+            bound: 0,
+            prices: vec![0.0; model.groups.len()],
+            patterns: Vec::new(),
+        }
+    }
+
+    /// Whether a bound is close enough to the best plan.
+    fn good(&self) -> bool {
+        let cost = self.best.cost(self.model);
+        self.best.unplaced() == 0
+            && (cost - self.bound).saturating_mul(1_000_000) <= cost.saturating_mul(i128::from(self.gap_ppm))
+    }
+
+    /// The bound at which the best plan is good enough.
+    fn target(&self) -> i128 {
+        let cost = self.best.cost(self.model);
+        cost - cost.saturating_mul(i128::from(self.gap_ppm)) / 1_000_000
+    }
+
+    fn offer(&mut self, plan: Plan) {
+        if plan.rank(self.model) < self.best.rank(self.model) {
+            self.best = plan;
+        }
+    }
+
+    /// Prices by pouring, plans by these prices and by memory, and the bound that comes with the prices.
+    fn at_once(&mut self, warm: Option<&Warm>) {
+        let demand = self.model.demand();
+        let guide = fluid(self.model, &demand, self.meter);
+        let values = bound::values(&guide.prices, self.digits, &self.free);
+        self.bound = self.fluid_bound(&guide, &values, &demand);
+        // The first of these is made whatever the budget says: there is always a plan that looked at prices.
+        for fill in [Fill::Relaxed, Fill::Ratio] {
+            if fill == Fill::Relaxed || !self.meter.over() {
+                self.construct(&values, fill);
+            }
+        }
+        if let Some(warm) = warm {
+            let known = Known::new(self.model, warm);
+            self.remember(&known, &values);
+            self.patterns.extend(known.patterns);
+            // Where there was a price, it is a better guess than pouring: it knows what fits beside what.
+            let old = known.prices.iter().zip(&guide.prices);
+            self.prices = old.map(|(old, poured)| if *old > 0.0 { *old } else { *poured }).collect();
+            let values = bound::values(&self.prices, self.digits, &self.free);
+            if !self.meter.over() {
+                self.construct(&values, Fill::Relaxed);
+            }
+        } else {
+            self.prices = guide.prices;
+        }
+    }
+
+    /// The old plan, once and twice, with what is missing beside it.
+    fn remember(&mut self, known: &Known, values: &[i64]) {
+        let model = self.model;
+        let mut supply = Supply::new(model);
+        let mut missing = model.demand();
+        let mut nodes = Vec::new();
+        for _ in 0..2 {
+            nodes.extend(known.again(model, &mut missing, &mut supply));
+            let mut plan = Plan { nodes: nodes.clone(), missing: missing.clone() };
+            fill(model, &mut plan.nodes, &mut plan.missing);
+            self.complete(plan, supply.clone(), values, Fill::Relaxed);
+        }
+    }
+
+    /// Open nodes for what a plan misses, and offer it.
+    fn complete(&mut self, mut plan: Plan, mut supply: Supply, values: &[i64], way: Fill) {
+        let model = self.model;
+        let bins: Vec<usize> = (0..model.bins.len()).collect();
+        let (knapsack, missing) = (&mut self.knapsack, &mut plan.missing);
+        plan.nodes.extend(build(model, &bins, values, way, missing, &mut supply, knapsack, self.meter));
+        self.patterns.extend(plan.nodes.iter().map(|node| (node.bin, node.content.clone())));
+        plan.shrink(model);
+        self.offer(plan);
+    }
+
+    fn fluid_bound(&mut self, guide: &Fluid, values: &[i64], demand: &[u64]) -> i128 {
+        let (model, resources) = (self.model, self.model.resources);
+        let mut uppers = Vec::with_capacity(model.bins.len());
+        for bin in 0..model.bins.len() {
+            let amounts = &guide.amounts[bin * resources..(bin + 1) * resources];
+            uppers.push(self.knapsack.bound_at(model, bin, values, demand, amounts, self.digits));
+            self.meter.spend(model.bins[bin].groups.len() * (resources + 4));
+        }
+        bound::certified(model, demand, values, &uppers, self.digits)
+    }
+
+    fn construct(&mut self, values: &[i64], fill: Fill) {
+        let model = self.model;
+        let mut supply = Supply::new(model);
+        let mut missing = model.demand();
+        let (knapsack, meter) = (&mut self.knapsack, self.meter);
+        let nodes = prefill(model, values, self.digits, &mut missing, &mut supply, knapsack, meter);
+        self.complete(Plan { nodes, missing }, supply, values, fill);
+    }
+
+    fn refine(&mut self) {
+        if self.good() || self.meter.over() {
+            return;
+        }
+        let mut dice = Dice(0x5EED);
+        let generation = Generation::new(self.model, self.prices.clone(), &self.patterns);
+        let mut turn = TURN;
+        let mut more = generation.is_some();
+        let Some(mut generation) = generation else { return };
+        let mut idle = 0;
+        while !self.good() && !self.meter.over() && idle < 3 {
+            let before = (self.best.rank(self.model), self.bound);
+            let end = self.meter.spent().saturating_add(turn);
+            let had_more = more;
+            let target = self.target();
+            while more && self.meter.spent() < end {
+                more = generation.step(&mut self.knapsack, target, self.meter);
+                self.bound = self.bound.max(generation.bound);
+            }
+            if self.good() {
+                break;
+            }
+            let values = generation.values(&generation.duals());
+            if had_more
+                && let Some(plan) = dive(&generation, self.model, &values, self.digits, &mut self.knapsack, self.meter)
+            {
+                self.offer(plan);
+            }
+            let target = self.bound;
+            let mut plan = self.best.clone();
+            improve(
+                self.model,
+                &mut plan,
+                &values,
+                self.digits,
+                target,
+                turn,
+                &mut dice,
+                &mut self.knapsack,
+                self.meter,
+            );
+            for node in &plan.nodes {
+                more |= generation.add(node.bin, &node.content);
+            }
+            self.offer(plan);
+            turn = turn.saturating_mul(2).min(64 * TURN);
+            idle = if (self.best.rank(self.model), self.bound) == before { idle + 1 } else { 0 };
+        }
+        if generation.bound > 0 {
+            self.prices.clone_from(&generation.prices);
+        }
+        self.patterns = generation.patterns;
+    }
+
+    fn claim(&self, packing: &mut Packing) {
+        if self.best.unplaced() == 0 {
+            let bound = self.bound.min(packing.cost);
+            packing.lower_bound = Some(bound);
+            packing.proven_optimal = bound == packing.cost;
+        }
+        for (pods, price) in self.model.groups.iter().zip(&self.prices) {
+            packing.prices[pods.id] = price.round() as i64;
+        }
+        packing.warm.prices.clone_from(&packing.prices);
+        let used = self.patterns.iter().rev().take(PATTERNS).rev();
+        let named = |content: &[(usize, u64)]| {
+            content.iter().map(|&(group, count)| (self.model.groups[group].id, count)).collect()
+        };
+        packing.warm.patterns = used.map(|(bin, content)| (self.model.bins[*bin].id, named(content))).collect();
+    }
+}
