@@ -6,5 +6,6 @@ mod bad_input;
 mod bed;
 mod crash;
 mod double;
+mod pod_side;
 mod walkthrough;
 mod world;
