@@ -26,6 +26,8 @@ const MAY_DEPEND_ON: [(&str, &[&str]); 14] = [
     ("controller-runtime", &[]),
     ("scaling-controller", &["units", "scaling", "scalers", "api", "controller-runtime"]),
     ("node-controller", &["units", "requirements", "scheduling", "disruption", "cloud", "api", "controller-runtime"]),
+    // It is built and run where there is no cluster and no cloud.
+    ("tandem", &["units", "requirements", "scheduling", "api"]),
 ];
 
 /// What a core crate must not reach, not even through others. `jiff` is there for its types; its clock is looked for in

@@ -1,0 +1,109 @@
+//! What is wrong inside a pod's spec, with the path of the field.
+//!
+//! An API server would refuse all of it; a file may hold anything, and a mistake must not read as a pod that fits nowhere.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::{
+    api::core::v1::{Affinity, Container, NodeSelectorRequirement, NodeSelectorTerm, PodSpec},
+    apimachinery::pkg::api::resource::Quantity as Text,
+};
+use units::{Quantity, QuantityError};
+
+/// Path and message of everything that is wrong with a pod's spec at `path`.
+pub(crate) fn of_spec(spec: &PodSpec, path: &str) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    containers(&mut found, &spec.containers, &format!("{path}.containers"));
+    containers(&mut found, spec.init_containers.as_deref().unwrap_or_default(), &format!("{path}.initContainers"));
+    quantities(&mut found, spec.overhead.as_ref(), &format!("{path}.overhead"));
+    for (index, toleration) in spec.tolerations.iter().flatten().enumerate() {
+        let at = format!("{path}.tolerations[{index}]");
+        one_of(&mut found, toleration.operator.as_deref(), &["Equal", "Exists"], &format!("{at}.operator"));
+        let effects = ["NoSchedule", "PreferNoSchedule", "NoExecute"];
+        one_of(&mut found, toleration.effect.as_deref(), &effects, &format!("{at}.effect"));
+    }
+    for (index, spread) in spec.topology_spread_constraints.iter().flatten().enumerate() {
+        let at = format!("{path}.topologySpreadConstraints[{index}]");
+        if spread.max_skew < 1 {
+            found.push((format!("{at}.maxSkew"), format!("{} is less than 1", spread.max_skew)));
+        }
+        let choices = ["DoNotSchedule", "ScheduleAnyway"];
+        one_of(&mut found, Some(&spread.when_unsatisfiable), &choices, &format!("{at}.whenUnsatisfiable"));
+    }
+    if let Some(affinity) = &spec.affinity {
+        node_affinity(&mut found, affinity, &format!("{path}.affinity.nodeAffinity"));
+    }
+    found
+}
+
+/// The same of a list of quantities, such as what a node has.
+pub(crate) fn of_quantities(list: Option<&BTreeMap<String, Text>>, path: &str) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    quantities(&mut found, list, path);
+    found
+}
+
+fn containers(found: &mut Vec<(String, String)>, all: &[Container], path: &str) {
+    for (index, container) in all.iter().enumerate() {
+        if let Some(resources) = &container.resources {
+            quantities(found, resources.requests.as_ref(), &format!("{path}[{index}].resources.requests"));
+            quantities(found, resources.limits.as_ref(), &format!("{path}[{index}].resources.limits"));
+        }
+    }
+}
+
+fn quantities(found: &mut Vec<(String, String)>, list: Option<&BTreeMap<String, Text>>, path: &str) {
+    for (name, text) in list.into_iter().flatten() {
+        match text.0.parse::<Quantity>().map_err(|error: QuantityError| error.to_string()) {
+            Ok(quantity) if quantity.is_negative() => {
+                found.push((format!("{path}.{name}"), format!("quantity {:?} is negative", text.0)));
+            }
+            Ok(_) => {}
+            Err(message) => found.push((format!("{path}.{name}"), message)),
+        }
+    }
+}
+
+fn one_of(found: &mut Vec<(String, String)>, given: Option<&str>, choices: &[&str], path: &str) {
+    if let Some(given) = given.filter(|given| !given.is_empty() && !choices.contains(given)) {
+        found.push((path.to_owned(), format!("{given:?} is none of {}", choices.join(", "))));
+    }
+}
+
+fn node_affinity(found: &mut Vec<(String, String)>, affinity: &Affinity, path: &str) {
+    let Some(nodes) = &affinity.node_affinity else { return };
+    let required = nodes.required_during_scheduling_ignored_during_execution.iter();
+    for (index, term) in required.flat_map(|selector| &selector.node_selector_terms).enumerate() {
+        let at = format!("{path}.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms[{index}]");
+        node_term(found, term, &at);
+    }
+    let preferred = nodes.preferred_during_scheduling_ignored_during_execution.iter().flatten();
+    for (index, wish) in preferred.enumerate() {
+        let at = format!("{path}.preferredDuringSchedulingIgnoredDuringExecution[{index}].preference");
+        node_term(found, &wish.preference, &at);
+    }
+}
+
+fn node_term(found: &mut Vec<(String, String)>, term: &NodeSelectorTerm, path: &str) {
+    let lists = [(&term.match_expressions, "matchExpressions"), (&term.match_fields, "matchFields")];
+    for (list, name) in lists {
+        for (index, one) in list.iter().flatten().enumerate() {
+            requirement(found, one, &format!("{path}.{name}[{index}]"));
+        }
+    }
+}
+
+fn requirement(found: &mut Vec<(String, String)>, one: &NodeSelectorRequirement, path: &str) {
+    let operators = ["In", "NotIn", "Exists", "DoesNotExist", "Gt", "Lt"];
+    one_of(found, Some(&one.operator), &operators, &format!("{path}.operator"));
+    let values = one.values.as_deref().unwrap_or_default();
+    let wrong = match one.operator.as_str() {
+        "In" | "NotIn" if values.is_empty() => Some("needs at least one value"),
+        "Exists" | "DoesNotExist" if !values.is_empty() => Some("takes no values"),
+        "Gt" | "Lt" if !matches!(values, [one] if one.parse::<i64>().is_ok()) => Some("takes one whole number"),
+        _ => None,
+    };
+    if let Some(wrong) = wrong {
+        found.push((format!("{path}.values"), format!("operator {} {wrong}", one.operator)));
+    }
+}

@@ -1,0 +1,86 @@
+//! One path on the command line → one snapshot: a packing instance, or Kubernetes objects with a catalogue.
+
+use std::{path::Path, sync::Arc};
+
+use scheduling::{InstanceType, Snapshot};
+use serde_json::Value;
+
+use crate::{BadInput, Document, LeftOut, Problem, Remarks, catalogue, documents, instance, objects::objects, world};
+
+/// What was read.
+#[derive(Clone, Debug)]
+pub struct Input {
+    /// Everything placing depends on.
+    pub snapshot: Snapshot,
+    /// What of the objects does not matter, or is not what it seems.
+    pub remarks: Remarks,
+    /// What the snapshot does not contain though the objects do.
+    pub left_out: LeftOut,
+}
+
+/// Reads a path; `types` names another file for the instance types: a catalogue, or a packing instance.
+pub fn read(path: &Path, types: Option<&Path>) -> Result<Input, BadInput> {
+    let documents = documents::read(path)?;
+    if let [only] = documents.as_slice()
+        && instance::is_one(&only.value)
+    {
+        let snapshot = instance::from_document(only, path, types)?;
+        return Ok(Input { snapshot, remarks: Remarks::default(), left_out: LeftOut::default() });
+    }
+    let types = types.map(read_types).transpose()?;
+    from_documents(path, documents, types)
+}
+
+/// Kubernetes objects, and the catalogue among them unless `types` has another.
+pub fn from_documents(
+    path: &Path,
+    documents: Vec<Document>,
+    types: Option<Arc<[InstanceType]>>,
+) -> Result<Input, BadInput> {
+    let (objects, remarks, mut problems) = objects(documents);
+    let types = match (types, objects.catalogues.as_slice()) {
+        (Some(types), _) => types,
+        (None, [one]) => catalogue::types(one).unwrap_or_else(|BadInput(more)| {
+            problems.extend(more);
+            Arc::from([])
+        }),
+        (None, []) => {
+            problems.push(Problem::of_file(
+                path.display().to_string(),
+                "there is no catalogue of instance types and prices: put one beside the objects, or name one with \
+                 --catalogue FILE",
+            ));
+            Arc::from([])
+        }
+        (None, [first, second, ..]) => {
+            let message =
+                format!("this is a second catalogue, beside {}: name one with --catalogue FILE", first.origin);
+            problems.push(Problem::at(&second.origin, message));
+            Arc::from([])
+        }
+    };
+    if objects.is_empty() && problems.is_empty() {
+        problems.push(Problem::of_file(
+            path.display().to_string(),
+            "there is no Pod, no Deployment or the like, no Node and no pool in it",
+        ));
+    }
+    let (snapshot, left_out, more) = world::snapshot(&objects, &types);
+    problems.extend(more);
+    problems.sort();
+    if problems.is_empty() { Ok(Input { snapshot, remarks, left_out }) } else { Err(BadInput(problems)) }
+}
+
+/// Instance types from a file of their own.
+pub(crate) fn read_types(path: &Path) -> Result<Arc<[InstanceType]>, BadInput> {
+    let documents = documents::read(path)?;
+    match documents.as_slice() {
+        [one] if instance::is_one(&one.value) => instance::types_of(one),
+        [one @ Document { value: Value::Array(_), .. }] => catalogue::types(one),
+        _ => Err(Problem::of_file(
+            path.display().to_string(),
+            "this is not a catalogue: an array of instance types, or a packing instance that has some",
+        )
+        .into()),
+    }
+}

@@ -1,0 +1,68 @@
+//! The program `tandem`: reads arguments, prints, and says by its exit code how it went.
+//!
+//! 0: there is a plan, whether it has a place for every pod or not. 1: the run failed. 2: the input or the arguments have
+//! to be corrected.
+
+use std::{
+    io::{self, IsTerminal as _, Write as _},
+    process::ExitCode,
+};
+
+use clap::{Parser, Subcommand};
+use tandem::{
+    report::Look,
+    simulate::{Failure, Simulate, simulate},
+};
+
+/// Pod and node elasticity for Kubernetes, from the command line.
+#[derive(Debug, Parser)]
+#[command(name = "tandem", version, propagate_version = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Simulate(Simulate),
+}
+
+fn main() -> ExitCode {
+    let Arguments { command } = Arguments::parse();
+    match command {
+        Command::Simulate(arguments) => finish(simulate(&arguments, look())),
+    }
+}
+
+/// As the reader's terminal can show it. Nobody who sets `NO_COLOR` wants escape codes.
+fn look() -> Look {
+    let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    if io::stdout().is_terminal() && !plain { Look::Terminal } else { Look::Plain }
+}
+
+fn finish(outcome: Result<tandem::simulate::Output, Failure>) -> ExitCode {
+    match outcome {
+        Ok(output) => {
+            eprint!("{}", output.remarks);
+            match io::stdout().lock().write_all(output.result.as_bytes()) {
+                Ok(()) => ExitCode::SUCCESS,
+                // Whoever reads has seen enough.
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+                Err(error) => {
+                    eprintln!("error: the plan could not be written: {error}");
+                    ExitCode::FAILURE
+                }
+            }
+        }
+        Err(Failure::Input(problems)) => {
+            for line in problems.to_string().lines() {
+                eprintln!("error: {line}");
+            }
+            ExitCode::from(2)
+        }
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,306 @@
+//! Documents into typed objects; what matters for placing is kept, the rest is counted.
+
+use std::collections::BTreeMap;
+
+use api::{
+    karpenter_v1::{NodeClaim, NodePool},
+    karpenter_v1alpha5::Provisioner,
+};
+use k8s_openapi::{
+    api::{
+        apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet},
+        batch::v1::Job,
+        core::v1::{Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod},
+        scheduling::v1::PriorityClass,
+        storage::v1::{CSINode, StorageClass},
+    },
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::{Document, Origin, Problem};
+
+/// The namespace of what names none, as `kubectl` has it.
+const DEFAULT_NAMESPACE: &str = "default";
+
+/// An object and where it was read.
+#[derive(Clone, Debug)]
+pub struct Read<T> {
+    /// Where.
+    pub origin: Origin,
+    /// What.
+    pub object: T,
+}
+
+/// Everything in the input that placing depends on, each list by namespace and name.
+#[derive(Clone, Debug, Default)]
+#[expect(missing_docs, reason = "each field is the plural of its type")]
+pub struct Objects {
+    pub pods: Vec<Read<Pod>>,
+    pub nodes: Vec<Read<Node>>,
+    pub daemon_sets: Vec<Read<DaemonSet>>,
+    pub deployments: Vec<Read<Deployment>>,
+    pub replica_sets: Vec<Read<ReplicaSet>>,
+    pub stateful_sets: Vec<Read<StatefulSet>>,
+    pub jobs: Vec<Read<Job>>,
+    pub volumes: Vec<Read<PersistentVolume>>,
+    pub volume_claims: Vec<Read<PersistentVolumeClaim>>,
+    pub storage_classes: Vec<Read<StorageClass>>,
+    pub csi_nodes: Vec<Read<CSINode>>,
+    pub namespaces: Vec<Read<Namespace>>,
+    pub priority_classes: Vec<Read<PriorityClass>>,
+    pub provisioners: Vec<Read<Provisioner>>,
+    pub node_pools: Vec<Read<NodePool>>,
+    pub node_claims: Vec<Read<NodeClaim>>,
+    /// Lists of instance types: a document that is an array.
+    pub catalogues: Vec<Document>,
+}
+
+/// What was in the input and does not matter, or is not what it seems.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Remarks {
+    /// How many objects of each kind were skipped.
+    pub skipped: BTreeMap<String, usize>,
+    /// Documents that are no Kubernetes objects.
+    pub strange: Vec<Origin>,
+    /// Fields that no release known here has, with the first object that has it: probably misspelt.
+    pub unknown_fields: BTreeMap<String, String>,
+}
+
+/// Reads the documents; what is wrong is listed, what is right is kept.
+pub fn objects(documents: Vec<Document>) -> (Objects, Remarks, Vec<Problem>) {
+    let mut reader = Reader::default();
+    for document in documents {
+        reader.document(document);
+    }
+    reader.objects.sort();
+    (reader.objects, reader.remarks, reader.problems)
+}
+
+#[derive(Default)]
+struct Reader {
+    objects: Objects,
+    remarks: Remarks,
+    problems: Vec<Problem>,
+    seen: BTreeMap<String, Origin>,
+}
+
+/// Puts objects of one kind into their list.
+macro_rules! keep {
+    ($reader:ident, $list:ident: $kind:ty, $value:expr, $origin:expr, $scope:expr) => {
+        if let Some(read) = $reader.typed($value, $origin, $scope, |object: &mut $kind| &mut object.metadata) {
+            $reader.objects.$list.push(read);
+        }
+    };
+}
+
+/// Whether objects of a kind belong to a namespace.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Scope {
+    Namespace,
+    Cluster,
+}
+
+impl Reader {
+    fn document(&mut self, document: Document) {
+        let Document { origin, value } = document;
+        match value {
+            Value::Array(_) => self.objects.catalogues.push(Document { origin, value }),
+            Value::Object(ref fields) if fields.contains_key("kind") => self.object(value, origin),
+            Value::Object(ref fields) if fields.contains_key("format") => {
+                let format = fields["format"].as_str().unwrap_or_default();
+                self.problems.push(Problem::at(&origin, format!("a file of format {format:?} is read alone: name it")));
+            }
+            _ => self.remarks.strange.push(origin),
+        }
+    }
+
+    fn object(&mut self, mut value: Value, origin: Origin) {
+        let text = |value: &Value, key: &str| value.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let (version, kind) = (text(&value, "apiVersion"), text(&value, "kind"));
+        if let (Some(item_kind), Some(Value::Array(items))) = (kind.strip_suffix("List"), value.get_mut("items")) {
+            for (index, mut item) in std::mem::take(items).into_iter().enumerate() {
+                // The items of a PodList do not say that they are Pods.
+                if let (Value::Object(fields), false) = (&mut item, item_kind.is_empty()) {
+                    fields.entry("kind").or_insert_with(|| item_kind.into());
+                    fields.entry("apiVersion").or_insert_with(|| version.clone().into());
+                }
+                let origin = Origin { item: Some(index + 1), ..origin.clone() };
+                self.document(Document { origin, value: item });
+            }
+            return;
+        }
+        let group = version.split_once('/').map_or("", |(group, _)| group);
+        match (group, kind.as_str()) {
+            ("", "Pod") => keep!(self, pods: Pod, value, origin, Scope::Namespace),
+            ("", "Node") => keep!(self, nodes: Node, value, origin, Scope::Cluster),
+            ("", "PersistentVolume") => keep!(self, volumes: PersistentVolume, value, origin, Scope::Cluster),
+            ("", "PersistentVolumeClaim") => {
+                keep!(self, volume_claims: PersistentVolumeClaim, value, origin, Scope::Namespace)
+            }
+            ("", "Namespace") => keep!(self, namespaces: Namespace, value, origin, Scope::Cluster),
+            ("apps", "DaemonSet") => keep!(self, daemon_sets: DaemonSet, value, origin, Scope::Namespace),
+            ("apps", "Deployment") => keep!(self, deployments: Deployment, value, origin, Scope::Namespace),
+            ("apps", "ReplicaSet") => keep!(self, replica_sets: ReplicaSet, value, origin, Scope::Namespace),
+            ("apps", "StatefulSet") => keep!(self, stateful_sets: StatefulSet, value, origin, Scope::Namespace),
+            ("batch", "Job") => keep!(self, jobs: Job, value, origin, Scope::Namespace),
+            ("storage.k8s.io", "StorageClass") => {
+                keep!(self, storage_classes: StorageClass, value, origin, Scope::Cluster)
+            }
+            ("storage.k8s.io", "CSINode") => keep!(self, csi_nodes: CSINode, value, origin, Scope::Cluster),
+            ("scheduling.k8s.io", "PriorityClass") => {
+                keep!(self, priority_classes: PriorityClass, value, origin, Scope::Cluster)
+            }
+            ("karpenter.sh", "Provisioner") if self.is_version(&version, "karpenter.sh/v1alpha5", &value, &origin) => {
+                keep!(self, provisioners: Provisioner, value, origin, Scope::Cluster);
+            }
+            ("karpenter.sh", "NodePool") if self.is_version(&version, "karpenter.sh/v1", &value, &origin) => {
+                keep!(self, node_pools: NodePool, value, origin, Scope::Cluster);
+            }
+            ("karpenter.sh", "NodeClaim") if self.is_version(&version, "karpenter.sh/v1", &value, &origin) => {
+                keep!(self, node_claims: NodeClaim, value, origin, Scope::Cluster);
+            }
+            ("karpenter.sh", "Provisioner" | "NodePool" | "NodeClaim") => {}
+            // How a machine is made at the vendor changes nothing about which machines are wanted.
+            ("karpenter.k8s.aws", "AWSNodeTemplate" | "EC2NodeClass") | ("karpenter.kwok.sh", "KWOKNodeClass") => {}
+            _ => *self.remarks.skipped.entry(kind).or_default() += 1,
+        }
+    }
+
+    /// Another version's fields would be misread in silence.
+    fn is_version(&mut self, version: &str, wanted: &str, value: &Value, origin: &Origin) -> bool {
+        if version != wanted {
+            let message = format!("{version:?} is not understood here: write {wanted}");
+            self.problems.push(Problem::at(origin, message).of(name_of(value)).field("apiVersion"));
+        }
+        version == wanted
+    }
+
+    fn typed<T: DeserializeOwned>(
+        &mut self,
+        value: Value,
+        origin: Origin,
+        scope: Scope,
+        metadata: impl Fn(&mut T) -> &mut ObjectMeta,
+    ) -> Option<Read<T>> {
+        let name = name_of(&value);
+        let kind = name.split(' ').next().unwrap_or_default().to_owned();
+        let mut unknown = Vec::new();
+        let mut track = serde_path_to_error::Track::new();
+        let result: Result<T, _> = T::deserialize(serde_path_to_error::Deserializer::new(
+            serde_ignored::Deserializer::new(value, &mut |path| unknown.push(path.to_string())),
+            &mut track,
+        ));
+        let mut object = match result {
+            Ok(object) => object,
+            Err(error) => {
+                let mut message = error.to_string();
+                if message.ends_with("expected a string") {
+                    message.push_str(": put it in quotes");
+                }
+                self.problems.push(Problem::at(&origin, message).of(name).field(track.path().to_string()));
+                return None;
+            }
+        };
+        // The types of some kinds leave these two to their caller.
+        for field in unknown.iter().filter(|field| !matches!(field.as_str(), "apiVersion" | "kind")) {
+            let field = without_indices(field);
+            self.remarks
+                .unknown_fields
+                .entry(format!("{kind}: {field}"))
+                .or_insert_with(|| format!("{origin}, {name}"));
+        }
+        let own = metadata(&mut object);
+        if scope == Scope::Namespace && own.namespace.as_deref().unwrap_or_default().is_empty() {
+            own.namespace = Some(DEFAULT_NAMESPACE.to_owned());
+        }
+        if own.name.as_deref().unwrap_or_default().is_empty() {
+            match own.generate_name.as_deref().filter(|prefix| !prefix.is_empty()) {
+                Some(prefix) => own.name = Some(format!("{prefix}{}", self.seen.len())),
+                None => {
+                    self.problems.push(Problem::at(&origin, "the object needs a name").of(name).field("metadata.name"));
+                    return None;
+                }
+            }
+        }
+        let key = format!(
+            "{kind} {}/{}",
+            own.namespace.as_deref().unwrap_or_default(),
+            own.name.as_deref().unwrap_or_default()
+        );
+        if let Some(first) = self.seen.get(&key) {
+            let message = format!("there is one of this name already: {first}");
+            self.problems.push(Problem::at(&origin, message).of(name));
+            return None;
+        }
+        self.seen.insert(key, origin.clone());
+        Some(Read { origin, object })
+    }
+}
+
+/// `Deployment shop/web`, before it is known whether the object makes sense.
+fn name_of(value: &Value) -> String {
+    let text = |pointer: &str| value.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+    let name = match (text("/metadata/namespace"), text("/metadata/name")) {
+        ("", "") => text("/metadata/generateName").to_owned(),
+        ("", name) => name.to_owned(),
+        (namespace, name) => format!("{namespace}/{name}"),
+    };
+    format!("{} {name}", text("/kind")).trim_end().to_owned()
+}
+
+/// `spec.containers.0.image` → `spec.containers[].image`: one remark for all of them.
+fn without_indices(path: &str) -> String {
+    let mut said = String::new();
+    for part in path.split('.').filter(|part| *part != "?") {
+        if part.bytes().all(|byte| byte.is_ascii_digit()) {
+            said.push_str("[]");
+        } else {
+            if !said.is_empty() {
+                said.push('.');
+            }
+            said.push_str(part);
+        }
+    }
+    said
+}
+
+impl Objects {
+    fn sort(&mut self) {
+        fn by_name<T>(list: &mut [Read<T>], metadata: impl Fn(&T) -> &ObjectMeta) {
+            list.sort_by(|a, b| {
+                let key = |read: &Read<T>| {
+                    let own = metadata(&read.object);
+                    (own.namespace.clone(), own.name.clone())
+                };
+                key(a).cmp(&key(b))
+            });
+        }
+        by_name(&mut self.pods, |o| &o.metadata);
+        by_name(&mut self.nodes, |o| &o.metadata);
+        by_name(&mut self.daemon_sets, |o| &o.metadata);
+        by_name(&mut self.deployments, |o| &o.metadata);
+        by_name(&mut self.replica_sets, |o| &o.metadata);
+        by_name(&mut self.stateful_sets, |o| &o.metadata);
+        by_name(&mut self.jobs, |o| &o.metadata);
+        by_name(&mut self.storage_classes, |o| &o.metadata);
+        by_name(&mut self.provisioners, |o| &o.metadata);
+        by_name(&mut self.node_pools, |o| &o.metadata);
+        by_name(&mut self.node_claims, |o| &o.metadata);
+    }
+
+    /// Whether nothing was read that has to do with placing.
+    pub fn is_empty(&self) -> bool {
+        let Self { pods, nodes, daemon_sets, deployments, replica_sets, stateful_sets, jobs, .. } = self;
+        pods.is_empty()
+            && nodes.is_empty()
+            && daemon_sets.is_empty()
+            && deployments.is_empty()
+            && replica_sets.is_empty()
+            && stateful_sets.is_empty()
+            && jobs.is_empty()
+            && self.provisioners.is_empty()
+            && self.node_pools.is_empty()
+    }
+}

@@ -1,0 +1,286 @@
+//! The report for people.
+
+use std::fmt::Write as _;
+
+use scheduling::Target;
+use units::UsdMicrosPerHour;
+
+use super::{
+    Content, NodeGroup, Report,
+    table::{Side, Table},
+};
+
+/// How many owners of pods are named before the rest is summed up.
+const OWNERS_NAMED: usize = 3;
+/// How many pods without a place are named.
+const PODS_NAMED: usize = 5;
+/// How many nodes that are there are listed.
+const NODES_NAMED: usize = 20;
+
+/// Whether the reader's terminal shows emphasis.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// Letters only.
+    Plain,
+    /// With ANSI escape codes.
+    Terminal,
+}
+
+impl Look {
+    fn strong(self, text: &str) -> String {
+        self.wrapped("1", text)
+    }
+
+    fn faint(self, text: &str) -> String {
+        self.wrapped("2", text)
+    }
+
+    fn wrapped(self, code: &str, text: &str) -> String {
+        match self {
+            Self::Plain => text.to_owned(),
+            Self::Terminal => format!("\x1b[{code}m{text}\x1b[0m"),
+        }
+    }
+}
+
+impl Report {
+    /// The report for people, with a line break at its end.
+    pub fn text(&self, look: Look) -> String {
+        let mut out = String::new();
+        let mut line = |text: String| {
+            out.push_str(text.trim_end());
+            out.push('\n');
+        };
+        line(look.strong(&self.headline()));
+        line(self.counts());
+        self.nodes_bought(look, &mut line);
+        self.nodes_filled(look, &mut line);
+        self.refused(look, &mut line);
+        if !self.reasons.is_empty() {
+            line(format!("\n{}", look.strong("Why")));
+            for reason in &self.reasons {
+                line(format!("  {}: {}", counted(reason.count, reason.of), reason.reason));
+            }
+        }
+        let ignored = self.lower_bound_ignores.join(", ");
+        let ignores = (!ignored.is_empty()).then(|| format!("the proven minimum does not reckon with {ignored}"));
+        let notes: Vec<&String> = self.notes.iter().chain(&ignores).collect();
+        if !notes.is_empty() {
+            line(format!("\n{}", look.strong("Notes")));
+            notes.iter().for_each(|note| line(format!("  {note}")));
+        }
+        if !self.placements.is_empty() {
+            line(format!("\n{}", look.strong("Every pod")));
+            let mut table = Table::new(vec![("POD", Side::Left), ("NODE", Side::Left), ("BECAUSE", Side::Left)]);
+            for placed in &self.placements {
+                let node = match &placed.node {
+                    Target::Existing(node) => node.to_string(),
+                    Target::New(index) => format!("{} ({})", self.type_of(*index), new_name(*index)),
+                };
+                table.row(vec![placed.pod.to_string(), node, placed.why.clone()]);
+            }
+            print(&table, look, &mut line);
+        }
+        out
+    }
+
+    /// `$239.52/h; proven minimum >= $239.15/h; at most 0.16 % above it. Karpenter's rule: $349.21/h.`
+    fn headline(&self) -> String {
+        let mut said = dearer(self.cost);
+        match (self.lower_bound, self.gap()) {
+            _ if self.nodes == 0 => "Nothing to buy".clone_into(&mut said),
+            _ if self.proven_optimal => said.push_str("; proven minimum"),
+            (Some(bound), Some(gap)) => {
+                let percent = format!("{}.{:02}", gap / 100, gap % 100);
+                write!(said, "; proven minimum >= {}; at most {percent} % above it", cheaper(bound)).expect(INFALLIBLE);
+            }
+            _ => said.push_str("; no minimum is proven"),
+        }
+        said.push('.');
+        if let Some(greedy) = self.greedy_cost.filter(|_| self.nodes > 0) {
+            write!(said, " Karpenter's rule: {}.", dearer(greedy)).expect(INFALLIBLE);
+        }
+        said
+    }
+
+    fn counts(&self) -> String {
+        let mut parts = Vec::new();
+        if self.nodes > 0 {
+            parts.push(format!("{} on {}", grouped(self.pods_on_new_nodes), counted(self.nodes, "new nodes")));
+        }
+        if self.pods_on_existing_nodes > 0 {
+            let nodes = counted(self.existing_nodes.len(), "nodes");
+            let are = if self.existing_nodes.len() == 1 { "is" } else { "are" };
+            parts.push(format!("{} on {nodes} that {are} there", grouped(self.pods_on_existing_nodes)));
+        }
+        if self.unplaced > 0 {
+            parts.push(format!("{} without a place", grouped(self.unplaced)));
+        }
+        let pods = counted(self.pods, "pods");
+        let solved = format!("Solved in {}.", milliseconds(self.solve_milliseconds));
+        if parts.is_empty() {
+            format!("{pods} to place. {solved}")
+        } else {
+            format!("{pods}: {}. {solved}", parts.join(", "))
+        }
+    }
+
+    fn nodes_bought(&self, look: Look, line: &mut impl FnMut(String)) {
+        if self.new_nodes.is_empty() {
+            return;
+        }
+        line(format!("\n{}", look.strong("New nodes")));
+        let one_pool = self.new_nodes.iter().all(|group| group.pool == self.new_nodes[0].pool);
+        let mut columns = vec![
+            ("COUNT", Side::Right),
+            ("TYPE", Side::Left),
+            ("ZONE", Side::Left),
+            ("PAID", Side::Left),
+            ("EACH", Side::Right),
+            ("TOGETHER", Side::Right),
+            ("CPU", Side::Right),
+            ("MEMORY", Side::Right),
+            ("PODS", Side::Right),
+            ("WHOSE PODS", Side::Left),
+        ];
+        if !one_pool {
+            columns.insert(1, ("POOL", Side::Left));
+        }
+        let mut table = Table::new(columns);
+        for group in &self.new_nodes {
+            let mut cells = cells(group);
+            if !one_pool {
+                cells.insert(1, group.pool.clone());
+            }
+            table.row(cells);
+        }
+        print(&table, look, line);
+    }
+
+    fn nodes_filled(&self, look: Look, line: &mut impl FnMut(String)) {
+        if self.existing_nodes.is_empty() {
+            return;
+        }
+        line(format!("\n{}", look.strong("Nodes that are there")));
+        for node in self.existing_nodes.iter().take(NODES_NAMED) {
+            line(format!("  {}: {}", node.name, contents(&node.contents)));
+        }
+        if let more @ 1.. = self.existing_nodes.len().saturating_sub(NODES_NAMED) {
+            line(format!("  and {}", counted(more, "more nodes")));
+        }
+    }
+
+    fn refused(&self, look: Look, line: &mut impl FnMut(String)) {
+        if self.refusals.is_empty() {
+            return;
+        }
+        line(format!("\n{}", look.strong("Without a place")));
+        for refusal in &self.refusals {
+            let named: Vec<String> = refusal.pods.iter().take(PODS_NAMED).map(ToString::to_string).collect();
+            let more = match refusal.count.saturating_sub(PODS_NAMED) {
+                0 => String::new(),
+                more => format!(" and {} more", grouped(more)),
+            };
+            line(format!("  {}: {}{more}", counted(refusal.count, "pods"), named.join(", ")));
+            refusal.reasons.iter().for_each(|reason| line(format!("    {reason}")));
+        }
+    }
+
+    fn type_of(&self, index: usize) -> &str {
+        let group = self.new_nodes.iter().find(|group| group.indices.contains(&index));
+        group.map_or("?", |group| &group.instance_type)
+    }
+}
+
+const INFALLIBLE: &str = "writing to a string cannot fail";
+
+fn cells(group: &NodeGroup) -> Vec<String> {
+    let (least, most) = group.pods_per_node;
+    let together = UsdMicrosPerHour(group.price.0.saturating_mul(i64::try_from(group.count).unwrap_or(i64::MAX)));
+    vec![
+        grouped(group.count),
+        group.instance_type.clone(),
+        match group.zones.as_slice() {
+            [one] => one.clone(),
+            several => format!("any of {}", several.len()),
+        },
+        group.capacity_type.to_string(),
+        group.price.to_string(),
+        dearer(together),
+        format!("{:.0} %", group.cpu_percent),
+        format!("{:.0} %", group.memory_percent),
+        if least == most { least.to_string() } else { format!("{least}–{most}") },
+        contents(&group.contents),
+    ]
+}
+
+fn print(table: &Table, look: Look, line: &mut impl FnMut(String)) {
+    let (header, rows) = table.lines();
+    line(format!("  {}", look.faint(&header)));
+    rows.into_iter().for_each(|row| line(format!("  {row}")));
+}
+
+/// The name by which the text speaks of a node that is not there yet.
+pub(super) fn new_name(index: usize) -> String {
+    format!("new node {}", index + 1)
+}
+
+/// `120 web, 60 api, db, 7 of others`
+pub(super) fn contents(contents: &[Content]) -> String {
+    let said = |content: &Content| match content.pods {
+        1 => content.owner.clone(),
+        pods => format!("{} {}", grouped(pods), content.owner),
+    };
+    // One other is named as quickly as it is summed up.
+    let named = if contents.len() == OWNERS_NAMED + 1 { contents.len() } else { OWNERS_NAMED };
+    let mut parts: Vec<String> = contents.iter().take(named).map(said).collect();
+    let others = contents.get(named..).unwrap_or_default();
+    if !others.is_empty() {
+        let pods: usize = others.iter().map(|content| content.pods).sum();
+        parts.push(format!("{} of others", grouped(pods)));
+    }
+    parts.join(", ")
+}
+
+/// `1 pod`, `12,345 pods`
+pub(crate) fn counted(count: usize, things: &str) -> String {
+    let things = if count == 1 { things.strip_suffix('s').unwrap_or(things) } else { things };
+    format!("{} {things}", grouped(count))
+}
+
+/// `12,345`
+fn grouped(count: usize) -> String {
+    let digits = count.to_string();
+    let mut said = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            said.push(',');
+        }
+        said.push(digit);
+    }
+    said
+}
+
+fn milliseconds(time: f64) -> String {
+    match time {
+        0.0..10.0 => format!("{time:.1} ms"),
+        10.0..10_000.0 => format!("{time:.0} ms"),
+        _ => format!("{:.1} s", time / 1000.0),
+    }
+}
+
+/// What something costs, rounded up where the last digits say nothing.
+pub(super) fn dearer(price: UsdMicrosPerHour) -> String {
+    rounded(price, |micros, unit| micros.div_euclid(unit) + i64::from(micros.rem_euclid(unit) > 0))
+}
+
+/// What something costs at least.
+fn cheaper(price: UsdMicrosPerHour) -> String {
+    rounded(price, i64::div_euclid)
+}
+
+/// To cents from a dollar on; smaller prices keep four digits behind the point.
+fn rounded(price: UsdMicrosPerHour, divide: impl Fn(i64, i64) -> i64) -> String {
+    let unit = if price.0 >= 1_000_000 { 10_000 } else { 100 };
+    UsdMicrosPerHour(divide(price.0, unit).saturating_mul(unit)).to_string()
+}

@@ -1,0 +1,153 @@
+//! `tandem simulate`: one plan for one snapshot.
+
+use std::{fmt::Write as _, path::PathBuf, time::Instant};
+
+use clap::{Args, ValueEnum};
+use scheduling::{PodKey, Settings, check, solve_within};
+use serde::Serialize;
+
+use crate::{
+    BadInput, LeftOut, Remarks, input,
+    report::{Detail, Explanation, Look, Report, counted},
+};
+
+/// Prints what would be bought for the pods of a snapshot, at what price and why.
+#[derive(Clone, Debug, Args)]
+pub struct Simulate {
+    /// A folder or file of Kubernetes YAML or JSON, a packing instance, or - for standard input.
+    ///
+    /// Read are Pods, Nodes, DaemonSets, Deployments, ReplicaSets, StatefulSets, Jobs, PersistentVolumes and their claims,
+    /// StorageClasses, CSINodes, Namespaces, PriorityClasses, Provisioners, NodePools, NodeClaims and Lists of them. A
+    /// workload counts with the pods that it has yet to make.
+    #[arg(value_name = "FILE")]
+    pub input: PathBuf,
+    /// Instance types and prices: an array as Karpenter's KWOK provider takes it, or a packing instance that has some.
+    ///
+    /// Without it they are looked for beside the objects.
+    #[arg(long, visible_alias = "types", value_name = "FILE")]
+    pub catalogue: Option<PathBuf>,
+    /// For people, or for programs.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+    /// How long the search may go on, in milliseconds. Otherwise it ends after an amount of work, so that the same input
+    /// gives the same plan on every machine.
+    #[arg(long, value_name = "N")]
+    pub budget_ms: Option<u64>,
+    /// Say of every pod where it goes and why.
+    #[arg(long)]
+    pub verbose: bool,
+    /// Say of this pod alone why it is where it is, and what other places would cost.
+    #[arg(long, value_name = "NAMESPACE/NAME", conflicts_with = "verbose")]
+    pub pod: Option<PodKey>,
+}
+
+/// How the plan is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    Text,
+    /// One JSON object.
+    Json,
+}
+
+/// Why there is no plan to print.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The input has to be corrected.
+    #[error(transparent)]
+    Input(#[from] BadInput),
+    /// There is a plan, and it breaks a promise: a bug.
+    #[error("the plan is wrong, and this is a bug worth reporting:\n  {}", .0.join("\n  "))]
+    WrongPlan(Vec<String>),
+}
+
+/// What to print, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Output {
+    /// For standard output.
+    pub result: String,
+    /// For standard error: what of the input was not looked at.
+    pub remarks: String,
+}
+
+/// Reads, solves, checks and renders.
+pub fn simulate(arguments: &Simulate, look: Look) -> Result<Output, Failure> {
+    let input = input::read(&arguments.input, arguments.catalogue.as_deref())?;
+    let snapshot = &input.snapshot;
+    if let Some(pod) = &arguments.pod
+        && !snapshot.pods.iter().any(|one| one.key == *pod)
+    {
+        let message = format!("there is no pod {pod} to place in it");
+        return Err(BadInput::from(crate::Problem::of_file(arguments.input.display().to_string(), message)).into());
+    }
+    let mut settings = Settings::default();
+    if arguments.budget_ms.is_some() {
+        // Time is the only bound then.
+        settings.budget_work_units = u64::MAX;
+    }
+    let started = Instant::now();
+    let is_over = || arguments.budget_ms.is_some_and(|budget| started.elapsed().as_millis() >= u128::from(budget));
+    let solution = solve_within(snapshot, &settings, &is_over);
+    let milliseconds = (started.elapsed().as_secs_f64() * 1e6).round() / 1e3;
+    let violations = check::check(snapshot, &solution);
+    if !violations.is_empty() {
+        return Err(Failure::WrongPlan(violations.iter().map(ToString::to_string).collect()));
+    }
+    let result = if let Some(pod) = &arguments.pod {
+        let explanation = Explanation::new(snapshot, &solution, pod, &settings)
+            .expect("every pod of a checked plan is placed or has its reasons");
+        match arguments.format {
+            Format::Text => explanation.to_string(),
+            Format::Json => json(&explanation),
+        }
+    } else {
+        let detail = if arguments.verbose { Detail::EveryPod } else { Detail::Summary };
+        let report = Report::new(snapshot, &solution, milliseconds, detail);
+        match arguments.format {
+            Format::Text => report.text(look),
+            Format::Json => json(&report),
+        }
+    };
+    Ok(Output { result, remarks: remarks(&input.remarks, input.left_out) })
+}
+
+fn json<T: Serialize>(value: &T) -> String {
+    let text = serde_json::to_string_pretty(value).expect("numbers, text and maps of text always serialise");
+    format!("{text}\n")
+}
+
+/// How many unknown fields are named.
+const FIELDS_NAMED: usize = 5;
+
+/// What of the input was not looked at, a line each.
+fn remarks(remarks: &Remarks, left_out: LeftOut) -> String {
+    let mut said = String::new();
+    let mut line = |text: String| writeln!(said, "{text}").expect("writing to a string cannot fail");
+    if !remarks.skipped.is_empty() {
+        let total: usize = remarks.skipped.values().sum();
+        let kinds: Vec<String> = remarks.skipped.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+        let total = counted(total, "objects");
+        line(format!("skipped {total} that nothing about placing depends on: {}", kinds.join(", ")));
+    }
+    if let Some(first) = remarks.strange.first() {
+        let documents = counted(remarks.strange.len(), "documents");
+        line(format!("skipped {documents} with nothing of Kubernetes in it, such as {first}"));
+    }
+    for (field, first) in remarks.unknown_fields.iter().take(FIELDS_NAMED) {
+        line(format!("warning: {field} is no field known here and has no effect (first in {first})"));
+    }
+    if let more @ 1.. = remarks.unknown_fields.len().saturating_sub(FIELDS_NAMED) {
+        line(format!("warning: {more} more fields are not known here"));
+    }
+    let left = [
+        (left_out.gated, "with scheduling gates"),
+        (left_out.preempting, "with a node nominated by the scheduler"),
+        (left_out.on_unknown_nodes, "bound to nodes that are not in the input"),
+    ];
+    for (count, what) in left {
+        if count > 0 {
+            line(format!("left out {} {what}", counted(count, "pods")));
+        }
+    }
+    said
+}

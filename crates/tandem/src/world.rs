@@ -1,0 +1,420 @@
+//! From objects to what the solver reads. Pure: the same objects and instance types give the same snapshot.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use api::{FieldError, convert, karpenter_v1::NodeClaim, validate::validate};
+use k8s_openapi::api::core::v1 as core;
+use requirements::labels;
+use scheduling::{CapacityType, InstanceType, Node, NodeKey, NodeStage, Pod, PodKey, Pool, PoolKey, Snapshot};
+use units::{Amount, ResourceList, ResourceName};
+
+use crate::{
+    Origin, Problem,
+    fate::{self, Fate},
+    faults,
+    objects::{Objects, Read},
+    volumes::Volumes,
+    workloads::{self, Missing},
+};
+
+/// What of the input the plan does not speak of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LeftOut {
+    /// Pods that wait for their scheduling gates.
+    pub gated: usize,
+    /// Pods that wait for others to leave the node they are nominated for.
+    pub preempting: usize,
+    /// Pods bound to a node that the input does not have.
+    pub on_unknown_nodes: usize,
+}
+
+/// The snapshot, what it leaves out, and what is wrong with the objects; an object with a problem is not in it.
+pub fn snapshot(objects: &Objects, types: &Arc<[InstanceType]>) -> (Snapshot, LeftOut, Vec<Problem>) {
+    let mut builder = Builder {
+        volumes: Volumes::new(objects),
+        priorities: Priorities::new(objects),
+        left_out: LeftOut::default(),
+        problems: Vec::new(),
+        pods: Vec::new(),
+    };
+    let nodes = builder.nodes(objects, types);
+    builder.homeless(objects, &nodes);
+    for missing in workloads::missing(objects) {
+        builder.expand(&missing);
+    }
+    let daemons = objects.daemon_sets.iter().filter_map(|read| builder.daemon(read)).collect();
+    let pools = builder.pools(objects, types);
+    let labels_of = |namespace: &core::Namespace| {
+        let own = &namespace.metadata;
+        let name = own.name.clone().unwrap_or_default();
+        let mut labels = own.labels.clone().unwrap_or_default();
+        // Every API server sets this one.
+        labels.entry("kubernetes.io/metadata.name".to_owned()).or_insert_with(|| name.clone());
+        (name, labels)
+    };
+    let snapshot = Snapshot {
+        sequence: 1,
+        pods: builder.pods,
+        nodes,
+        pools,
+        daemons,
+        namespace_labels: objects.namespaces.iter().map(|read| labels_of(&read.object)).collect(),
+    };
+    (snapshot, builder.left_out, builder.problems)
+}
+
+struct Builder<'a> {
+    volumes: Volumes<'a>,
+    priorities: Priorities<'a>,
+    left_out: LeftOut,
+    problems: Vec<Problem>,
+    pods: Vec<Arc<Pod>>,
+}
+
+impl Builder<'_> {
+    fn pod(&self, pod: &core::Pod) -> Pod {
+        let mut found = convert::pod(pod);
+        found.priority = self.priorities.of(pod.spec.as_ref());
+        self.volumes.add(pod.spec.as_ref().and_then(|s| s.volumes.as_deref()).unwrap_or_default(), &mut found);
+        found
+    }
+
+    /// Whether nothing is wrong with the spec; what is, is remembered.
+    fn is_sound(&mut self, spec: Option<&core::PodSpec>, origin: &Origin, object: &str, path: &str) -> bool {
+        let found = match spec {
+            Some(spec) => faults::of_spec(spec, path),
+            None => vec![(path.to_owned(), "is missing".to_owned())],
+        };
+        let sound = found.is_empty();
+        let problem = |(field, message): (String, String)| Problem::at(origin, message).of(object).field(field);
+        self.problems.extend(found.into_iter().map(problem));
+        sound
+    }
+
+    fn nodes(&mut self, objects: &Objects, types: &[InstanceType]) -> Vec<Node> {
+        let claims = Claims::new(objects);
+        let limits: BTreeMap<&str, BTreeMap<String, u32>> =
+            objects.csi_nodes.iter().filter_map(|read| volume_limits(&read.object)).collect();
+        let mut nodes = Vec::new();
+        for read in &objects.nodes {
+            let name = read.object.metadata.name.as_deref().unwrap_or_default();
+            let allocatable = read.object.status.as_ref().and_then(|status| status.allocatable.as_ref());
+            for (field, message) in faults::of_quantities(allocatable, "status.allocatable") {
+                self.problems.push(Problem::at(&read.origin, message).of(format!("Node {name}")).field(field));
+            }
+            let mut node = node(&read.object, claims.of(&read.object));
+            node.volume_limits = limits.get(name).cloned().unwrap_or_default();
+            nodes.push(node);
+        }
+        for read in claims.without_node(objects) {
+            let mut node = empty_node(read.object.metadata.name.as_deref().unwrap_or_default());
+            complete_from_claim(&mut node, &read.object);
+            nodes.push(node);
+        }
+        let mut by_name: BTreeMap<String, usize> =
+            nodes.iter().enumerate().map(|(index, node)| (node.key.0.clone(), index)).collect();
+        for read in &objects.pods {
+            if fate::of(&read.object) != Fate::Bound {
+                continue;
+            }
+            let Some(index) = fate::node_name(&read.object).and_then(|name| by_name.get_mut(name)) else {
+                self.left_out.on_unknown_nodes += 1;
+                continue;
+            };
+            let node = &mut nodes[*index];
+            if !(node.stage == NodeStage::Leaving && fate::will_move(&read.object)) {
+                node.pods.push(Arc::new(self.pod(&read.object)));
+            }
+        }
+        for node in &mut nodes {
+            node.price = price(node, types);
+        }
+        nodes
+    }
+
+    fn homeless(&mut self, objects: &Objects, nodes: &[Node]) {
+        let leaving: BTreeSet<&str> =
+            nodes.iter().filter(|node| node.stage == NodeStage::Leaving).map(|node| node.key.0.as_str()).collect();
+        for read in &objects.pods {
+            let needs_place = match fate::of(&read.object) {
+                Fate::ToPlace => true,
+                Fate::Bound => {
+                    fate::will_move(&read.object)
+                        && fate::node_name(&read.object).is_some_and(|node| leaving.contains(node))
+                }
+                Fate::Gated => {
+                    self.left_out.gated += 1;
+                    false
+                }
+                Fate::Preempting => {
+                    self.left_out.preempting += 1;
+                    false
+                }
+                Fate::Elsewhere => false,
+            };
+            let object = format!("Pod {}", key_of(&read.object));
+            if needs_place && self.is_sound(read.object.spec.as_ref(), &read.origin, &object, "spec") {
+                let pod = self.pod(&read.object);
+                self.pods.push(Arc::new(pod));
+            }
+        }
+    }
+
+    fn expand(&mut self, missing: &Missing<'_>) {
+        let spec = missing.like.spec.as_ref();
+        if !self.is_sound(spec, missing.origin, &missing.workload, "spec.template.spec") {
+            return;
+        }
+        if spec.and_then(|s| s.scheduling_gates.as_ref()).is_some_and(|gates| !gates.is_empty()) {
+            self.left_out.gated += missing.names.len();
+            return;
+        }
+        let mut like = convert::pod(&missing.like);
+        like.priority = self.priorities.of(spec);
+        let volumes = spec.and_then(|s| s.volumes.as_deref()).unwrap_or_default();
+        // A volume that a claim template names is one of its own, whatever the spec says.
+        let is_own = |volume: &&core::Volume| {
+            !missing.claim_templates.iter().any(|claim| claim.metadata.name.as_ref() == Some(&volume.name))
+        };
+        let volumes: Vec<core::Volume> = volumes.iter().filter(is_own).cloned().collect();
+        for (name, own_labels) in &missing.names {
+            let mut pod = like.clone();
+            pod.key.name.clone_from(name);
+            pod.labels.extend(own_labels.iter().map(|(key, value)| ((*key).to_owned(), value.clone())));
+            self.volumes.add(&volumes, &mut pod);
+            for template in missing.claim_templates {
+                self.volumes.add_templated(template, &mut pod);
+            }
+            self.pods.push(Arc::new(pod));
+        }
+    }
+
+    fn daemon(&mut self, read: &Read<k8s_openapi::api::apps::v1::DaemonSet>) -> Option<Arc<Pod>> {
+        let own = &read.object.metadata;
+        if own.deletion_timestamp.is_some() {
+            return None;
+        }
+        let namespace = own.namespace.as_deref().unwrap_or_default();
+        let object = format!("DaemonSet {namespace}/{}", own.name.as_deref().unwrap_or_default());
+        let spec = read.object.spec.as_ref().and_then(|spec| spec.template.spec.as_ref());
+        if !self.is_sound(spec, &read.origin, &object, "spec.template.spec") {
+            return None;
+        }
+        let mut pod = convert::daemon_set(&read.object);
+        pod.priority = self.priorities.of(spec);
+        Some(Arc::new(pod))
+    }
+
+    fn pools(&mut self, objects: &Objects, types: &Arc<[InstanceType]>) -> Vec<Pool> {
+        let used = used(objects);
+        let mut pools = Vec::new();
+        let mut keep = |template: Result<convert::PoolTemplate, Vec<FieldError>>,
+                        more: Vec<FieldError>,
+                        origin: &Origin,
+                        object: String| {
+            let (template, mut errors) = match template {
+                Ok(template) => (Some(template), more),
+                Err(errors) => (None, errors.into_iter().chain(more).collect()),
+            };
+            errors.sort();
+            errors.dedup();
+            for FieldError { field, message } in &errors {
+                self.problems.push(Problem::at(origin, message.as_str()).of(object.as_str()).field(field.as_str()));
+            }
+            let Some(template) = template.filter(|_| errors.is_empty()) else { return };
+            pools.push(Pool {
+                used: used.get(&template.key).cloned().unwrap_or_default(),
+                key: template.key,
+                weight: template.weight,
+                requirements: template.requirements,
+                labels: template.labels,
+                taints: template.taints,
+                startup_taints: template.startup_taints,
+                limits: template.limits,
+                instance_types: Arc::clone(types),
+            });
+        };
+        for Read { origin, object } in &objects.provisioners {
+            let name = format!("Provisioner {}", object.metadata.name.as_deref().unwrap_or_default());
+            if object.metadata.deletion_timestamp.is_none() {
+                keep(convert::provisioner(object), validate(object), origin, name);
+            }
+        }
+        for Read { origin, object } in &objects.node_pools {
+            let name = format!("NodePool {}", object.metadata.name.as_deref().unwrap_or_default());
+            if object.metadata.deletion_timestamp.is_none() {
+                keep(convert::nodepool(object), validate(object), origin, name);
+            }
+        }
+        pools
+    }
+}
+
+/// What the classes of priority are worth.
+struct Priorities<'a> {
+    by_name: BTreeMap<&'a str, i32>,
+    default: i32,
+}
+
+impl<'a> Priorities<'a> {
+    fn new(objects: &'a Objects) -> Self {
+        let classes = objects.priority_classes.iter().map(|read| &read.object);
+        let mut by_name =
+            BTreeMap::from([("system-cluster-critical", 2_000_000_000), ("system-node-critical", 2_000_001_000)]);
+        let default = classes.clone().find(|class| class.global_default == Some(true)).and_then(|class| class.value);
+        by_name.extend(classes.filter_map(|class| Some((class.metadata.name.as_deref()?, class.value?))));
+        Self { by_name, default: default.unwrap_or(0) }
+    }
+
+    /// What an API server would have written into the spec.
+    fn of(&self, spec: Option<&core::PodSpec>) -> i32 {
+        let Some(spec) = spec else { return self.default };
+        spec.priority.unwrap_or_else(|| {
+            let class = spec.priority_class_name.as_deref();
+            class.and_then(|name| self.by_name.get(name).copied()).unwrap_or(self.default)
+        })
+    }
+}
+
+/// Claims by the machine they record.
+struct Claims<'a> {
+    by_provider: BTreeMap<&'a str, &'a NodeClaim>,
+    by_node: BTreeMap<&'a str, &'a NodeClaim>,
+}
+
+impl<'a> Claims<'a> {
+    fn new(objects: &'a Objects) -> Self {
+        let status = |read: &'a Read<NodeClaim>| Some((read.object.status.as_ref()?, &read.object));
+        let all = objects.node_claims.iter().filter_map(status);
+        Self {
+            by_provider: all.clone().filter_map(|(s, claim)| Some((s.provider_id.as_deref()?, claim))).collect(),
+            by_node: all.filter_map(|(s, claim)| Some((s.node_name.as_deref()?, claim))).collect(),
+        }
+    }
+
+    fn of(&self, node: &core::Node) -> Option<&'a NodeClaim> {
+        let provider_id = node.spec.as_ref().and_then(|spec| spec.provider_id.as_deref()).filter(|id| !id.is_empty());
+        let by_provider = provider_id.and_then(|id| self.by_provider.get(id)).copied();
+        by_provider.or_else(|| self.by_node.get(node.metadata.name.as_deref()?).copied())
+    }
+
+    fn without_node(&self, objects: &'a Objects) -> Vec<&'a Read<NodeClaim>> {
+        let joined = objects.nodes.iter().filter_map(|read| self.of(&read.object));
+        let joined: BTreeSet<&str> = joined.filter_map(|claim| claim.metadata.name.as_deref()).collect();
+        let claims = objects.node_claims.iter();
+        claims.filter(|read| !joined.contains(read.object.metadata.name.as_deref().unwrap_or_default())).collect()
+    }
+}
+
+fn empty_node(name: &str) -> Node {
+    Node {
+        key: NodeKey(name.to_owned()),
+        pool: None,
+        stage: NodeStage::InFlight,
+        labels: BTreeMap::new(),
+        taints: Vec::new(),
+        startup_taints: Vec::new(),
+        allocatable: ResourceList::new(),
+        pods: Vec::new(),
+        volume_limits: BTreeMap::new(),
+        price: None,
+    }
+}
+
+fn node(object: &core::Node, claim: Option<&NodeClaim>) -> Node {
+    let mut node = convert::node(object);
+    let leaving = claim.is_some_and(|claim| claim.metadata.deletion_timestamp.is_some())
+        || node.taints.iter().any(|taint| taint.key == labels::DISRUPTED_TAINT);
+    if leaving {
+        node.stage = NodeStage::Leaving;
+    } else if let (NodeStage::InFlight, Some(claim)) = (node.stage, claim) {
+        complete_from_claim(&mut node, claim);
+    }
+    node
+}
+
+/// A machine that is not ready: what its claim promises counts as long as the node does not say otherwise.
+fn complete_from_claim(node: &mut Node, claim: &NodeClaim) {
+    if claim.metadata.deletion_timestamp.is_some() {
+        node.stage = NodeStage::Leaving;
+    }
+    for (key, value) in claim.metadata.labels.iter().flatten() {
+        node.labels.entry(key.clone()).or_insert_with(|| value.clone());
+    }
+    let single = claim.spec.requirements.iter().filter_map(|written| convert::claim_requirement(written).ok());
+    for requirement in single {
+        if let Some(value) = requirement.single() {
+            node.labels.entry(requirement.key().to_owned()).or_insert_with(|| value.to_owned());
+        }
+    }
+    node.pool = node.pool.take().or_else(|| convert::pool_of(&node.labels));
+    let taints = |list: &[core::Taint]| list.iter().filter_map(|taint| convert::taint(taint).ok()).collect::<Vec<_>>();
+    node.startup_taints = taints(&claim.spec.startup_taints);
+    if node.labels.get(labels::REGISTERED).map(String::as_str) != Some("true") {
+        let more: Vec<_> = taints(&claim.spec.taints).into_iter().filter(|t| !node.taints.contains(t)).collect();
+        node.taints.extend(more);
+    }
+    let announced = claim.status.as_ref().map(|status| &status.allocatable).filter(|list| !list.is_empty());
+    // Not launched: room for exactly what it was planned for.
+    let planned = claim.spec.resources.as_ref().map(|asked| &asked.requests);
+    let list = announced.or(planned).and_then(|list| convert::quantities_floor(list, "").ok());
+    for (name, amount) in list.unwrap_or_default() {
+        if node.allocatable.get(&name).is_zero() {
+            node.allocatable.set(name, amount);
+        }
+    }
+}
+
+/// The capacity of each pool's machines; `nodes` counts them.
+fn used(objects: &Objects) -> BTreeMap<PoolKey, ResourceList> {
+    let claims = Claims::new(objects);
+    let read = |list: &BTreeMap<String, _>| convert::quantities_floor(list, "").unwrap_or_default();
+    let mut all: BTreeMap<PoolKey, ResourceList> = BTreeMap::new();
+    let mut charge = |pool: Option<PoolKey>, capacity: ResourceList| {
+        if let Some(pool) = pool {
+            let sum = all.entry(pool).or_default();
+            sum.add(&capacity);
+            sum.add(&ResourceList::new().with(ResourceName::new("nodes"), Amount(1)));
+        }
+    };
+    let recorded = |claim: &NodeClaim| {
+        let status = claim.status.as_ref();
+        let known = status.map(|status| &status.capacity).filter(|list| !list.is_empty());
+        known.or_else(|| claim.spec.resources.as_ref().map(|asked| &asked.requests)).map(read).unwrap_or_default()
+    };
+    for object in objects.nodes.iter().map(|read| &read.object) {
+        let claim = claims.of(object);
+        let reported = object.status.as_ref().and_then(|status| status.capacity.as_ref());
+        let capacity = reported.map(read).or_else(|| claim.map(recorded)).unwrap_or_default();
+        let labels = object.metadata.labels.as_ref().or_else(|| claim.and_then(|claim| claim.metadata.labels.as_ref()));
+        charge(labels.and_then(convert::pool_of), capacity);
+    }
+    for claim in claims.without_node(objects).into_iter().map(|read| &read.object) {
+        charge(claim.metadata.labels.as_ref().and_then(convert::pool_of), recorded(claim));
+    }
+    all
+}
+
+fn volume_limits(object: &k8s_openapi::api::storage::v1::CSINode) -> Option<(&str, BTreeMap<String, u32>)> {
+    let limit = |driver: &k8s_openapi::api::storage::v1::CSINodeDriver| {
+        let count = u32::try_from(driver.allocatable.as_ref()?.count?).ok()?;
+        Some((driver.name.clone(), count))
+    };
+    Some((object.metadata.name.as_deref()?, object.spec.drivers.iter().filter_map(limit).collect()))
+}
+
+fn price(node: &Node, types: &[InstanceType]) -> Option<units::UsdMicrosPerHour> {
+    let kind = node.labels.get(labels::INSTANCE_TYPE)?;
+    let zone = node.labels.get(labels::ZONE)?;
+    let capacity_type: CapacityType = node.labels.get(labels::CAPACITY_TYPE)?.parse().ok()?;
+    let kind = types.iter().find(|one| one.name == *kind)?;
+    kind.offerings.iter().find(|one| one.zone == *zone && one.capacity_type == capacity_type).map(|one| one.price)
+}
+
+fn key_of(pod: &core::Pod) -> PodKey {
+    let text = |part: &Option<String>| part.clone().unwrap_or_default();
+    PodKey::new(text(&pod.metadata.namespace), text(&pod.metadata.name))
+}

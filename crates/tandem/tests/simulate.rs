@@ -1,0 +1,358 @@
+//! Folders of manifests in, what people see out.
+
+use std::{fs, path::Path, process::Command};
+
+use expect_test::{Expect, expect};
+
+/// Two types in two zones: on demand in both, spot in one.
+const TYPES: &str = r#"[
+{ "name": "m.large", "architecture": "amd64", "operatingSystems": ["linux"],
+  "resources": { "cpu": "2", "memory": "8Gi", "pods": "29" }, "offerings": [
+    { "Price": 0.10, "Requirements": [{ "key": "karpenter.sh/capacity-type", "operator": "In", "values": ["on-demand"] },
+      { "key": "topology.kubernetes.io/zone", "operator": "In", "values": ["a"] }] },
+    { "Price": 0.10, "Requirements": [{ "key": "karpenter.sh/capacity-type", "operator": "In", "values": ["on-demand"] },
+      { "key": "topology.kubernetes.io/zone", "operator": "In", "values": ["b"] }] },
+    { "Price": 0.04, "Requirements": [{ "key": "karpenter.sh/capacity-type", "operator": "In", "values": ["spot"] },
+      { "key": "topology.kubernetes.io/zone", "operator": "In", "values": ["a"] }] }] },
+{ "name": "m.2xlarge", "architecture": "amd64", "operatingSystems": ["linux"],
+  "resources": { "cpu": "8", "memory": "32Gi", "pods": "58" }, "offerings": [
+    { "Price": 0.40, "Requirements": [{ "key": "karpenter.sh/capacity-type", "operator": "In", "values": ["on-demand"] },
+      { "key": "topology.kubernetes.io/zone", "operator": "In", "values": ["a"] }] }] }
+]"#;
+
+const POOL: &str = "
+apiVersion: karpenter.sh/v1
+kind: NodePool
+metadata: { name: default }
+spec:
+  template:
+    spec:
+      nodeClassRef: { group: karpenter.k8s.aws, kind: EC2NodeClass, name: default }
+      requirements:
+      - { key: karpenter.sh/capacity-type, operator: In, values: [on-demand] }
+";
+
+fn deployment(name: &str, replicas: u32, cpu: &str) -> String {
+    format!(
+        "
+apiVersion: apps/v1
+kind: Deployment
+metadata: {{ name: {name}, namespace: shop }}
+spec:
+  replicas: {replicas}
+  selector: {{ matchLabels: {{ app: {name} }} }}
+  template:
+    metadata: {{ labels: {{ app: {name} }} }}
+    spec:
+      containers:
+      - name: main
+        image: example.com/{name}
+        resources: {{ requests: {{ cpu: {cpu}, memory: 1Gi }} }}
+"
+    )
+}
+
+/// A folder with these files.
+fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, text) in files {
+        fs::write(folder.path().join(name), text).unwrap();
+    }
+    folder
+}
+
+/// Exit code, standard output and standard error, without the folder's name and the time it took.
+fn run(folder: &Path, arguments: &[&str]) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_tandem"))
+        .arg("simulate")
+        .args(arguments)
+        .current_dir(folder)
+        .output()
+        .unwrap();
+    let mut said = String::new();
+    for line in String::from_utf8(output.stdout).unwrap().lines() {
+        let line = line.split("Solved in ").next().unwrap().trim_end();
+        said.push_str(if line.contains("solve_milliseconds") { "  (time)" } else { line });
+        said.push('\n');
+    }
+    for line in String::from_utf8(output.stderr).unwrap().lines() {
+        said.push_str(&format!("| {line}\n"));
+    }
+    format!("{said}exit code {}\n", output.status.code().unwrap())
+}
+
+fn check(files: &[(&str, &str)], arguments: &[&str], expected: &Expect) {
+    let folder = folder(files);
+    expected.assert_eq(&run(folder.path(), &[&["."], arguments].concat()));
+}
+
+#[test]
+fn a_folder_of_manifests_becomes_a_plan() {
+    let objects = [POOL, &deployment("web", 3, "500m"), &deployment("api", 2, "1")].join("---");
+    check(
+        &[("all.yaml", &objects), ("types.json", TYPES)],
+        &[],
+        &expect![[r#"
+            $0.40/h; no minimum is proven.
+            5 pods: 5 on 1 new node.
+
+            New nodes
+              COUNT  TYPE       ZONE  PAID          EACH  TOGETHER   CPU  MEMORY  PODS  WHOSE PODS
+                  1  m.2xlarge  a     on-demand  $0.40/h   $0.40/h  44 %    16 %     5  3 web, 2 api
+
+            Why
+              4 pods: a new node opened for other pods has room
+              1 pod: no node has room, so a new one is opened
+            exit code 0
+        "#]],
+    );
+}
+
+#[test]
+fn the_plan_is_one_json_object() {
+    let objects = [POOL, &deployment("web", 2, "500m")].join("---");
+    check(
+        &[("all.yaml", &objects), ("types.json", TYPES)],
+        &["--format", "json", "--verbose"],
+        &expect![[r#"
+            {
+              "cost_usd_per_hour": 0.1,
+              "lower_bound_usd_per_hour": null,
+              "lower_bound_ignores": [],
+              "greedy_usd_per_hour": null,
+              "proven_optimal": false,
+              (time)
+              "pods": 2,
+              "pods_on_existing_nodes": 0,
+              "pods_on_new_nodes": 2,
+              "nodes": 1,
+              "unplaced": 0,
+              "new_nodes": [
+                {
+                  "pool": "NodePool/default",
+                  "count": 1,
+                  "instance_type": "m.large",
+                  "zones": [
+                    "a",
+                    "b"
+                  ],
+                  "capacity_type": "on-demand",
+                  "price_usd_per_hour": 0.1,
+                  "cpu_percent": 52.6,
+                  "memory_percent": 25.0,
+                  "pods_per_node": [
+                    2,
+                    2
+                  ],
+                  "contents": [
+                    {
+                      "owner": "web",
+                      "pods": 2
+                    }
+                  ],
+                  "indices": [
+                    0
+                  ]
+                }
+              ],
+              "existing_nodes": [],
+              "refusals": [],
+              "reasons": [
+                {
+                  "count": 1,
+                  "of": "pods",
+                  "reason": "a new node opened for other pods has room"
+                },
+                {
+                  "count": 1,
+                  "of": "pods",
+                  "reason": "no node has room, so a new one is opened"
+                }
+              ],
+              "notes": [],
+              "placements": [
+                {
+                  "pod": "shop/web-0",
+                  "node": {
+                    "new": 0
+                  },
+                  "why": "no node has room, so a new one is opened"
+                },
+                {
+                  "pod": "shop/web-1",
+                  "node": {
+                    "new": 0
+                  },
+                  "why": "a new node opened for other pods has room"
+                }
+              ]
+            }
+            exit code 0
+        "#]],
+    );
+}
+
+#[test]
+fn one_pod_is_explained_with_what_else_it_could_have() {
+    let objects = [POOL, &deployment("web", 2, "500m")].join("---").replace("[on-demand]", "[on-demand, spot]");
+    check(
+        &[("all.yaml", &objects), ("types.json", TYPES)],
+        &["--pod", "shop/web-0"],
+        &expect![[r#"
+            shop/web-0 goes on new node 1 of NodePool/default: m.large in a (spot) at $0.04/h.
+              because: no node has room, so a new one is opened
+              because: opened for pod shop/web-0
+              It shares that node with web.
+              Machines that would do too and cost more:
+                m.large in a (on-demand) at $0.10/h, $0.06/h more
+                m.large in b (on-demand) at $0.10/h, $0.06/h more
+                m.2xlarge in a (on-demand) at $0.40/h, $0.36/h more
+              The cheapest node for this pod alone: m.large in a (spot) at $0.04/h.
+            exit code 0
+        "#]],
+    );
+}
+
+#[test]
+fn pods_without_a_place_are_told_with_every_pool() {
+    let objects = [POOL, &deployment("big", 7, "16"), &deployment("web", 1, "100m")].join("---");
+    check(
+        &[("all.yaml", &objects), ("types.json", TYPES)],
+        &[],
+        &expect![[r#"
+            $0.10/h; no minimum is proven.
+            8 pods: 1 on 1 new node, 7 without a place.
+
+            New nodes
+              COUNT  TYPE     ZONE      PAID          EACH  TOGETHER  CPU  MEMORY  PODS  WHOSE PODS
+                  1  m.large  any of 2  on-demand  $0.10/h   $0.10/h  5 %    12 %     1  web
+
+            Without a place
+              7 pods: shop/big-0, shop/big-1, shop/big-2, shop/big-3, shop/big-4 and 2 more
+                NodePool/default: asks for 16 of cpu, the largest node has 7900m free
+
+            Why
+              1 pod: no node has room, so a new one is opened
+            exit code 0
+        "#]],
+    );
+}
+
+#[test]
+fn what_a_workload_has_already_is_not_counted_again_and_nodes_take_what_they_can() {
+    let cluster = r#"
+apiVersion: v1
+kind: List
+items:
+- apiVersion: v1
+  kind: Node
+  metadata:
+    name: n1
+    labels: { kubernetes.io/arch: amd64, topology.kubernetes.io/zone: a }
+  status: { allocatable: { cpu: "2", memory: 8Gi, pods: "29" } }
+- apiVersion: v1
+  kind: Pod
+  metadata:
+    name: web-7d9f-abcde
+    namespace: shop
+    labels: { pod-template-hash: 7d9f }
+    ownerReferences: [{ apiVersion: apps/v1, kind: ReplicaSet, name: web-7d9f, uid: u, controller: true }]
+  spec: { nodeName: n1, containers: [{ name: main, resources: { requests: { cpu: 500m } } }] }
+- apiVersion: v1
+  kind: Service
+  metadata: { name: web, namespace: shop }
+- apiVersion: v1
+  kind: Pod
+  metadata: { name: gated }
+  spec: { schedulingGates: [{ name: wait }], containers: [{ name: main, imagePullpolicy: Never }] }
+"#;
+    let objects = [POOL, &deployment("web", 4, "500m"), cluster].join("---");
+    check(
+        &[("all.yaml", &objects), ("types.json", TYPES)],
+        &[],
+        &expect![[r#"
+            Nothing to buy.
+            3 pods: 3 on 1 node that is there.
+
+            Nodes that are there
+              n1: 3 web
+
+            Why
+              3 pods: a ready node has room
+            | skipped 1 object that nothing about placing depends on: 1 Service
+            | warning: Pod: spec.containers[].imagePullpolicy is no field known here and has no effect (first in all.yaml, document 3, item 4, Pod gated)
+            | left out 1 pod with scheduling gates
+            exit code 0
+        "#]],
+    );
+}
+
+#[test]
+fn every_mistake_is_said_at_once_with_its_place() {
+    let mistakes = [
+        &deployment("web", 1, "1 000m"),
+        &deployment("web", 1, "1"),
+        "\nkind: Deployment\napiVersion: apps/v1\nmetadata: { name: n }\nspec: { replicas: many }\n",
+        "\nkind: NodePool\napiVersion: karpenter.sh/v1beta1\nmetadata: { name: old }\n",
+        "\nkind: Pod\napiVersion: v1\nmetadata: { namespace: shop }\n",
+        "\nkind: Pod\napiVersion: v1\nmetadata: { name: p }\nspec: { containers: [], tolerations: [{ operator: Near }] }\n",
+        &POOL.replace("operator: In", "operator: Near"),
+    ]
+    .join("---");
+    check(
+        &[("all.yaml", &mistakes), ("types.json", &TYPES.replace("0.40", "-1"))],
+        &[],
+        &expect![[r#"
+            | error: all.yaml, document 1, Deployment shop/web: spec.template.spec.containers[0].resources.requests.cpu: quantity "1 000m" has a space: write 1000m instead
+            | error: all.yaml, document 2, Deployment shop/web: there is one of this name already: all.yaml, document 1
+            | error: all.yaml, document 3, Deployment: metadata.name: invalid type: boolean `false`, expected a string: put it in quotes
+            | error: all.yaml, document 4, NodePool old: apiVersion: "karpenter.sh/v1beta1" is not understood here: write karpenter.sh/v1
+            | error: all.yaml, document 5, Pod shop/: metadata.name: the object needs a name
+            | error: all.yaml, document 6, Pod default/p: spec.tolerations[0].operator: "Near" is none of Equal, Exists
+            | error: all.yaml, document 7, NodePool default: spec.template.spec.requirements[0].operator: "Near" is not an operator
+            | error: types.json, document 1, instance type m.2xlarge: offerings[0].Price: is not a price
+            exit code 2
+        "#]],
+    );
+}
+
+#[test]
+fn what_cannot_be_parsed_is_found_by_its_line() {
+    check(
+        &[("a.yaml", "a: 1\n---\nb: [1\nc: 2\n"), ("b.json", "{\n\"a\": 1,\n}")],
+        &[],
+        &expect![[r#"
+            | error: a.yaml, document 2: line 4, column 2: this is not YAML: illegal placement of ':' indicator
+            | error: b.json, document 1: line 3: this is not JSON: trailing comma
+            exit code 2
+        "#]],
+    );
+}
+
+#[test]
+fn without_a_catalogue_or_objects_it_says_what_to_do() {
+    check(
+        &[("all.yaml", POOL)],
+        &[],
+        &expect![[r#"
+        | error: .: there is no catalogue of instance types and prices: put one beside the objects, or name one with --catalogue FILE
+        exit code 2
+    "#]],
+    );
+    check(
+        &[("types.json", TYPES)],
+        &[],
+        &expect![[r#"
+        | error: .: there is no Pod, no Deployment or the like, no Node and no pool in it
+        exit code 2
+    "#]],
+    );
+    check(
+        &[("notes.txt", "")],
+        &[],
+        &expect![[r#"
+        | error: .: there is no .yaml, .yml or .json file in this folder
+        exit code 2
+    "#]],
+    );
+}
