@@ -201,8 +201,8 @@ fn kwok_labels(listed: &Listed) -> BTreeMap<String, String> {
     let first = listed.name.get(..1).unwrap_or_default();
     [
         ("family", family.unwrap_or(first).to_owned()),
-        ("size", size.map_or_else(|| cpu.clone(), str::to_owned)),
-        ("cpu", cpu.clone()),
+        ("size", size.unwrap_or(&cpu).to_owned()),
+        ("cpu", cpu),
         ("memory", memory),
     ]
     .into_iter()

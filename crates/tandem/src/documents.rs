@@ -165,7 +165,7 @@ mod tests {
 
     fn check(text: &str, expected: &Expect) {
         let said = match parse("f.yaml", text) {
-            Ok(found) => found.iter().map(|d| format!("{}: {}\n", d.origin, d.value)).collect(),
+            Ok(found) => found.iter().fold(String::new(), |said, d| said + &format!("{}: {}\n", d.origin, d.value)),
             Err(error) => format!("{error}\n"),
         };
         expected.assert_eq(&said);
@@ -187,15 +187,15 @@ mod tests {
     fn a_mistake_is_found_by_its_line_in_the_file() {
         check(
             "a: 1\n---\nb: [1\nc: 2\n",
-            &expect![[r#"
+            &expect![[r"
             f.yaml, document 2: line 4, column 2: this is not YAML: illegal placement of ':' indicator
-        "#]],
+        "]],
         );
         check(
             "a: 1\n---\n{\"b\": 1,\n\"c\" 2}\n",
-            &expect![[r#"
+            &expect![[r"
             f.yaml, document 2: line 4: this is not JSON: expected `:`
-        "#]],
+        "]],
         );
     }
 }

@@ -20,7 +20,7 @@ pub mod objects;
 mod problem;
 pub mod report;
 pub mod simulate;
-mod volumes;
+mod storage;
 mod workloads;
 mod world;
 

@@ -137,7 +137,7 @@ impl Reader {
             ("", "Node") => keep!(self, nodes: Node, value, origin, Scope::Cluster),
             ("", "PersistentVolume") => keep!(self, volumes: PersistentVolume, value, origin, Scope::Cluster),
             ("", "PersistentVolumeClaim") => {
-                keep!(self, volume_claims: PersistentVolumeClaim, value, origin, Scope::Namespace)
+                keep!(self, volume_claims: PersistentVolumeClaim, value, origin, Scope::Namespace);
             }
             ("", "Namespace") => keep!(self, namespaces: Namespace, value, origin, Scope::Cluster),
             ("apps", "DaemonSet") => keep!(self, daemon_sets: DaemonSet, value, origin, Scope::Namespace),
@@ -146,11 +146,11 @@ impl Reader {
             ("apps", "StatefulSet") => keep!(self, stateful_sets: StatefulSet, value, origin, Scope::Namespace),
             ("batch", "Job") => keep!(self, jobs: Job, value, origin, Scope::Namespace),
             ("storage.k8s.io", "StorageClass") => {
-                keep!(self, storage_classes: StorageClass, value, origin, Scope::Cluster)
+                keep!(self, storage_classes: StorageClass, value, origin, Scope::Cluster);
             }
             ("storage.k8s.io", "CSINode") => keep!(self, csi_nodes: CSINode, value, origin, Scope::Cluster),
             ("scheduling.k8s.io", "PriorityClass") => {
-                keep!(self, priority_classes: PriorityClass, value, origin, Scope::Cluster)
+                keep!(self, priority_classes: PriorityClass, value, origin, Scope::Cluster);
             }
             ("karpenter.sh", "Provisioner") if self.is_version(&version, "karpenter.sh/v1alpha5", &value, &origin) => {
                 keep!(self, provisioners: Provisioner, value, origin, Scope::Cluster);
@@ -161,9 +161,11 @@ impl Reader {
             ("karpenter.sh", "NodeClaim") if self.is_version(&version, "karpenter.sh/v1", &value, &origin) => {
                 keep!(self, node_claims: NodeClaim, value, origin, Scope::Cluster);
             }
-            ("karpenter.sh", "Provisioner" | "NodePool" | "NodeClaim") => {}
-            // How a machine is made at the vendor changes nothing about which machines are wanted.
-            ("karpenter.k8s.aws", "AWSNodeTemplate" | "EC2NodeClass") | ("karpenter.kwok.sh", "KWOKNodeClass") => {}
+            // Of another version: said already. And how a machine is made at the vendor changes nothing about which
+            // machines are wanted.
+            ("karpenter.sh", "Provisioner" | "NodePool" | "NodeClaim")
+            | ("karpenter.k8s.aws", "AWSNodeTemplate" | "EC2NodeClass")
+            | ("karpenter.kwok.sh", "KWOKNodeClass") => {}
             _ => *self.remarks.skipped.entry(kind).or_default() += 1,
         }
     }
@@ -216,13 +218,11 @@ impl Reader {
             own.namespace = Some(DEFAULT_NAMESPACE.to_owned());
         }
         if own.name.as_deref().unwrap_or_default().is_empty() {
-            match own.generate_name.as_deref().filter(|prefix| !prefix.is_empty()) {
-                Some(prefix) => own.name = Some(format!("{prefix}{}", self.seen.len())),
-                None => {
-                    self.problems.push(Problem::at(&origin, "the object needs a name").of(name).field("metadata.name"));
-                    return None;
-                }
-            }
+            let Some(prefix) = own.generate_name.as_deref().filter(|prefix| !prefix.is_empty()) else {
+                self.problems.push(Problem::at(&origin, "the object needs a name").of(name).field("metadata.name"));
+                return None;
+            };
+            own.name = Some(format!("{prefix}{}", self.seen.len()));
         }
         let key = format!(
             "{kind} {}/{}",

@@ -352,7 +352,6 @@ fn usd<S: Serializer>(price: &UsdMicrosPerHour, serializer: S) -> Result<S::Ok, 
     serializer.serialize_f64(dollars(*price))
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
 #[expect(clippy::ref_option, reason = "serde passes references")]
 fn usd_or_null<S: Serializer>(price: &Option<UsdMicrosPerHour>, serializer: S) -> Result<S::Ok, S::Error> {
     match price {

@@ -16,7 +16,7 @@ use crate::{
     fate::{self, Fate},
     faults,
     objects::{Objects, Read},
-    volumes::Volumes,
+    storage::Storage,
     workloads::{self, Missing},
 };
 
@@ -34,7 +34,7 @@ pub struct LeftOut {
 /// The snapshot, what it leaves out, and what is wrong with the objects; an object with a problem is not in it.
 pub fn snapshot(objects: &Objects, types: &Arc<[InstanceType]>) -> (Snapshot, LeftOut, Vec<Problem>) {
     let mut builder = Builder {
-        volumes: Volumes::new(objects),
+        storage: Storage::new(objects),
         priorities: Priorities::new(objects),
         left_out: LeftOut::default(),
         problems: Vec::new(),
@@ -67,7 +67,7 @@ pub fn snapshot(objects: &Objects, types: &Arc<[InstanceType]>) -> (Snapshot, Le
 }
 
 struct Builder<'a> {
-    volumes: Volumes<'a>,
+    storage: Storage<'a>,
     priorities: Priorities<'a>,
     left_out: LeftOut,
     problems: Vec<Problem>,
@@ -78,7 +78,7 @@ impl Builder<'_> {
     fn pod(&self, pod: &core::Pod) -> Pod {
         let mut found = convert::pod(pod);
         found.priority = self.priorities.of(pod.spec.as_ref());
-        self.volumes.add(pod.spec.as_ref().and_then(|s| s.volumes.as_deref()).unwrap_or_default(), &mut found);
+        self.storage.add(pod.spec.as_ref().and_then(|s| s.volumes.as_deref()).unwrap_or_default(), &mut found);
         found
     }
 
@@ -184,9 +184,9 @@ impl Builder<'_> {
             let mut pod = like.clone();
             pod.key.name.clone_from(name);
             pod.labels.extend(own_labels.iter().map(|(key, value)| ((*key).to_owned(), value.clone())));
-            self.volumes.add(&volumes, &mut pod);
+            self.storage.add(&volumes, &mut pod);
             for template in missing.claim_templates {
-                self.volumes.add_templated(template, &mut pod);
+                self.storage.add_templated(template, &mut pod);
             }
             self.pods.push(Arc::new(pod));
         }

@@ -1,4 +1,6 @@
 //! Folders of manifests in, what people see out.
+#![expect(clippy::needless_raw_string_hashes, reason = "expect-test writes them when it updates")]
+#![expect(clippy::unwrap_used, reason = "a test says so by ending")]
 
 use std::{fs, path::Path, process::Command};
 
@@ -76,7 +78,7 @@ fn run(folder: &Path, arguments: &[&str]) -> String {
         said.push('\n');
     }
     for line in String::from_utf8(output.stderr).unwrap().lines() {
-        said.push_str(&format!("| {line}\n"));
+        said.extend(["| ", line, "\n"]);
     }
     format!("{said}exit code {}\n", output.status.code().unwrap())
 }

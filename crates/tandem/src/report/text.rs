@@ -67,7 +67,9 @@ impl Report {
         let notes: Vec<&String> = self.notes.iter().chain(&ignores).collect();
         if !notes.is_empty() {
             line(format!("\n{}", look.strong("Notes")));
-            notes.iter().for_each(|note| line(format!("  {note}")));
+            for note in notes {
+                line(format!("  {note}"));
+            }
         }
         if !self.placements.is_empty() {
             line(format!("\n{}", look.strong("Every pod")));
@@ -182,7 +184,9 @@ impl Report {
                 more => format!(" and {} more", grouped(more)),
             };
             line(format!("  {}: {}{more}", counted(refusal.count, "pods"), named.join(", ")));
-            refusal.reasons.iter().for_each(|reason| line(format!("    {reason}")));
+            for reason in &refusal.reasons {
+                line(format!("    {reason}"));
+            }
         }
     }
 
@@ -217,7 +221,9 @@ fn cells(group: &NodeGroup) -> Vec<String> {
 fn print(table: &Table, look: Look, line: &mut impl FnMut(String)) {
     let (header, rows) = table.lines();
     line(format!("  {}", look.faint(&header)));
-    rows.into_iter().for_each(|row| line(format!("  {row}")));
+    for row in rows {
+        line(format!("  {row}"));
+    }
 }
 
 /// The name by which the text speaks of a node that is not there yet.

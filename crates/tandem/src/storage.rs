@@ -16,13 +16,13 @@ const DEFAULT_CLASS: &str = "storageclass.kubernetes.io/is-default-class";
 
 /// Volume claims, volumes and storage classes by name.
 #[derive(Debug)]
-pub(crate) struct Volumes<'a> {
+pub(crate) struct Storage<'a> {
     claims: BTreeMap<(&'a str, &'a str), &'a PersistentVolumeClaim>,
     volumes: BTreeMap<&'a str, &'a PersistentVolume>,
     classes: BTreeMap<&'a str, &'a StorageClass>,
 }
 
-impl<'a> Volumes<'a> {
+impl<'a> Storage<'a> {
     pub(crate) fn new(objects: &'a Objects) -> Self {
         let claims =
             objects.volume_claims.iter().map(|read| &read.object).filter_map(|claim| {
@@ -45,7 +45,10 @@ impl<'a> Volumes<'a> {
                 // As the ephemeral volume controller names it; it makes the claim when the pod is there.
                 (None, Some(source)) => {
                     let name = format!("{}-{}", pod.key.name, volume.name);
-                    let class = source.volume_claim_template.as_ref().map(|t| t.spec.storage_class_name.as_deref());
+                    let class = source
+                        .volume_claim_template
+                        .as_ref()
+                        .map(|t| t.spec.storage_class_name.as_deref().unwrap_or_default());
                     self.demand_of(&name, class, pod)
                 }
                 (None, None) => continue,
@@ -59,14 +62,15 @@ impl<'a> Volumes<'a> {
     /// Adds what a StatefulSet's own claim demands, which its controller makes from a template if it is not there.
     pub(crate) fn add_templated(&self, template: &PersistentVolumeClaim, pod: &mut Pod) {
         let volume = template.metadata.name.as_deref().unwrap_or_default();
-        let class = template.spec.as_ref().and_then(|spec| spec.storage_class_name.as_deref());
+        let class = template.spec.as_ref().and_then(|spec| spec.storage_class_name.as_deref()).unwrap_or_default();
         if let Err(message) = self.demand_of(&format!("{volume}-{}", pod.key.name), Some(class), pod) {
             pod.invalid.push(format!("volume {volume}: {message}"));
         }
     }
 
-    /// `to_be_made`: the class named by the template that the claim will be made from, if there is a template.
-    fn demand_of(&self, name: &str, to_be_made: Option<Option<&str>>, pod: &mut Pod) -> Result<(), String> {
+    /// `to_be_made`: the class named by the template that the claim will be made from, if there is a template; empty if it
+    /// names none.
+    fn demand_of(&self, name: &str, to_be_made: Option<&str>, pod: &mut Pod) -> Result<(), String> {
         let id = format!("{}/{name}", pod.key.namespace);
         let claim = self.claims.get(&(pod.key.namespace.as_str(), name));
         let spec = claim.and_then(|claim| claim.spec.as_ref());
@@ -75,7 +79,7 @@ impl<'a> Volumes<'a> {
         }
         let class = match (claim, to_be_made) {
             (Some(_), _) => spec.and_then(|spec| spec.storage_class_name.as_deref()),
-            (None, Some(class)) => class,
+            (None, Some(class)) => Some(class),
             (None, None) => return Err(format!("claim {name} does not exist")),
         };
         let class = match class.filter(|name| !name.is_empty()) {
