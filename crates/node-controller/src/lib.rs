@@ -13,7 +13,7 @@
 //! - the API server holds everything that must survive: a machine is asked for only after its claim is written, and its
 //!   plan, its removal and its nominations can be read from the objects;
 //! - every action may be repeated, and the process may die after any of them;
-//! - no plan is acted on that the independent checker refuses;
+//! - no plan is acted on that the independent checker refuses; then the plan of a simpler planner is tried;
 //! - only the leader acts ([`Controller::act`]); every replica follows the world ([`Controller::start`]).
 //!
 //! Left to others: which pods fit where (`scheduling`), which nodes should go (`disruption`), the vendor (`cloud`).
@@ -32,6 +32,7 @@ pub mod metrics;
 pub mod names;
 pub mod nominations;
 pub mod plan;
+pub mod planning;
 pub mod pods;
 mod pool_loop;
 pub mod pools;

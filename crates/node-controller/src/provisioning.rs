@@ -2,11 +2,13 @@
 
 mod act;
 pub(crate) mod catalogue;
+mod rejected;
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, path::Path, sync::Arc, time::Duration};
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
-use scheduling::{Settings as SolverSettings, Snapshot, Solution, check, solve};
+use scheduling::{Settings as SolverSettings, Snapshot, Solution};
 use tokio::time::Instant;
 
 use crate::{
@@ -14,6 +16,7 @@ use crate::{
     context::{Context, Worlds},
     fingerprint::fingerprint,
     metrics::OutcomeLabel,
+    planning::{self, PLANNERS, Rejected},
     pods,
     pools::Pools,
     snapshot::{self, Input},
@@ -123,30 +126,57 @@ async fn round(ctx: &Context, worlds: &mut Worlds) -> BTreeSet<String> {
     }
     let settings = SolverSettings { budget_work_units: ctx.settings.solver_budget, ..SolverSettings::default() };
     let start = Instant::now();
-    let solved = tokio::task::spawn_blocking(move || {
-        let solution = solve(&snapshot, &settings);
-        let violations = check::check(&snapshot, &solution);
-        (snapshot, solution, violations)
+    let folder = ctx.settings.rejected_plans.clone();
+    let planned = tokio::task::spawn_blocking(move || {
+        let choice = planning::choose(&snapshot, &settings, &PLANNERS);
+        for rejected in &choice.rejected {
+            report(&folder, &snapshot, &settings, rejected);
+        }
+        (snapshot, choice)
     })
     .await;
-    let Ok((snapshot, solution, violations)) = solved else {
-        tracing::error!("the solver panicked; no machine is launched for this plan");
+    let Ok((snapshot, choice)) = planned else {
+        tracing::error!("planning panicked; no machine is launched for this plan");
         outcome(ctx, "panic");
         return considered;
     };
     ctx.metrics.scheduling_duration.observe(start.elapsed().as_secs_f64());
-    ctx.metrics.unschedulable_pods.set(i64::try_from(solution.unplaced.len()).unwrap_or(i64::MAX));
-    if !violations.is_empty() {
-        for violation in &violations {
-            tracing::error!(snapshot = snapshot.sequence, violation = ?violation, "the plan breaks a promise and is not acted on");
-        }
-        ctx.metrics.plan_violations.inc_by(u64::try_from(violations.len()).unwrap_or(u64::MAX));
-        outcome(ctx, "refused");
-        return considered;
+    for rejected in &choice.rejected {
+        ctx.metrics.plan_violations.inc_by(u64::try_from(rejected.violations.len()).unwrap_or(u64::MAX));
+        outcome(ctx, if rejected.solution.is_some() { "refused" } else { "panic" });
     }
+    let Some((planner, solution)) = choice.accepted else {
+        tracing::error!(snapshot = snapshot.sequence, "no plan is sound; no machine is launched for these pods");
+        return considered;
+    };
+    if !choice.rejected.is_empty() {
+        tracing::warn!(snapshot = snapshot.sequence, planner, "going on with another plan");
+    }
+    ctx.metrics.unschedulable_pods.set(i64::try_from(solution.unplaced.len()).unwrap_or(i64::MAX));
     outcome(ctx, if solution.unplaced.is_empty() { "complete" } else { "partial" });
     act::act(ctx, &Planned { world: view.world, pools, snapshot, solution }, &unreadable).await;
     considered
+}
+
+/// Says what is wrong with a plan that is not carried out, and where to find it.
+fn report(folder: &Path, snapshot: &Snapshot, settings: &SolverSettings, rejected: &Rejected) {
+    let saved = match rejected::save(folder, snapshot, settings, rejected, Timestamp::now()) {
+        Ok(path) => path.display().to_string(),
+        Err(error) => format!("not saved: {error}"),
+    };
+    let (sequence, planner) = (snapshot.sequence, rejected.planner);
+    if rejected.solution.is_none() {
+        tracing::error!(snapshot = sequence, planner, saved, "the planner panicked");
+    }
+    for violation in &rejected.violations {
+        tracing::error!(
+            snapshot = sequence,
+            planner,
+            saved,
+            ?violation,
+            "the plan breaks a promise and is not carried out"
+        );
+    }
 }
 
 fn outcome(ctx: &Context, outcome: &str) {

@@ -1,6 +1,6 @@
 //! What an operator can set.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use crate::batch::Window;
 
@@ -27,6 +27,8 @@ pub struct Settings {
     pub retry_interval: Duration,
     /// Work units the solver may spend on one plan.
     pub solver_budget: u64,
+    /// Where plans go that the checker refused.
+    pub rejected_plans: PathBuf,
 }
 
 impl Default for Settings {
@@ -40,6 +42,7 @@ impl Default for Settings {
             replacement_timeout: Duration::from_mins(10),
             retry_interval: Duration::from_secs(10),
             solver_budget: 5_000_000,
+            rejected_plans: std::env::temp_dir().join("tandem-rejected-plans"),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The program's flags.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use controller_runtime::cli::CommonArgs;
 use node_controller::{Settings, batch::Window};
@@ -62,6 +62,11 @@ pub(crate) struct Args {
     #[arg(long, env = "TANDEM_RETRY_INTERVAL", default_value = "10s", value_parser = duration)]
     pub(crate) retry_interval: Duration,
 
+    /// Folder for plans that the independent checker refused, the last ten of them; without it one below the system's
+    /// temporary folder.
+    #[arg(long, env = "TANDEM_REJECTED_PLANS", value_name = "DIR")]
+    pub(crate) rejected_plans: Option<PathBuf>,
+
     #[command(flatten)]
     pub(crate) aws: AwsArgs,
 
@@ -108,6 +113,7 @@ pub(crate) enum Cloud {
 impl Args {
     /// What the controller is told.
     pub(crate) fn settings(&self) -> Settings {
+        let defaults = Settings::default();
         Settings {
             batch: Window { idle: self.batch_idle, max: self.batch_max },
             launch_timeout: self.launch_timeout,
@@ -116,7 +122,8 @@ impl Args {
             garbage_grace: self.garbage_grace,
             replacement_timeout: self.replacement_timeout,
             retry_interval: self.retry_interval,
-            ..Settings::default()
+            rejected_plans: self.rejected_plans.clone().unwrap_or(defaults.rejected_plans),
+            solver_budget: defaults.solver_budget,
         }
     }
 }

@@ -1,0 +1,140 @@
+//! Which plan is carried out: the first one that the independent checker finds nothing wrong with. Pure.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use scheduling::{Settings, Snapshot, Solution, check, check::Violation};
+use serde::Serialize;
+
+/// A way to make a plan.
+#[derive(Clone, Copy, Debug)]
+pub struct Planner {
+    /// For logs and the names of files.
+    pub name: &'static str,
+    /// Makes it.
+    pub plan: fn(&Snapshot, &Settings) -> Solution,
+}
+
+/// The cost optimiser, and the plain rule to fall back to.
+pub const PLANNERS: [Planner; 2] = [
+    Planner { name: "optimiser", plan: scheduling::solve },
+    Planner { name: "greedy", plan: scheduling::solve_greedy },
+];
+
+/// A plan that is not carried out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Rejected {
+    /// Who made it.
+    pub planner: &'static str,
+    /// The plan; none if its maker panicked.
+    pub solution: Option<Solution>,
+    /// The promises it breaks.
+    pub violations: Vec<Violation>,
+}
+
+/// What became of the planners' work.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Choice {
+    /// The plan to carry out, with its maker; none if every one was rejected.
+    pub accepted: Option<(&'static str, Solution)>,
+    /// Plans that were tried before it.
+    pub rejected: Vec<Rejected>,
+}
+
+/// Asks the planners in turn until the checker accepts a plan.
+pub fn choose(snapshot: &Snapshot, settings: &Settings, planners: &[Planner]) -> Choice {
+    let mut choice = Choice::default();
+    for planner in planners {
+        // A planner is a function of values: what it leaves behind when it panics is nothing.
+        let planned = catch_unwind(AssertUnwindSafe(|| {
+            let solution = (planner.plan)(snapshot, settings);
+            let violations = check::check(snapshot, &solution);
+            (solution, violations)
+        }));
+        match planned {
+            Ok((solution, violations)) if violations.is_empty() => {
+                choice.accepted = Some((planner.name, solution));
+                break;
+            }
+            Ok((solution, violations)) => {
+                choice.rejected.push(Rejected { planner: planner.name, solution: Some(solution), violations });
+            }
+            Err(_) => {
+                choice.rejected.push(Rejected { planner: planner.name, solution: None, violations: Vec::new() });
+            }
+        }
+    }
+    choice
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use cloud::catalogue::{GENERIC_ZONES, generic_types};
+    use scheduling::{Pod, Pool, PoolKey, PoolKind, Target};
+    use serde_json::json;
+
+    use super::*;
+
+    /// Two pods of one core each, and a pool that can buy anything.
+    fn snapshot() -> Snapshot {
+        let pod = |name: &str| -> Arc<Pod> {
+            let pod = json!({ "metadata": { "name": name, "namespace": "d", "uid": name },
+                "spec": { "containers": [{ "name": "c", "resources": { "requests": { "cpu": "1" } } }] } });
+            Arc::new(api::convert::pod(&serde_json::from_value(pod).unwrap()))
+        };
+        let mut pool: Pool =
+            serde_json::from_value(json!({ "key": PoolKey { kind: PoolKind::NodePool, name: "p".to_owned() } }))
+                .unwrap();
+        pool.instance_types = generic_types(&GENERIC_ZONES).into();
+        Snapshot { pods: vec![pod("a"), pod("b")], pools: vec![pool], ..Snapshot::default() }
+    }
+
+    /// A plan that forgets one of its nodes.
+    fn corrupt(snapshot: &Snapshot, settings: &Settings) -> Solution {
+        let mut solution = scheduling::solve_greedy(snapshot, settings);
+        solution.new_nodes.pop();
+        solution
+    }
+
+    fn broken(_: &Snapshot, _: &Settings) -> Solution {
+        panic!("on purpose")
+    }
+
+    fn check(first: fn(&Snapshot, &Settings) -> Solution) -> Choice {
+        let planners = [Planner { name: "first", plan: first }, PLANNERS[1]];
+        choose(&snapshot(), &Settings::default(), &planners)
+    }
+
+    #[test]
+    fn a_sound_plan_is_carried_out_and_no_other_is_made() {
+        let choice = choose(&snapshot(), &Settings::default(), &[PLANNERS[0], Planner { name: "b", plan: broken }]);
+        assert_eq!(choice.accepted.unwrap().0, "optimiser");
+        assert_eq!(choice.rejected, []);
+    }
+
+    #[test]
+    fn a_corrupt_plan_is_not_carried_out_and_the_greedy_one_is() {
+        let choice = check(corrupt);
+        let (planner, solution) = choice.accepted.unwrap();
+        assert_eq!((planner, solution.placed.len()), ("greedy", 2));
+        let [rejected] = &choice.rejected[..] else { panic!("{:?}", choice.rejected) };
+        assert_eq!(rejected.planner, "first");
+        let lost = |violation: &Violation| matches!(violation, Violation::NoSuchNode { node: Target::New(_), .. });
+        assert!(rejected.violations.iter().any(lost), "{:?}", rejected.violations);
+    }
+
+    #[test]
+    fn a_planner_that_panics_is_passed_over() {
+        let choice = check(broken);
+        assert_eq!(choice.accepted.unwrap().0, "greedy");
+        assert_eq!(choice.rejected[0].solution, None);
+    }
+
+    #[test]
+    fn without_a_sound_plan_nothing_is_carried_out() {
+        let planners = [Planner { name: "a", plan: corrupt }, Planner { name: "b", plan: broken }];
+        let choice = choose(&snapshot(), &Settings::default(), &planners);
+        assert_eq!((choice.accepted, choice.rejected.len()), (None, 2));
+    }
+}
