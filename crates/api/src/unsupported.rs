@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use crate::FieldNotice;
 use crate::karpenter_aws::{AWSNodeTemplate, EC2NodeClass};
+use crate::karpenter_kwok::KWOKNodeClass;
 use crate::karpenter_v1::NodePool;
 use crate::karpenter_v1alpha5::Provisioner;
 use crate::keda::{ClusterTriggerAuthentication, ScaledJob, ScaledObject, TriggerAuthentication};
@@ -61,7 +62,12 @@ pub const NOT_YET: &[NotYet] = &[
         &["Never"],
         "nodes of a NodePool are not consolidated yet, empty ones included",
     ),
-    not_yet("NodePool", "spec.replicas", &[], "static NodePools are not supported yet"),
+    not_yet(
+        "NodePool",
+        "spec.replicas",
+        &[],
+        "static NodePools are not supported yet: no node is made for this pool, not even for pending pods",
+    ),
 ];
 
 /// An object that may have fields without behaviour.
@@ -92,7 +98,8 @@ looked_up!(
     Provisioner,
     NodePool,
     AWSNodeTemplate,
-    EC2NodeClass
+    EC2NodeClass,
+    KWOKNodeClass
 );
 
 fn look_up(kind: &str, spec: &impl Serialize) -> Vec<FieldNotice> {

@@ -13,8 +13,10 @@
 //! a machine whose host broke before its kubelet spoke. A claim's name is its machine's name: asking twice cannot make
 //! two.
 //!
-//! Types and prices are those of [`cloud::catalogue`]; every class is accepted, for there is nothing to look up.
+//! Types and prices are those of [`cloud::catalogue`], or of a file ([`mod@catalogue`]). Of a KWOKNodeClass the registration
+//! delay counts; every other class is accepted as it is, for there is nothing to look up.
 
+pub mod catalogue;
 mod machine;
 mod provider;
 mod store;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use api::convert::parse_duration;
 use async_trait::async_trait;
 use cloud::catalogue::{GENERIC_ZONES, generic_types};
 use cloud::{CloudError, CloudProvider, LaunchRequest, Machine, NodeClass};
@@ -15,11 +16,15 @@ use tokio::time::sleep;
 use tracing::{info, warn};
 use units::{Amount, ResourceName};
 
+use crate::catalogue::labelled;
 use crate::machine::{self, name_in};
 use crate::store::{ApiServer, NodeStore, StoreError};
 
 /// Pause before a Node that could not be registered is tried again, as a kubelet would.
 const AGAIN: Duration = Duration::from_secs(1);
+
+/// The one kind of class that has settings for us.
+const CLASS_KIND: &str = "KWOKNodeClass";
 
 /// How machines behave.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,11 +33,13 @@ pub struct Settings {
     pub boot_delay: Duration,
     /// Labels added to every Node, for a KWOK that selects by label.
     pub node_labels: BTreeMap<String, String>,
+    /// What can be rented. Default: the made-up types of [`cloud::catalogue`].
+    pub types: Vec<InstanceType>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { boot_delay: Duration::from_secs(30), node_labels: BTreeMap::new() }
+        Self { boot_delay: Duration::from_secs(30), node_labels: BTreeMap::new(), types: generic_types(&GENERIC_ZONES) }
     }
 }
 
@@ -70,20 +77,21 @@ impl KwokCloud {
     }
 
     /// Machines in a store of the caller's.
-    pub fn with_store(store: Box<dyn NodeStore>, settings: Settings) -> Self {
+    pub fn with_store(store: Box<dyn NodeStore>, mut settings: Settings) -> Self {
+        let types = std::mem::take(&mut settings.types).into_iter().map(labelled).collect();
         Self {
             world: Arc::new(World { store, settings, booting: Mutex::new(BTreeMap::new()) }),
-            types: generic_types(&GENERIC_ZONES),
+            types,
             boots: Mutex::new(JoinSet::new()),
         }
     }
 
-    fn boot(&self, name: String, node: Node) {
+    fn boot(&self, name: String, node: Node, delay: Duration) {
         let mut boots = lock(&self.boots);
         // Reap what is done, so that the set holds the boots under way only.
         while boots.try_join_next().is_some() {}
         let world = Arc::clone(&self.world);
-        boots.spawn(async move { world.boot(&name, &node).await });
+        boots.spawn(async move { world.boot(&name, &node, delay).await });
     }
 
     fn types(&self, kubelet: &serde_json::Value) -> Vec<InstanceType> {
@@ -97,9 +105,23 @@ impl KwokCloud {
     }
 }
 
+/// What a KWOKNodeClass says about the time from a launch to its Node.
+fn registration_delay(class: &NodeClass) -> Result<Option<Duration>, CloudError> {
+    let misconfigured =
+        |what: String| CloudError::Misconfigured { what: format!("spec.nodeRegistrationDelay: {what}") };
+    match class.spec.get("nodeRegistrationDelay") {
+        Some(delay) if class.kind == CLASS_KIND => {
+            let text = delay.as_str().ok_or_else(|| misconfigured(format!("{delay} is not a text")))?;
+            let span = parse_duration(text).map_err(|error| misconfigured(error.to_string()))?.span();
+            span.map(Some).ok_or_else(|| misconfigured("a machine that never registers is none".to_owned()))
+        }
+        _ => Ok(None),
+    }
+}
+
 impl World {
-    async fn boot(&self, name: &str, node: &Node) {
-        sleep(self.settings.boot_delay).await;
+    async fn boot(&self, name: &str, node: &Node, delay: Duration) {
+        sleep(delay).await;
         while lock(&self.booting).contains_key(name) {
             match self.store.create(node).await {
                 Ok(()) => {
@@ -146,12 +168,13 @@ impl CloudProvider for KwokCloud {
         Ok(self.types(kubelet).into())
     }
 
-    async fn validate(&self, _class: &NodeClass) -> Result<(), CloudError> {
-        Ok(())
+    async fn validate(&self, class: &NodeClass) -> Result<(), CloudError> {
+        registration_delay(class).map(drop)
     }
 
     async fn launch(&self, request: &LaunchRequest) -> Result<Machine, CloudError> {
         let name = &request.claim_name;
+        let delay = registration_delay(&request.class)?.unwrap_or(self.world.settings.boot_delay);
         if let Some(machine) = self.world.machine(name).await? {
             return if machine.claim_uid.as_deref() == Some(request.claim_uid.as_str()) {
                 Ok(machine)
@@ -175,7 +198,7 @@ impl CloudProvider for KwokCloud {
         };
         let node = machine::node(&machine, request, &self.world.settings.node_labels);
         lock(&self.world.booting).insert(name.clone(), machine.clone());
-        self.boot(name.clone(), node);
+        self.boot(name.clone(), node, delay);
         Ok(machine)
     }
 
@@ -262,13 +285,23 @@ mod tests {
             request(claim_name, claim_uid)
         }
         fn misconfigured(&self) -> Vec<(NodeClass, &'static str)> {
-            Vec::new()
+            ["Never", "soon"].map(|delay| (class(delay), "spec.nodeRegistrationDelay")).to_vec()
         }
         async fn set_sold_out(&self, _offerings: &[OfferingKey], _sold_out: bool) -> bool {
             false
         }
         async fn settle(&self) {
             sleep(self.boot_delay).await;
+        }
+    }
+
+    fn class(delay: &str) -> NodeClass {
+        NodeClass {
+            group: "karpenter.kwok.sh".to_owned(),
+            kind: CLASS_KIND.to_owned(),
+            name: "default".to_owned(),
+            uid: "u".to_owned(),
+            spec: json!({ "nodeRegistrationDelay": delay }),
         }
     }
 
@@ -302,7 +335,7 @@ mod tests {
 
     fn cloud(memory: &Memory, boot_delay: Duration) -> KwokCloud {
         let node_labels = BTreeMap::from([("alive".to_owned(), "true".to_owned())]);
-        KwokCloud::with_store(Box::new(memory.clone()), Settings { boot_delay, node_labels })
+        KwokCloud::with_store(Box::new(memory.clone()), Settings { boot_delay, node_labels, ..Settings::default() })
     }
 
     #[tokio::test(start_paused = true)]
@@ -328,6 +361,9 @@ mod tests {
         let (labels, annotations) = (node.metadata.labels.unwrap(), node.metadata.annotations.unwrap());
         assert_eq!((labels["team"].as_str(), labels["alive"].as_str()), ("core", "true"));
         assert_eq!(labels["karpenter.sh/nodepool"], "default");
+        let described =
+            ["cpu", "memory", "family", "size"].map(|what| &labels[&format!("karpenter.kwok.sh/instance-{what}")]);
+        assert_eq!(described, ["16", "32Gi", "c", "16"]);
         assert_eq!(annotations["kwok.x-k8s.io/node"], "fake");
         assert_eq!(node.spec.as_ref().unwrap().provider_id.as_deref(), Some("kwok://a"));
         assert_eq!(node.spec.unwrap().taints.unwrap()[0].effect, "NoSchedule");
@@ -338,6 +374,33 @@ mod tests {
         let found = later.launch(&request("a", "uid-a")).await.unwrap();
         assert_eq!(found.state, MachineState::Running);
         assert_eq!((found.capacity, found.allocatable), (machine.capacity, machine.allocatable));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_delay_of_a_class_counts_before_that_of_the_program() {
+        let memory = Memory::default();
+        let cloud = cloud(&memory, Duration::from_secs(30));
+        let slow = LaunchRequest { class: class("1m30s"), ..request("slow", "uid-slow") };
+        let quick = LaunchRequest { class: class("0s"), ..request("quick", "uid-quick") };
+        cloud.launch(&slow).await.unwrap();
+        cloud.launch(&quick).await.unwrap();
+        let registered = || lock(&memory.nodes).keys().cloned().collect::<Vec<_>>();
+        sleep(Duration::from_secs(89)).await;
+        assert_eq!(registered(), ["quick"]);
+        sleep(Duration::from_secs(2)).await;
+        assert_eq!(registered(), ["quick", "slow"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_catalogue_is_all_that_can_be_rented() {
+        let mut types = generic_types(&["rack-1"]);
+        types.retain(|it| it.name == "s-4x-amd64-linux");
+        let settings = Settings { types, ..Settings::default() };
+        let cloud = KwokCloud::with_store(Box::new(Memory::default()), settings);
+        let offered = cloud.instance_types(&class("0s"), &Value::Null).await.unwrap();
+        assert_eq!(offered.iter().map(|it| it.name.as_str()).collect::<Vec<_>>(), ["s-4x-amd64-linux"]);
+        let refused = cloud.launch(&request("a", "uid-a")).await;
+        assert!(matches!(refused, Err(CloudError::InsufficientCapacity { .. })), "{refused:?}");
     }
 
     #[tokio::test(start_paused = true)]

@@ -15,6 +15,7 @@ pub(crate) fn fingerprint(world: &World) -> u64 {
     all(&objects.node_pools, &mut hash);
     all(&objects.node_templates, &mut hash);
     all(&objects.node_classes, &mut hash);
+    all(&objects.kwok_classes, &mut hash);
     all(&objects.daemon_sets, &mut hash);
     all(&objects.storage_classes, &mut hash);
     all(&objects.volume_claims, &mut hash);

@@ -78,12 +78,13 @@ impl Controller {
     /// Starts the watches. `evictor` is a client without retries of its own, for evictions.
     pub fn start(runtime: &Runtime, evictor: Client, cloud: Arc<dyn CloudProvider>, settings: Settings) -> Self {
         let metrics = Metrics::register(&runtime.registry);
+        let kwok_classes = settings.kwok_classes;
         let recorder = Recorder::new(runtime.client.clone(), COMPONENT);
         let shutdown = runtime.shutdown.clone();
         let ctx =
             Context::new(runtime.client.clone(), evictor, cloud, recorder, settings, metrics.clone(), shutdown.clone());
         let wakeup = Wakeup::new();
-        let watches = Watches::start(&runtime.client, &wakeup, &shutdown);
+        let watches = Watches::start(&runtime.client, kwok_classes, &wakeup, &shutdown);
         let worlds = Arc::new(Snapshots::new(Arc::new(World::default())));
         let ready = runtime.health.check("cluster-state");
         tokio::spawn(watches.publish(wakeup, Arc::clone(&worlds), ready, metrics, shutdown));

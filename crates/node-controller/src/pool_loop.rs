@@ -105,6 +105,9 @@ async fn speak_of_classes(ctx: &Context, view: &View) {
     for class in &objects.node_classes {
         speak_of(ctx, &context::reference(&**class), validate(&**class), unsupported(&**class)).await;
     }
+    for class in &objects.kwok_classes {
+        speak_of(ctx, &context::reference(&**class), validate(&**class), unsupported(&**class)).await;
+    }
 }
 
 async fn speak_of(ctx: &Context, about: &ObjectReference, errors: Vec<FieldError>, notices: Vec<FieldNotice>) {
@@ -190,6 +193,9 @@ async fn node_pool(ctx: &Context, view: &View, pool: &PoolState, used: &Resource
     Ok(())
 }
 
+/// A condition that is not true: status, reason, message.
+type Problem = (Status, &'static str, String);
+
 /// The status of a NodePool. Pure.
 pub(crate) fn node_pool_status(
     old: &NodePoolStatus,
@@ -205,21 +211,23 @@ pub(crate) fn node_pool_status(
     for name in ["cpu", "memory", "pods", "ephemeral-storage", "nodes"] {
         new.resources.entry(name.to_owned()).or_insert_with(|| Quantity("0".to_owned()));
     }
-    let mut set = |kind: &str, problem: Option<(&str, String)>| {
-        let (status, reason, message) = match problem {
-            Some((reason, message)) => (Status::False, reason.to_owned(), message),
-            None => (Status::True, kind.to_owned(), String::new()),
-        };
-        condition::set(&mut new.conditions, kind, status, &reason, &message, pool.generation, now);
+    let mut set = |kind: &'static str, problem: Option<Problem>| {
+        let (status, reason, message) = problem.unwrap_or((Status::True, kind, String::new()));
+        condition::set(&mut new.conditions, kind, status, reason, &message, pool.generation, now);
     };
-    let invalid = pool.template.as_ref().err().map(|errors| ("Invalid", in_one_line(errors)));
+    let invalid = pool.template.as_ref().err().map(|errors| (Status::False, "Invalid", in_one_line(errors)));
     let no_class = match (&pool.template, &pool.class) {
-        (Ok(_), Err(why)) => Some(("NodeClassNotFound", why.clone())),
-        _ => None,
+        (Ok(_), Err(why)) => Some((Status::False, "NodeClassNotReady", why.clone())),
+        (Err(_), _) => {
+            Some((Status::Unknown, "Invalid", "the pool is not valid, so its class was not looked at".to_owned()))
+        }
+        (Ok(_), Ok(_)) => None,
     };
+    let not_yet =
+        || (Status::False, "NotSupportedYet", "spec.replicas: static NodePools are not supported yet".to_owned());
     set("ValidationSucceeded", invalid.clone());
     set("NodeClassReady", no_class.clone());
-    set("Ready", invalid.or(no_class));
+    set("Ready", invalid.or(no_class).or_else(|| pool.is_static.then(not_yet)));
     new
 }
 

@@ -44,6 +44,8 @@ pub struct PoolState {
     pub ttl_until_expired: Option<Duration>,
     /// Whether it is being deleted: no new nodes then.
     pub deleting: bool,
+    /// Whether it has a number of nodes instead of following the pods (`spec.replicas`): no nodes for pods then.
+    pub is_static: bool,
 }
 
 /// All pools.
@@ -62,7 +64,7 @@ impl Pools {
     pub fn usable(&self) -> impl Iterator<Item = (&PoolKey, &PoolTemplate)> {
         self.0
             .values()
-            .filter(|state| !state.deleting && state.class.is_ok())
+            .filter(|state| !state.deleting && !state.is_static && state.class.is_ok())
             .filter_map(|state| Some((&state.key, state.template.as_ref().ok()?)))
     }
 }
@@ -82,7 +84,7 @@ fn provisioner(world: &World, object: &Provisioner) -> PoolState {
 
 fn node_pool(world: &World, object: &NodePool) -> PoolState {
     let template = &object.spec.template.spec;
-    state(
+    let state = state(
         world,
         PoolKey { kind: PoolKind::NodePool, name: object.name_any() },
         object,
@@ -90,7 +92,8 @@ fn node_pool(world: &World, object: &NodePool) -> PoolState {
         unsupported(object),
         &template.expire_after,
         template.termination_grace_period.clone(),
-    )
+    );
+    PoolState { is_static: object.spec.replicas.is_some(), ..state }
 }
 
 fn judge(
@@ -145,6 +148,7 @@ fn state<K: Resource<DynamicType = ()>>(
         ttl_after_empty: ready.and_then(|template| template.ttl_after_empty),
         ttl_until_expired: ready.and_then(|template| template.ttl_until_expired),
         deleting: object.meta().deletion_timestamp.is_some(),
+        is_static: false,
         template,
     }
 }
@@ -166,6 +170,11 @@ pub fn node_class(world: &World, reference: &NodeClassRef) -> Result<NodeClass, 
             .iter()
             .find(|one| one.metadata.name.as_ref() == Some(&reference.name))
             .map(|one| (one.uid(), as_written(Some(&one.spec)))),
+        "KWOKNodeClass" => objects
+            .kwok_classes
+            .iter()
+            .find(|one| one.metadata.name.as_ref() == Some(&reference.name))
+            .map(|one| (one.uid(), as_written(Some(&one.spec)))),
         "Provisioner" => {
             objects.provisioners.iter().find(|one| one.metadata.name.as_ref() == Some(&reference.name)).map(|one| {
                 (one.uid(), one.spec.provider.clone().unwrap_or_else(|| Value::Object(serde_json::Map::new())))
@@ -174,8 +183,9 @@ pub fn node_class(world: &World, reference: &NodeClassRef) -> Result<NodeClass, 
         other => return Err(format!("nodeClassRef.kind: {other:?} is not a kind of node class we know")),
     };
     let field = if reference.kind == "AWSNodeTemplate" { "spec.providerRef" } else { "nodeClassRef" };
+    let hint = if reference.kind == "KWOKNodeClass" { ", or the program does not run with cloud kwok" } else { "" };
     let (uid, spec) =
-        found.ok_or_else(|| format!("{field}: {} {:?} does not exist", reference.kind, reference.name))?;
+        found.ok_or_else(|| format!("{field}: {} {:?} does not exist{hint}", reference.kind, reference.name))?;
     Ok(NodeClass {
         group: reference.group.clone(),
         kind: reference.kind.clone(),
@@ -234,3 +244,7 @@ fn as_written<T: serde::Serialize>(value: Option<&T>) -> Value {
     // These types came from JSON, so they go back to it.
     value.and_then(|value| serde_json::to_value(value).ok()).unwrap_or_default()
 }
+
+#[cfg(test)]
+#[path = "pools_tests.rs"]
+mod tests;

@@ -5,10 +5,11 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
+use api::convert::{self, SpanOrNever};
 use disruption::{Candidate, RemoveReason};
 use jiff::Timestamp;
 use kube::ResourceExt as _;
-use scheduling::{NodeKey, PoolKey};
+use scheduling::{NodeKey, PoolKey, PoolKind};
 
 use crate::{
     draining, names,
@@ -133,14 +134,22 @@ fn candidate(
     now: Timestamp,
 ) -> Option<Candidate> {
     let node = member.node.as_ref().filter(|_| member.rivals.is_empty())?;
-    member.claim.as_ref()?;
+    let claim = member.claim.as_ref()?;
     let key: PoolKey = member.pool()?;
     let pool = pools.0.get(&key)?;
+    // A Provisioner's nodes live as long as it says now; those of a NodePool as long as it said when they were made.
+    let (created, ttl_until_expired) = match key.kind {
+        PoolKind::Provisioner => (node.metadata.creation_timestamp.as_ref(), pool.ttl_until_expired),
+        PoolKind::NodePool => {
+            let life = convert::parse_duration(&claim.spec.expire_after).ok().and_then(SpanOrNever::span);
+            (claim.metadata.creation_timestamp.as_ref(), life)
+        }
+    };
     let annotated = |name: &str| node.annotations().get(name);
     Some(Candidate {
         node: NodeKey(node.name_any()),
         pool: key,
-        created_at: node.metadata.creation_timestamp.as_ref().map_or(now, |time| time.0),
+        created_at: created.map_or(now, |time| time.0),
         empty_since: annotated(names::EMPTINESS_TIMESTAMP).and_then(|text| text.parse().ok()),
         initialized: member.is_initialized(),
         deleting: crate::snapshot::is_leaving(member, leaving),
@@ -148,7 +157,7 @@ fn candidate(
         do_not_disrupt: annotated(requirements::labels::DO_NOT_DISRUPT).is_some_and(|value| value == "true"),
         non_daemon_pods: member.pods.iter().filter(|pod| pods::occupies(pod)).count(),
         ttl_after_empty: pool.ttl_after_empty,
-        ttl_until_expired: pool.ttl_until_expired,
+        ttl_until_expired,
     })
 }
 

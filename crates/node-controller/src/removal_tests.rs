@@ -122,3 +122,30 @@ fn a_machine_that_two_nodes_name_is_no_candidate_and_its_removal_rests() {
     assert_eq!(found(&["a", "b"]), ("b".to_owned(), 0, 0), "the claim keeps the Node it registered");
     assert_eq!(found(&["b", "c"]), ("b".to_owned(), 0, 0));
 }
+
+#[test]
+fn a_node_pools_node_lives_as_long_as_its_own_claim_says() {
+    let pool = json!({ "apiVersion": "karpenter.sh/v1", "kind": "NodePool", "metadata": { "name": "default" },
+        "spec": { "template": { "spec": { "requirements": [], "expireAfter": "1h",
+            "nodeClassRef": { "group": "g", "kind": "k", "name": "n" } } } } });
+    let life = |expire_after: &str| {
+        let claim = json!({ "apiVersion": "karpenter.sh/v1", "kind": "NodeClaim",
+            "metadata": { "name": "c", "uid": "c", "creationTimestamp": T0, "labels": { "karpenter.sh/nodepool": "default" } },
+            "spec": { "requirements": [], "expireAfter": expire_after,
+                "nodeClassRef": { "group": "g", "kind": "k", "name": "n" } },
+            "status": { "providerID": "x:///1" } });
+        let mut node = node("a", None, true);
+        node["spec"] = json!({ "providerID": "x:///1" });
+        node["metadata"]["labels"] = json!({ "karpenter.sh/nodepool": "default" });
+        let world = World::new(Objects {
+            nodes: vec![from(node)],
+            claims: vec![from(claim)],
+            node_pools: vec![from(pool.clone())],
+            ..Objects::default()
+        });
+        let all = candidates(&world, &Pools::of(&world), &Nominations::default(), &BTreeSet::new(), at(1));
+        (all[0].created_at, all[0].ttl_until_expired)
+    };
+    assert_eq!(life("12h"), (at(0), Some(Duration::from_hours(12))), "a change of the pool is drift, not age");
+    assert_eq!(life("Never"), (at(0), None));
+}

@@ -19,7 +19,7 @@ pub struct Settings {
     pub garbage_interval: Duration,
     /// How old a machine without a claim must be before it is ended: the cloud's lists lag behind. Karpenter: 30 s.
     pub garbage_grace: Duration,
-    /// How long a node that is to be replaced waits for its replacement before it is drained anyway.
+    /// How long a node that is to be replaced waits for its replacement before it is put back into service.
     ///
     /// Karpenter gives replacements ten minutes.
     pub replacement_timeout: Duration,
@@ -27,6 +27,8 @@ pub struct Settings {
     pub retry_interval: Duration,
     /// Work units the solver may spend on one plan.
     pub solver_budget: u64,
+    /// Whether KWOKNodeClasses are followed; their CRD must be there then.
+    pub kwok_classes: bool,
     /// Where plans go that the checker refused.
     pub rejected_plans: PathBuf,
 }
@@ -42,6 +44,7 @@ impl Default for Settings {
             replacement_timeout: Duration::from_mins(10),
             retry_interval: Duration::from_secs(10),
             solver_budget: 5_000_000,
+            kwok_classes: false,
             rejected_plans: std::env::temp_dir().join("tandem-rejected-plans"),
         }
     }

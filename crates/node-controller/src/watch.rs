@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use api::{
     karpenter_aws::{AWSNodeTemplate, EC2NodeClass},
+    karpenter_kwok::KWOKNodeClass,
     karpenter_v1::{NodeClaim, NodePool},
     karpenter_v1alpha5::Provisioner,
 };
@@ -38,6 +39,8 @@ pub(crate) struct Watches {
     node_pools: Watched<NodePool>,
     node_templates: Watched<AWSNodeTemplate>,
     node_classes: Watched<EC2NodeClass>,
+    /// Only where machines are KWOK's: other clusters need not have the kind.
+    kwok_classes: Option<Watched<KWOKNodeClass>>,
     daemon_sets: Watched<DaemonSet>,
     namespaces: Watched<Namespace>,
     volume_attachments: Watched<VolumeAttachment>,
@@ -47,8 +50,8 @@ pub(crate) struct Watches {
 }
 
 impl Watches {
-    /// Starts all of them.
-    pub(crate) fn start(client: &Client, wakeup: &Wakeup, shutdown: &CancellationToken) -> Self {
+    /// Starts all of them; those of KWOK's classes if they are wanted.
+    pub(crate) fn start(client: &Client, kwok_classes: bool, wakeup: &Wakeup, shutdown: &CancellationToken) -> Self {
         Self {
             pods: watch_all(client, wakeup, shutdown),
             nodes: watch_all(client, wakeup, shutdown),
@@ -57,6 +60,7 @@ impl Watches {
             node_pools: watch_all(client, wakeup, shutdown),
             node_templates: watch_all(client, wakeup, shutdown),
             node_classes: watch_all(client, wakeup, shutdown),
+            kwok_classes: kwok_classes.then(|| watch_all(client, wakeup, shutdown)),
             daemon_sets: watch_all(client, wakeup, shutdown),
             namespaces: watch_all(client, wakeup, shutdown),
             volume_attachments: watch_all(client, wakeup, shutdown),
@@ -76,6 +80,7 @@ impl Watches {
             ("nodepools", self.node_pools.is_synced()),
             ("awsnodetemplates", self.node_templates.is_synced()),
             ("ec2nodeclasses", self.node_classes.is_synced()),
+            ("kwoknodeclasses", self.kwok_classes.as_ref().is_none_or(Watched::is_synced)),
             ("daemonsets", self.daemon_sets.is_synced()),
             ("namespaces", self.namespaces.is_synced()),
             ("volumeattachments", self.volume_attachments.is_synced()),
@@ -96,6 +101,7 @@ impl Watches {
             node_pools: self.node_pools.state(),
             node_templates: self.node_templates.state(),
             node_classes: self.node_classes.state(),
+            kwok_classes: self.kwok_classes.as_ref().map(Watched::state).unwrap_or_default(),
             daemon_sets: self.daemon_sets.state(),
             namespaces: self.namespaces.state(),
             volume_attachments: self.volume_attachments.state(),

@@ -9,6 +9,7 @@ use std::{
 use api::{
     convert::pool_of,
     karpenter_aws::{AWSNodeTemplate, EC2NodeClass},
+    karpenter_kwok::KWOKNodeClass,
     karpenter_v1::{NodeClaim, NodePool},
     karpenter_v1alpha5::Provisioner,
 };
@@ -33,6 +34,7 @@ pub struct Objects {
     pub node_pools: Vec<Arc<NodePool>>,
     pub node_templates: Vec<Arc<AWSNodeTemplate>>,
     pub node_classes: Vec<Arc<EC2NodeClass>>,
+    pub kwok_classes: Vec<Arc<KWOKNodeClass>>,
     pub daemon_sets: Vec<Arc<DaemonSet>>,
     pub namespaces: Vec<Arc<Namespace>>,
     pub volume_attachments: Vec<Arc<VolumeAttachment>>,
@@ -77,6 +79,7 @@ impl World {
         objects.node_pools.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
         objects.node_templates.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
         objects.node_classes.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
+        objects.kwok_classes.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
         objects
             .daemon_sets
             .sort_by(|a, b| (&a.metadata.namespace, &a.metadata.name).cmp(&(&b.metadata.namespace, &b.metadata.name)));

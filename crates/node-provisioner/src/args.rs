@@ -1,7 +1,8 @@
 //! The program's flags.
 
-use std::{path::PathBuf, time::Duration};
+use std::{fmt, path::PathBuf, str::FromStr, sync::LazyLock, time::Duration};
 
+use api::convert::{SpanOrNever, parse_duration};
 use controller_runtime::cli::CommonArgs;
 use node_controller::{Settings, batch::Window};
 
@@ -31,36 +32,36 @@ pub(crate) struct Args {
     pub(crate) cloud: Cloud,
 
     /// A batch of pending pods is planned when no new one came for this long.
-    #[arg(long, env = "BATCH_IDLE_DURATION", default_value = "1s", value_parser = duration)]
-    pub(crate) batch_idle: Duration,
+    #[arg(long, env = "BATCH_IDLE_DURATION", default_value_t = Span(DEFAULTS.batch.idle))]
+    pub(crate) batch_idle: Span,
 
     /// A batch of pending pods is planned after this long at the latest.
-    #[arg(long, env = "BATCH_MAX_DURATION", default_value = "10s", value_parser = duration)]
-    pub(crate) batch_max: Duration,
+    #[arg(long, env = "BATCH_MAX_DURATION", default_value_t = Span(DEFAULTS.batch.max))]
+    pub(crate) batch_max: Span,
 
     /// A claim for which the cloud grants no machine is given up after this long.
-    #[arg(long, env = "TANDEM_LAUNCH_TIMEOUT", default_value = "5m", value_parser = duration)]
-    pub(crate) launch_timeout: Duration,
+    #[arg(long, env = "TANDEM_LAUNCH_TIMEOUT", default_value_t = Span(DEFAULTS.launch_timeout))]
+    pub(crate) launch_timeout: Span,
 
     /// A machine that does not join the cluster is given up after this long.
-    #[arg(long, env = "TANDEM_REGISTRATION_TIMEOUT", default_value = "15m", value_parser = duration)]
-    pub(crate) registration_timeout: Duration,
+    #[arg(long, env = "TANDEM_REGISTRATION_TIMEOUT", default_value_t = Span(DEFAULTS.registration_timeout))]
+    pub(crate) registration_timeout: Span,
 
     /// Time between two looks for machines without a claim and claims without a machine.
-    #[arg(long, env = "TANDEM_GARBAGE_INTERVAL", default_value = "2m", value_parser = duration)]
-    pub(crate) garbage_interval: Duration,
+    #[arg(long, env = "TANDEM_GARBAGE_INTERVAL", default_value_t = Span(DEFAULTS.garbage_interval))]
+    pub(crate) garbage_interval: Span,
 
     /// How old a machine without a claim must be before it is ended.
-    #[arg(long, env = "TANDEM_GARBAGE_GRACE", default_value = "30s", value_parser = duration)]
-    pub(crate) garbage_grace: Duration,
+    #[arg(long, env = "TANDEM_GARBAGE_GRACE", default_value_t = Span(DEFAULTS.garbage_grace))]
+    pub(crate) garbage_grace: Span,
 
-    /// How long an expired node waits for its replacement before it is drained anyway.
-    #[arg(long, env = "TANDEM_REPLACEMENT_TIMEOUT", default_value = "10m", value_parser = duration)]
-    pub(crate) replacement_timeout: Duration,
+    /// How long an expired node waits for its replacement before it is put back into service.
+    #[arg(long, env = "TANDEM_REPLACEMENT_TIMEOUT", default_value_t = Span(DEFAULTS.replacement_timeout))]
+    pub(crate) replacement_timeout: Span,
 
     /// Time between two plans for pods that found no place, if nothing else changes.
-    #[arg(long, env = "TANDEM_RETRY_INTERVAL", default_value = "10s", value_parser = duration)]
-    pub(crate) retry_interval: Duration,
+    #[arg(long, env = "TANDEM_RETRY_INTERVAL", default_value_t = Span(DEFAULTS.retry_interval))]
+    pub(crate) retry_interval: Span,
 
     /// Folder for plans that the independent checker refused, the last ten of them; without it one below the system's
     /// temporary folder.
@@ -71,8 +72,13 @@ pub(crate) struct Args {
     pub(crate) aws: AwsArgs,
 
     /// Cloud `kwok`: time from a launch to its Node.
-    #[arg(long, env = "TANDEM_KWOK_BOOT_DELAY", default_value = "30s", value_parser = duration)]
-    pub(crate) kwok_boot_delay: Duration,
+    #[arg(long, env = "TANDEM_KWOK_BOOT_DELAY", default_value_t = Span(Duration::from_secs(30)))]
+    pub(crate) kwok_boot_delay: Span,
+
+    /// Cloud `kwok`: file with the types that can be rented, in the format of Karpenter's KWOK provider; without it
+    /// made-up ones.
+    #[arg(long, env = "INSTANCE_TYPES_FILE_PATH", value_name = "FILE")]
+    pub(crate) kwok_catalogue: Option<PathBuf>,
 }
 
 /// Flags of the cloud `aws`.
@@ -113,46 +119,50 @@ pub(crate) enum Cloud {
 impl Args {
     /// What the controller is told.
     pub(crate) fn settings(&self) -> Settings {
-        let defaults = Settings::default();
         Settings {
-            batch: Window { idle: self.batch_idle, max: self.batch_max },
-            launch_timeout: self.launch_timeout,
-            registration_timeout: self.registration_timeout,
-            garbage_interval: self.garbage_interval,
-            garbage_grace: self.garbage_grace,
-            replacement_timeout: self.replacement_timeout,
-            retry_interval: self.retry_interval,
-            rejected_plans: self.rejected_plans.clone().unwrap_or(defaults.rejected_plans),
-            solver_budget: defaults.solver_budget,
+            batch: Window { idle: self.batch_idle.0, max: self.batch_max.0 },
+            launch_timeout: self.launch_timeout.0,
+            registration_timeout: self.registration_timeout.0,
+            garbage_interval: self.garbage_interval.0,
+            garbage_grace: self.garbage_grace.0,
+            replacement_timeout: self.replacement_timeout.0,
+            retry_interval: self.retry_interval.0,
+            solver_budget: DEFAULTS.solver_budget,
+            rejected_plans: self.rejected_plans.clone().unwrap_or_else(|| DEFAULTS.rejected_plans.clone()),
+            kwok_classes: self.cloud == Cloud::Kwok,
         }
     }
 }
 
-/// Durations as Go and Karpenter write them: `1s`, `500ms`, `1m30s`.
-fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("{text:?} is not a duration such as 500ms, 1s or 1m30s");
-    let mut rest = text;
-    let mut sum = Duration::ZERO;
-    if rest.is_empty() {
-        return Err(wrong());
-    }
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit()).filter(|end| *end > 0).ok_or_else(wrong)?;
-        let (number, tail) = rest.split_at(digits);
-        let number: u64 = number.parse().map_err(|_| wrong())?;
-        let unit = tail.find(|c: char| c.is_ascii_digit()).unwrap_or(tail.len());
-        let (unit, tail) = tail.split_at(unit);
-        let part = match unit {
-            "ms" => Duration::from_millis(number),
-            "s" => Duration::from_secs(number),
-            "m" => Duration::from_secs(number.checked_mul(60).ok_or_else(wrong)?),
-            "h" => Duration::from_secs(number.checked_mul(3600).ok_or_else(wrong)?),
-            _ => return Err(wrong()),
+/// The controller's own defaults are those of the flags.
+static DEFAULTS: LazyLock<Settings> = LazyLock::new(Settings::default);
+
+/// A duration as people write it: `500ms`, `1s`, `1h30m`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Span(pub(crate) Duration);
+
+impl FromStr for Span {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let span = match text.strip_suffix("ms") {
+            Some(number) if number.bytes().all(|b| b.is_ascii_digit()) => {
+                number.parse().ok().map(Duration::from_millis)
+            }
+            _ => parse_duration(text).ok().and_then(SpanOrNever::span),
         };
-        sum = sum.checked_add(part).ok_or_else(wrong)?;
-        rest = tail;
+        span.map(Self).ok_or_else(|| format!("{text:?} is not a duration such as 500ms, 1s or 1h30m"))
     }
-    Ok(sum)
+}
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.0.as_secs(), self.0.subsec_millis()) {
+            (0, millis @ 1..) => write!(f, "{millis}ms"),
+            (seconds, _) if seconds > 0 && seconds % 60 == 0 => write!(f, "{}m", seconds / 60),
+            (seconds, _) => write!(f, "{seconds}s"),
+        }
+    }
 }
 
 /// A share from 0 to 1 in thousandths.
@@ -194,10 +204,18 @@ mod tests {
 
     #[test]
     fn durations_are_read_or_refused() {
-        assert_eq!(duration("1m30s"), Ok(Duration::from_secs(90)));
-        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
-        for wrong in ["", "1", "s", "1d", "-1s", "1s2"] {
-            assert!(duration(wrong).is_err(), "{wrong}");
+        for (text, millis) in [("1m30s", 90_000), ("500ms", 500), ("0s", 0), ("720h", 2_592_000_000)] {
+            assert_eq!(text.parse(), Ok(Span(Duration::from_millis(millis))), "{text}");
+        }
+        for wrong in ["", "1", "s", "ms", "1d", "-1s", "1s2", "Never"] {
+            assert!(wrong.parse::<Span>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_default_is_shown_as_it_can_be_written() {
+        for text in ["500ms", "1s", "0s", "90s", "15m"] {
+            assert_eq!(text.parse::<Span>().unwrap().to_string(), text);
         }
     }
 }

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use cloud::CloudProvider;
 use cloud_aws::AwsCloud;
-use cloud_kwok::KwokCloud;
+use cloud_kwok::{KwokCloud, catalogue};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, Client, Config, ResourceExt as _};
 
@@ -17,7 +17,11 @@ pub(crate) async fn connect(args: &Args, client: &Client, config: &Config) -> an
     match args.cloud {
         Cloud::Aws => aws(args, client, config).await,
         Cloud::Kwok => {
-            let settings = cloud_kwok::Settings { boot_delay: args.kwok_boot_delay, ..Default::default() };
+            let mut settings = cloud_kwok::Settings { boot_delay: args.kwok_boot_delay.0, ..Default::default() };
+            if let Some(path) = &args.kwok_catalogue {
+                let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+                settings.types = catalogue::parse(&text).with_context(|| path.display().to_string())?;
+            }
             Ok(Arc::new(KwokCloud::new(client.clone(), settings)))
         }
     }

@@ -82,6 +82,21 @@ impl Bed {
         Ok(program)
     }
 
+    /// Applies the chart's RBAC and starts `node-provisioner` with machines that are nothing but Nodes.
+    pub async fn spawn_node_provisioner_on_kwok(&self, options: &Provisioner) -> Result<Program> {
+        let extra: Vec<&str> = options.arguments.iter().map(String::as_str).collect();
+        let values = [("clusterName", options.cluster.as_str()), ("cloud", "kwok")];
+        let mut program = self.prepare("node-provisioner", &values, ports::free()?, &extra).await?;
+        program.arguments.extend([
+            "--cloud=kwok".to_owned(),
+            format!("--cluster-name={}", options.cluster),
+            format!("--batch-idle={}", options.batch_idle),
+            format!("--batch-max={}", options.batch_max),
+        ]);
+        program.start().await?;
+        Ok(program)
+    }
+
     async fn prepare(
         &self,
         name: &'static str,

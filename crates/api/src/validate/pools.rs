@@ -1,6 +1,8 @@
-//! Provisioner, NodePool, NodeClaim.
+//! Provisioner, NodePool, NodeClaim, KWOKNodeClass.
 
 use super::{Validate, aws, check};
+use crate::convert::SpanOrNever;
+use crate::karpenter_kwok::KWOKNodeClass;
 use crate::karpenter_v1::{NodeClaim, NodePool};
 use crate::karpenter_v1alpha5::{KubeletConfiguration, Provisioner};
 use crate::{FieldError, convert};
@@ -118,6 +120,18 @@ impl Validate for NodePool {
     }
 }
 
+impl Validate for KWOKNodeClass {
+    fn errors(&self) -> Vec<FieldError> {
+        let delay = self.spec.node_registration_delay.as_deref().map(convert::parse_duration);
+        let problem = match delay {
+            None | Some(Ok(SpanOrNever::Span(_))) => return Vec::new(),
+            Some(Ok(SpanOrNever::Never)) => "a machine that never registers is none".to_owned(),
+            Some(Err(error)) => error.to_string(),
+        };
+        vec![FieldError::new("spec.nodeRegistrationDelay", problem)]
+    }
+}
+
 impl Validate for NodeClaim {
     fn errors(&self) -> Vec<FieldError> {
         let mut errors = Vec::new();
@@ -139,6 +153,7 @@ mod tests {
 
     use super::super::validate;
     use super::*;
+    use crate::karpenter_kwok::KWOKNodeClassSpec;
 
     #[track_caller]
     fn check_provisioner(spec: &Value, expected: &[&str]) {
@@ -202,6 +217,20 @@ mod tests {
             &json!({ "provider": provider(), "limits": { "resources": { "memory": "1000 Gi" } } }),
             &["spec.limits.resources.memory: quantity \"1000 Gi\" has a space: write 1000Gi instead"],
         );
+    }
+
+    #[test]
+    fn a_registration_delay_is_a_span_of_time() {
+        let said = |delay: Option<&str>| -> Vec<String> {
+            let spec = KWOKNodeClassSpec { node_registration_delay: delay.map(str::to_owned) };
+            validate(&KWOKNodeClass::new("c", spec)).iter().map(ToString::to_string).collect()
+        };
+        assert_eq!(said(None), Vec::<String>::new());
+        assert_eq!(said(Some("1m30s")), Vec::<String>::new());
+        for wrong in ["Never", "soon"] {
+            let [one] = &said(Some(wrong))[..] else { panic!("{wrong}") };
+            assert!(one.starts_with("spec.nodeRegistrationDelay: "), "{one}");
+        }
     }
 
     #[test]

@@ -46,6 +46,8 @@ pub(crate) async fn read(ctx: &Context, pools: &Pools) -> (Catalogue, BTreeMap<P
     for state in pools.0.values() {
         if let Err(errors) = &state.template {
             unreadable.insert(state.key.clone(), format!("not valid: {}", api::in_one_line(errors)));
+        } else if state.is_static {
+            unreadable.insert(state.key.clone(), "static NodePools (spec.replicas) are not supported yet".to_owned());
         } else if let Err(why) = &state.class {
             let reference = &state.reference;
             ctx.recorder.publish(reference, Kind::Warning, "Misconfigured", "Provision", why.clone()).await;

@@ -6,6 +6,7 @@ mod bad_input;
 mod bed;
 mod crash;
 mod double;
+mod kwok;
 mod pod_side;
 mod walkthrough;
 mod world;

@@ -1,0 +1,169 @@
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use api::karpenter_v1::NodePoolStatus;
+use cloud::catalogue::{GENERIC_ZONES, generic_types};
+use jiff::Timestamp;
+use kube::ResourceExt as _;
+use serde_json::json;
+
+use super::*;
+use crate::{
+    claims,
+    nominations::Nominations,
+    snapshot::{self, Input},
+    world::Objects,
+};
+
+fn from<T: serde::de::DeserializeOwned>(value: Value) -> Arc<T> {
+    Arc::new(serde_json::from_value(value).unwrap())
+}
+
+/// A NodePool that says everything a NodePool can say about its nodes; `more` goes into its spec.
+fn pool(name: &str, more: &Value) -> Value {
+    let mut pool = json!({
+        "apiVersion": "karpenter.sh/v1", "kind": "NodePool",
+        "metadata": { "name": name, "uid": format!("uid-{name}"), "generation": 3 },
+        "spec": {
+            "disruption": { "consolidateAfter": "Never" },
+            "template": {
+                "metadata": { "labels": { "team": "a" }, "annotations": { "mine": "kept" } },
+                "spec": {
+                    "taints": [{ "key": "dedicated", "value": "a", "effect": "NoSchedule" }],
+                    "startupTaints": [{ "key": "agent", "effect": "NoExecute" }],
+                    "requirements": [{ "key": "kubernetes.io/arch", "operator": "In", "values": ["arm64"] }],
+                    "nodeClassRef": { "group": "karpenter.kwok.sh", "kind": "KWOKNodeClass", "name": "default" },
+                    "terminationGracePeriod": "30m", "expireAfter": "12h",
+                },
+            },
+        },
+    });
+    for (key, value) in more.as_object().unwrap() {
+        pool["spec"][key] = value.clone();
+    }
+    pool
+}
+
+fn class() -> Value {
+    json!({ "apiVersion": "karpenter.kwok.sh/v1alpha1", "kind": "KWOKNodeClass", "metadata": { "name": "default", "uid": "k" },
+        "spec": { "nodeRegistrationDelay": "7s" } })
+}
+
+fn world(pools: &[Value], pods: usize) -> World {
+    let pod = |index: usize| {
+        from(json!({
+            "metadata": { "name": format!("p{index}"), "namespace": "d", "uid": format!("p{index}") },
+            "spec": { "containers": [{ "name": "c", "resources": { "requests": { "cpu": "1" } } }],
+                "tolerations": [{ "key": "dedicated", "operator": "Exists" }] },
+            "status": { "phase": "Pending", "conditions": [
+                { "type": "PodScheduled", "status": "False", "reason": "Unschedulable" } ] },
+        }))
+    };
+    World::new(Objects {
+        pods: (0..pods).map(pod).collect(),
+        node_pools: pools.iter().map(|pool| from(pool.clone())).collect(),
+        kwok_classes: vec![from(class())],
+        ..Objects::default()
+    })
+}
+
+/// The plan for the world's pods, as the provisioning loop makes it.
+fn plan(world: &World) -> (Pools, scheduling::Solution) {
+    let pools = Pools::of(world);
+    let types: Arc<[_]> = generic_types(&GENERIC_ZONES).into();
+    let catalogue = pools.usable().map(|(key, _)| (key.clone(), Arc::clone(&types))).collect();
+    let snapshot = snapshot::build(&Input {
+        sequence: 1,
+        world,
+        pools: &pools,
+        catalogue: &catalogue,
+        nominations: &Nominations::default(),
+        leaving: &BTreeSet::default(),
+    });
+    (pools, scheduling::solve(&snapshot, &scheduling::Settings::default()))
+}
+
+#[test]
+fn a_claim_of_a_node_pool_says_all_that_its_template_says() {
+    let (pools, solution) = plan(&world(&[pool("a", &json!({}))], 1));
+    let [node] = &solution.new_nodes[..] else { panic!("{solution:?}") };
+    let state = &pools.0[&node.pool];
+    let claim = claims::claim(node, state.frame.as_ref().unwrap(), Vec::new(), "a-bcdfg");
+    let labels: BTreeMap<&str, &str> =
+        claim.labels().iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+    for (key, value) in [
+        ("karpenter.sh/nodepool", "a"),
+        ("karpenter.kwok.sh/kwoknodeclass", "default"),
+        ("team", "a"),
+        ("kubernetes.io/arch", "arm64"),
+    ] {
+        assert_eq!(labels.get(key), Some(&value), "{labels:?}");
+    }
+    assert!(!labels.contains_key("karpenter.sh/provisioner-name"));
+    assert_eq!(claim.annotations()["mine"], "kept");
+    assert_eq!(claim.spec.taints[0].key, "dedicated");
+    assert_eq!(claim.spec.startup_taints[0].key, "agent");
+    assert_eq!(claim.spec.expire_after, "12h");
+    assert_eq!(claim.spec.termination_grace_period.as_deref(), Some("30m"));
+    assert_eq!(claim.spec.node_class_ref.kind, "KWOKNodeClass");
+    assert_eq!(
+        (claim.owner_references()[0].kind.as_str(), claim.owner_references()[0].uid.as_str()),
+        ("NodePool", "uid-a")
+    );
+    let class = node_class(&world(&[], 0), &claim.spec.node_class_ref).unwrap();
+    assert_eq!((class.uid.as_str(), &class.spec), ("k", &json!({ "nodeRegistrationDelay": "7s" })));
+}
+
+#[test]
+fn the_heavier_pool_is_asked_first_and_a_limit_on_nodes_ends_a_pool() {
+    let heavy = pool("heavy", &json!({ "weight": 50, "limits": { "nodes": "1" } }));
+    let light = pool("light", &json!({ "limits": { "cpu": "0" } }));
+    let (_, solution) = plan(&world(&[light.clone(), heavy.clone()], 1));
+    assert_eq!(solution.new_nodes.iter().map(|node| node.pool.name.as_str()).collect::<Vec<_>>(), ["heavy"]);
+    // Ninety pods of one core do not fit on one machine of the catalogue.
+    let (_, solution) = plan(&world(&[light, heavy], 90));
+    assert_eq!(solution.new_nodes.iter().map(|node| node.pool.name.as_str()).collect::<Vec<_>>(), ["heavy"]);
+    assert!(!solution.unplaced.is_empty());
+}
+
+#[test]
+fn a_static_pool_makes_nothing_for_pods() {
+    let (pools, solution) = plan(&world(&[pool("a", &json!({ "replicas": 2 }))], 1));
+    assert_eq!((solution.new_nodes.len(), pools.usable().count()), (0, 0));
+    let state = pools.0.values().next().unwrap();
+    assert!(state.notices.iter().any(|notice| notice.field == "spec.replicas"), "{:?}", state.notices);
+}
+
+#[test]
+fn the_conditions_of_a_node_pool_say_what_is_missing() {
+    let check = |pool: Value| {
+        let pools = Pools::of(&world(&[pool], 0));
+        let state = pools.0.values().next().unwrap();
+        let used = units::ResourceList::new().with(units::ResourceName::new("nodes"), units::Amount(2));
+        let status =
+            crate::pool_loop::node_pool_status(&NodePoolStatus::default(), state, &used, Timestamp::UNIX_EPOCH);
+        assert_eq!(
+            (status.nodes, status.resources["nodes"].0.as_str(), status.resources["cpu"].0.as_str()),
+            (Some(2), "2", "0")
+        );
+        let said = |kind: &str| {
+            let found = status.conditions.iter().find(|one| one.type_ == kind).unwrap();
+            assert_eq!(found.observed_generation, Some(3));
+            format!("{} {}", found.status, found.reason)
+        };
+        ["ValidationSucceeded", "NodeClassReady", "Ready"].map(said)
+    };
+    assert_eq!(check(pool("a", &json!({}))), ["True ValidationSucceeded", "True NodeClassReady", "True Ready"]);
+    let mut lost = pool("a", &json!({}));
+    lost["spec"]["template"]["spec"]["nodeClassRef"]["name"] = json!("another");
+    assert_eq!(check(lost), ["True ValidationSucceeded", "False NodeClassNotReady", "False NodeClassNotReady"]);
+    let mut wrong = pool("a", &json!({}));
+    wrong["spec"]["template"]["spec"]["requirements"][0]["operator"] = json!("Near");
+    assert_eq!(check(wrong), ["False Invalid", "Unknown Invalid", "False Invalid"]);
+    assert_eq!(
+        check(pool("a", &json!({ "replicas": 1 }))),
+        ["True ValidationSucceeded", "True NodeClassReady", "False NotSupportedYet"]
+    );
+}
