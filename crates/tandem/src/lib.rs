@@ -14,6 +14,7 @@ pub mod catalogue;
 pub mod documents;
 mod fate;
 mod faults;
+pub mod generate;
 pub mod input;
 pub mod instance;
 pub mod objects;

@@ -4,12 +4,14 @@
 //! to be corrected.
 
 use std::{
+    fs,
     io::{self, IsTerminal as _, Write as _},
     process::ExitCode,
 };
 
 use clap::{Parser, Subcommand};
 use tandem::{
+    generate::{Generate, generate},
     report::Look,
     simulate::{Failure, Simulate, simulate},
 };
@@ -25,12 +27,39 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     Simulate(Simulate),
+    Generate(Generate),
 }
 
 fn main() -> ExitCode {
     let Arguments { command } = Arguments::parse();
     match command {
-        Command::Simulate(arguments) => finish(simulate(&arguments, look())),
+        Command::Simulate(arguments) => match simulate(&arguments, look()) {
+            Ok(output) => {
+                eprint!("{}", output.remarks);
+                print(&output.result)
+            }
+            Err(Failure::Input(problems)) => {
+                for line in problems.to_string().lines() {
+                    eprintln!("error: {line}");
+                }
+                ExitCode::from(2)
+            }
+            Err(error) => {
+                eprintln!("error: {error}");
+                ExitCode::FAILURE
+            }
+        },
+        Command::Generate(arguments) => {
+            let text = generate(arguments.what);
+            match arguments.output.as_ref().map(|file| (file, fs::write(file, &text))) {
+                None => print(&text),
+                Some((_, Ok(()))) => ExitCode::SUCCESS,
+                Some((file, Err(error))) => {
+                    eprintln!("error: {}: {error}", file.display());
+                    ExitCode::FAILURE
+                }
+            }
+        }
     }
 }
 
@@ -40,28 +69,13 @@ fn look() -> Look {
     if io::stdout().is_terminal() && !plain { Look::Terminal } else { Look::Plain }
 }
 
-fn finish(outcome: Result<tandem::simulate::Output, Failure>) -> ExitCode {
-    match outcome {
-        Ok(output) => {
-            eprint!("{}", output.remarks);
-            match io::stdout().lock().write_all(output.result.as_bytes()) {
-                Ok(()) => ExitCode::SUCCESS,
-                // Whoever reads has seen enough.
-                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
-                Err(error) => {
-                    eprintln!("error: the plan could not be written: {error}");
-                    ExitCode::FAILURE
-                }
-            }
-        }
-        Err(Failure::Input(problems)) => {
-            for line in problems.to_string().lines() {
-                eprintln!("error: {line}");
-            }
-            ExitCode::from(2)
-        }
+fn print(text: &str) -> ExitCode {
+    match io::stdout().lock().write_all(text.as_bytes()) {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever reads has seen enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error}");
+            eprintln!("error: the result could not be written: {error}");
             ExitCode::FAILURE
         }
     }
