@@ -5,7 +5,9 @@ use std::{path::Path, sync::Arc};
 use scheduling::{InstanceType, Snapshot};
 use serde_json::Value;
 
-use crate::{BadInput, Document, LeftOut, Problem, Remarks, catalogue, documents, instance, objects::objects, world};
+use crate::{
+    BadInput, Document, LeftOut, Problem, Remarks, catalogue, documents, ec2, instance, objects::objects, world,
+};
 
 /// What was read.
 #[derive(Clone, Debug)]
@@ -16,6 +18,8 @@ pub struct Input {
     pub remarks: Remarks,
     /// What the snapshot does not contain though the objects do.
     pub left_out: LeftOut,
+    /// Whether the instance types are those that are shipped, because the input has none.
+    pub shipped_types: bool,
 }
 
 /// Reads a path; `types` names another file for the instance types: a catalogue, or a packing instance.
@@ -25,19 +29,20 @@ pub fn read(path: &Path, types: Option<&Path>) -> Result<Input, BadInput> {
         && instance::is_one(&only.value)
     {
         let snapshot = instance::from_document(only, path, types)?;
-        return Ok(Input { snapshot, remarks: Remarks::default(), left_out: LeftOut::default() });
+        return Ok(Input { snapshot, remarks: Remarks::default(), left_out: LeftOut::default(), shipped_types: false });
     }
     let types = types.map(read_types).transpose()?;
     from_documents(path, documents, types)
 }
 
-/// Kubernetes objects, and the catalogue among them unless `types` has another.
+/// Kubernetes objects, and the catalogue among them unless `types` has another; without either, the shipped one.
 pub fn from_documents(
     path: &Path,
     documents: Vec<Document>,
     types: Option<Arc<[InstanceType]>>,
 ) -> Result<Input, BadInput> {
     let (objects, remarks, mut problems) = objects(documents);
+    let mut shipped = false;
     let types = match (types, objects.catalogues.as_slice()) {
         (Some(types), _) => types,
         (None, [one]) => catalogue::types(one).unwrap_or_else(|BadInput(more)| {
@@ -45,12 +50,8 @@ pub fn from_documents(
             Arc::from([])
         }),
         (None, []) => {
-            problems.push(Problem::of_file(
-                path.display().to_string(),
-                "there is no catalogue of instance types and prices: put one beside the objects, or name one with \
-                 --catalogue FILE",
-            ));
-            Arc::from([])
+            shipped = true;
+            ec2::types()
         }
         (None, [first, second, ..]) => {
             let message =
@@ -68,7 +69,11 @@ pub fn from_documents(
     let (snapshot, left_out, more) = world::snapshot(&objects, &types);
     problems.extend(more);
     problems.sort();
-    if problems.is_empty() { Ok(Input { snapshot, remarks, left_out }) } else { Err(BadInput(problems)) }
+    if problems.is_empty() {
+        Ok(Input { snapshot, remarks, left_out, shipped_types: shipped })
+    } else {
+        Err(BadInput(problems))
+    }
 }
 
 /// Instance types from a file of their own.

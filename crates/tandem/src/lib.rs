@@ -12,6 +12,7 @@
 
 pub mod catalogue;
 pub mod documents;
+pub mod ec2;
 mod fate;
 mod faults;
 pub mod generate;

@@ -7,7 +7,8 @@ use scheduling::{PodKey, Settings, check, solve_within};
 use serde::Serialize;
 
 use crate::{
-    BadInput, LeftOut, Remarks, input,
+    BadInput, ec2,
+    input::{self, Input},
     report::{Detail, Explanation, Look, Report, counted},
 };
 
@@ -23,7 +24,7 @@ pub struct Simulate {
     pub input: PathBuf,
     /// Instance types and prices: an array as Karpenter's KWOK provider takes it, or a packing instance that has some.
     ///
-    /// Without it they are looked for beside the objects.
+    /// Without it they are looked for among the objects; if there are none, EC2's on-demand types and list prices are taken.
     #[arg(long, visible_alias = "types", value_name = "FILE")]
     pub catalogue: Option<PathBuf>,
     /// For people, or for programs.
@@ -108,7 +109,7 @@ pub fn simulate(arguments: &Simulate, look: Look) -> Result<Output, Failure> {
             Format::Json => json(&report),
         }
     };
-    Ok(Output { result, remarks: remarks(&input.remarks, input.left_out) })
+    Ok(Output { result, remarks: remarks(&input) })
 }
 
 fn json<T: Serialize>(value: &T) -> String {
@@ -120,9 +121,13 @@ fn json<T: Serialize>(value: &T) -> String {
 const FIELDS_NAMED: usize = 5;
 
 /// What of the input was not looked at, a line each.
-fn remarks(remarks: &Remarks, left_out: LeftOut) -> String {
+fn remarks(input: &Input) -> String {
+    let Input { remarks, left_out, .. } = input;
     let mut said = String::new();
     let mut line = |text: String| writeln!(said, "{text}").expect("writing to a string cannot fail");
+    if input.shipped_types {
+        line(format!("prices: {}; --catalogue FILE takes others", ec2::ABOUT));
+    }
     if !remarks.skipped.is_empty() {
         let total: usize = remarks.skipped.values().sum();
         let kinds: Vec<String> = remarks.skipped.iter().map(|(kind, count)| format!("{count} {kind}")).collect();

@@ -71,7 +71,6 @@ pub fn instance(kind: Kind, pods: usize, seed: u64) -> Value {
         let memory = (cpu * random.pick(&MEMORY_PER_CPU) / 1000).max(64);
         let mut shape = json!({ "id": id, "count": count, "cpu_m": cpu, "memory_mib": memory });
         restrict(&mut shape, kind, id, count, &mut random);
-        // A spread that is even has a multiple of the zones.
         if shape["count"] != json!(0) {
             shapes.push(shape);
         }
@@ -93,9 +92,9 @@ pub fn instance(kind: Kind, pods: usize, seed: u64) -> Value {
 
 fn restrict(shape: &mut Value, kind: Kind, id: usize, count: usize, random: &mut Random) {
     match kind {
-        Kind::Web => {}
         Kind::Zones => {
             match id % 3 {
+                // What is spread evenly is a multiple of the zones.
                 0 => {
                     shape["zone_spread_max_skew"] = json!(1);
                     shape["count"] = json!(count / ZONES * ZONES);
@@ -103,15 +102,15 @@ fn restrict(shape: &mut Value, kind: Kind, id: usize, count: usize, random: &mut
                 1 => shape["zone"] = json!(random.below(ZONES)),
                 _ => {}
             }
-            if id % 5 == 0 {
+            if id.is_multiple_of(5) {
                 shape["capacity_type"] = json!("on-demand");
             }
         }
-        Kind::Spread if id % 2 == 0 => shape["max_per_node"] = json!(1 + random.below(2)),
-        Kind::Ports if id % 3 == 0 => shape["exclusive_on_node"] = json!([format!("port{}", random.below(3))]),
-        Kind::Arch if id % 2 == 0 => shape["arch"] = json!(random.pick(&["amd64", "arm64"])),
-        Kind::Gpu if id % 2 == 0 => shape["gpu"] = json!(random.pick(&[1, 1, 2, 4])),
-        Kind::Spread | Kind::Ports | Kind::Arch | Kind::Gpu => {}
+        Kind::Spread if id.is_multiple_of(2) => shape["max_per_node"] = json!(1 + random.below(2)),
+        Kind::Ports if id.is_multiple_of(3) => shape["exclusive_on_node"] = json!([format!("port{}", random.below(3))]),
+        Kind::Arch if id.is_multiple_of(2) => shape["arch"] = json!(random.pick(&["amd64", "arm64"])),
+        Kind::Gpu if id.is_multiple_of(2) => shape["gpu"] = json!(random.pick(&[1, 1, 2, 4])),
+        Kind::Web | Kind::Spread | Kind::Ports | Kind::Arch | Kind::Gpu => {}
     }
 }
 

@@ -96,7 +96,7 @@ fn affinity(which: &str, labels: &Value, key: &str) -> Value {
 /// Machine number `index`: a CPU more than the one before, two GiB and ten pods for each.
 fn instance_type(index: u64) -> Value {
     let cpus = index + 1;
-    let memory_bytes = 2 * cpus << 30;
+    let memory_bytes = (2 * cpus) << 30;
     // A tenth of a dollar for a CPU and for 10^9 bytes. Unit: millionths of a dollar.
     let micros = 100_000 * cpus + memory_bytes / 10_000;
     #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]

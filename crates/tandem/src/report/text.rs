@@ -256,7 +256,11 @@ pub(crate) fn counted(count: usize, things: &str) -> String {
 
 /// `12,345`
 fn grouped(count: usize) -> String {
-    let digits = count.to_string();
+    with_commas(&count.to_string())
+}
+
+/// Commas between the thousands of a row of digits.
+fn with_commas(digits: &str) -> String {
     let mut said = String::new();
     for (index, digit) in digits.chars().enumerate() {
         if index > 0 && (digits.len() - index).is_multiple_of(3) {
@@ -288,5 +292,9 @@ fn cheaper(price: UsdMicrosPerHour) -> String {
 /// To cents from a dollar on; smaller prices keep four digits behind the point.
 fn rounded(price: UsdMicrosPerHour, divide: impl Fn(i64, i64) -> i64) -> String {
     let unit = if price.0 >= 1_000_000 { 10_000 } else { 100 };
-    UsdMicrosPerHour(divide(price.0, unit).saturating_mul(unit)).to_string()
+    let said = UsdMicrosPerHour(divide(price.0, unit).saturating_mul(unit)).to_string();
+    match said.strip_prefix('$').and_then(|said| said.split_once('.')) {
+        Some((dollars, cents)) => format!("${}.{cents}", with_commas(dollars)),
+        None => said,
+    }
 }
