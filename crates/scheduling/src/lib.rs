@@ -18,6 +18,7 @@
 
 pub mod check;
 mod pod;
+mod realise;
 mod snapshot;
 mod solution;
 mod solve;
@@ -30,6 +31,7 @@ pub use crate::{
         HostPort, LabelSelector, NodeInclusion, OwnerKey, Pod, PodAffinityTerm, PodKey, Protocol, Strength, Taint,
         TaintEffect, Toleration, TolerationOperator, TopologySpread, WhenUnsatisfiable, tolerates, untolerated,
     },
+    realise::{Opening, Realised, nominations, realise, realise_nominated},
     snapshot::{
         CapacityType, InstanceType, Node, NodeKey, NodeStage, Offering, OfferingKey, Pool, PoolKey, PoolKind, Settings,
         Snapshot,
