@@ -32,15 +32,21 @@
 //! - A pod with the field set is tried on that node first and, if it passes the filters there, goes there without scoring.
 //! - What it asks for is kept on that node against pods of equal and lower priority; pods of higher priority take it.
 //! - The field is a preference: a pod that does not fit there goes through all nodes as any other.
-//! - Since 1.35 (and before 1.34) the scheduler clears the field whenever an attempt to place the pod fails, and the API
-//!   server clears it on binding (`ClearingNominatedNodeNameAfterBinding`, beta since 1.35). A node that is not there or still
-//!   has a startup taint fails the attempt. Any node that opens makes all pending pods that could fit it be attempted, so a
-//!   nomination for a node that opens later is lost then and must be written again.
-//! - So: nominate a node's pods when the node is registered but still closed by a taint of ours, and then take the taint
-//!   away; write again what was cleared while the node is closed.
-//! - Whoever may patch `pods/status` can write it; no feature gate stands before that. But KEP-5278 as of 1.35 takes the
-//!   use by others than the scheduler out of its scope: it is tolerated, not promised, and the field that the scheduler has
-//!   set itself (after preemption, or while binding) must not be overwritten.
+//! - Whoever may patch `pods/status` can write it; no feature gate stands before that. On a bound pod the API server refuses
+//!   it (422), and it clears it on binding (`ClearingNominatedNodeNameAfterBinding`, beta and on since 1.35).
+//! - Since 1.35 (and before 1.34) the scheduler clears the field whenever an attempt to place the pod fails, also when the node
+//!   is not there yet or still has a startup taint. Any node that opens makes the pods that might fit it be attempted, and
+//!   a nomination for a node still closed is lost by that. A cleared nomination counts as a pod that has left: it makes the
+//!   scheduler attempt every pending pod of equal or lower priority again, and those lose theirs too.
+//! - So: nominate a node's pods when it is registered and ready but still closed by a taint of ours; look that the
+//!   nominations are still there; then take the taint away. Do not nominate for nodes that are not about to open.
+//! - KEP-5278 as of 1.35 has taken the use by others than the scheduler out of its scope: it works, but is not promised, and
+//!   what the scheduler has set itself (after preemption, while binding) must not be overwritten.
+//!
+//! Tried with 911 and 1,000 pods planned on 47 and 48 nodes without slack: with all nodes open at once 1.8 to 2.1 % of the
+//! pods were stranded by the scheduler itself (1.7 to 2.2 % here), with nominations none, and every pod was where it was
+//! planned. With one node after another every two seconds 14 to 15 % were stranded (16 to 17 % here), and with nominations
+//! written just before each node opened under 0.8 %, all of them lost in the way told above.
 
 mod counters;
 mod dice;

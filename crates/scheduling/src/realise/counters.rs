@@ -35,7 +35,8 @@ impl Selection {
         Self { scope, selector: with_own_labels(term.selector.as_ref(), pod, &own) }
     }
 
-    /// The pods that a spread of this pod counts. An empty selector counts none, though it selects every pod.
+    /// The pods that a spread of this pod counts. An empty selector counts none, though it selects every pod. (That the pod
+    /// itself is selected makes no difference then: one more than none is within every skew.)
     pub(super) fn of_spread(pod: &Pod, spread: &TopologySpread) -> Self {
         let selector = with_own_labels(spread.selector.as_ref(), pod, &[(&spread.match_label_keys, Operator::In)]);
         let selector = selector.filter(|selector| *selector != LabelSelector::default());

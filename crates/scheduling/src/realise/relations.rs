@@ -78,9 +78,7 @@ impl Relations {
             let nodes = included(spread, demand, &labelled);
             let topology = counters.topology(&spread.topology_key, world);
             let selection = Selection::of_spread(pod, spread);
-            // An empty selector counts nobody, but the pod itself is selected by it.
-            let empty = spread.selector.as_ref().is_some_and(|selector| *selector == crate::LabelSelector::default());
-            let counts_itself = i64::from(empty || selection.selects(pod, snapshot));
+            let counts_itself = i64::from(selection.selects(pod, snapshot));
             let place = &counters.topologies[topology].domain;
             let mut domains: Vec<usize> =
                 (0..nodes.len()).filter(|node| nodes[*node]).filter_map(|node| place[node]).collect();

@@ -109,6 +109,16 @@ fn nodes_that_open_one_by_one_are_filled_one_by_one() {
 }
 
 #[test]
+fn machines_boot_in_any_order() {
+    let starting = |name: &str| Node { stage: NodeStage::InFlight, ..node(name, 2000) };
+    let boots = snapshot(vec![pod("p", 500, 1)], vec![starting("a"), starting("b")], Vec::new());
+    let played =
+        |seed| realise_nominated(&boots, &Solution::default(), &BTreeMap::new(), Opening::OneByOne, seed).placed;
+    let first: std::collections::BTreeSet<Target> = (0..16).flat_map(|seed| played(seed).into_values()).collect();
+    assert_eq!(first.len(), 2);
+}
+
+#[test]
 fn the_second_plan_knows_what_the_first_has_taken() {
     // The two machines have eight cpus together; no third is within the limit.
     let (mut limited, solution) = tight_plan();
@@ -123,6 +133,15 @@ fn the_second_plan_knows_what_the_first_has_taken() {
     assert_eq!(realise(&limited, &solution, 0).unplaced.len(), 1);
     limited.pools[0].limits = Some(ResourceList::new().with("nodes".into(), Amount(3)));
     assert_eq!(realise(&limited, &solution, 0).unplaced.len(), 0);
+}
+
+#[test]
+fn the_second_plan_finds_the_nodes_there_are_as_the_first_wave_left_them() {
+    let (mut snapshot, _) = tight_plan();
+    snapshot.nodes = vec![node("n", 3900)];
+    let solution = solve_greedy(&snapshot, &Settings::default());
+    assert_eq!(solution.new_nodes.len(), 1, "the pod that needs all of it is planned on the node there is");
+    assert_eq!(realise(&snapshot, &solution, 0).second_nodes, 1);
 }
 
 #[test]

@@ -32,6 +32,10 @@ fn web(name: &str) -> Pod {
 #[test]
 fn labels_must_be_what_the_pod_demands() {
     keeps_off_a(|pod, _| pod.node_selector = labels_of(&[(labels::HOSTNAME, "b")]));
+    keeps_off_a(|pod, nodes| {
+        nodes[1].labels.insert(labels::ARCH.to_owned(), "arm64".to_owned());
+        pod.node_selector = labels_of(&[("beta.kubernetes.io/arch", "arm64")]);
+    });
     keeps_off_a(|pod, _| pod.required_node_affinity = vec![vec![term(labels::HOSTNAME, Operator::NotIn, &["a"])]]);
     keeps_off_a(|pod, nodes| {
         nodes[1].labels.insert(labels::ZONE.to_owned(), "b".to_owned());
@@ -95,13 +99,13 @@ fn volumes_must_be_attachable() {
         nodes[0].pods = vec![Arc::new(holder)];
         nodes[0].volume_limits = BTreeMap::from([("ebs".to_owned(), 2)]);
     });
-    // What is attached already is not attached again.
+    // What is attached already is not attached again, even where there is too much.
     let mut nodes = large_and_small();
     let (mut same, mut holder) = (pod("p", 500, 1), web("holder"));
     same.volumes_by_driver = BTreeMap::from([("ebs".to_owned(), ["one".to_owned()].into())]);
     holder.volumes_by_driver = same.volumes_by_driver.clone();
     nodes[0].pods = vec![Arc::new(holder)];
-    nodes[0].volume_limits = BTreeMap::from([("ebs".to_owned(), 1)]);
+    nodes[0].volume_limits = BTreeMap::from([("ebs".to_owned(), 0)]);
     always(&[same], &nodes, &[], "p=a");
 }
 

@@ -98,9 +98,8 @@ fn what_others_wish_of_the_pod_counts_too() {
     });
 }
 
-#[test]
-fn soft_spread_prefers_where_fewer_are() {
-    let soft = TopologySpread {
+fn soft_spread() -> TopologySpread {
+    TopologySpread {
         max_skew: 1,
         topology_key: labels::HOSTNAME.to_owned(),
         when_unsatisfiable: WhenUnsatisfiable::ScheduleAnyway,
@@ -109,7 +108,12 @@ fn soft_spread_prefers_where_fewer_are() {
         node_affinity_policy: NodeInclusion::Honor,
         node_taints_policy: NodeInclusion::Ignore,
         match_label_keys: Vec::new(),
-    };
+    }
+}
+
+#[test]
+fn soft_spread_prefers_where_fewer_are() {
+    let soft = soft_spread();
     prefers_b(|pod, nodes| {
         pod.topology_spread = vec![soft.clone()];
         nodes[0].pods = vec![Arc::new(web("one"))];
@@ -136,10 +140,59 @@ fn pods_of_one_controller_are_spread_though_they_do_not_ask() {
         let nodes = [holding(node("a", 5000), owned(web("one"), kind)), node("b", 4000)];
         always(&[owned(pod("p", 500, 1), kind)], &nodes, &[], expected);
     }
-    // The taint's 3 × 100 points outweigh the spread's 2 × 100.
-    let mut nodes = [holding(node("a", 5000), owned(web("one"), "ReplicaSet")), node("b", 4000)];
-    nodes[1].taints = vec![crate::Taint { effect: TaintEffect::PreferNoSchedule, ..taint("old") }];
-    always(&[owned(pod("p", 500, 1), "ReplicaSet")], &nodes, &[], "p=a");
+}
+
+/// Each of two things speaks with all its points for one of the nodes, so the weights decide; if these are equal, the room.
+#[test]
+fn weights_are_those_of_the_default_profile() {
+    type Change = fn(&mut Pod, &mut Node, &mut Node);
+    let spread: Change = |pod, _, other| {
+        pod.topology_spread = vec![soft_spread()];
+        other.pods.push(Arc::new(web("there")));
+    };
+    let taint: Change = |_, _, other| {
+        other.taints = vec![crate::Taint { effect: TaintEffect::PreferNoSchedule, ..taint("old") }];
+    };
+    let wish: Change = |pod, this, _| {
+        this.labels.insert("disk".to_owned(), "fast".to_owned());
+        pod.preferred_node_affinity = vec![(1, vec![term("disk", Operator::Exists, &[])])];
+    };
+    let liked: Change = |pod, this, _| {
+        pod.pod_affinity = vec![liking("db", 1)];
+        this.pods.push(Arc::new(labelled(super::pod("db", 0, 0), "db")));
+    };
+    let winner = |for_a: Change, for_b: Change, larger: &str| {
+        let size = |name: &str| if name == larger { 8000 } else { 4000 };
+        let (mut a, mut b) = (node("a", size("a")), node("b", size("b")));
+        let mut one = labelled(pod("p", 500, 1), "web");
+        for_a(&mut one, &mut a, &mut b);
+        for_b(&mut one, &mut b, &mut a);
+        outcome(vec![one], vec![a, b], &[], 0)
+    };
+    // 3 × 100 against 2 × 100 and what the room makes up, which is less than 100 here.
+    for weaker in [spread, wish, liked] {
+        assert_eq!(winner(taint, weaker, "b"), "p=a");
+        assert_eq!(winner(weaker, taint, "a"), "p=b");
+    }
+    for (one, other) in [(spread, wish), (wish, liked), (liked, spread)] {
+        assert_eq!((winner(one, other, "a").as_str(), winner(one, other, "b").as_str()), ("p=a", "p=b"));
+    }
+}
+
+#[test]
+fn only_nodes_within_the_affinity_make_a_zone_crowded() {
+    let owned = |mut pod: Pod| {
+        pod.owner = Some(OwnerKey { kind: "ReplicaSet".to_owned(), name: "web".to_owned(), uid: "1".to_owned() });
+        pod
+    };
+    let mut one = owned(pod("p", 500, 1));
+    one.node_selector = labels_of(&[("team", "red")]);
+    let mut nodes = [node("a", 5000), node("b", 4000), holding(node("c", 1000), owned(web("there")))];
+    nodes[1].labels.insert(labels::ZONE.to_owned(), "b".to_owned());
+    nodes[..2].iter_mut().for_each(|node| drop(node.labels.insert("team".to_owned(), "red".to_owned())));
+    always(&[one.clone()], &nodes, &[], "p=a");
+    nodes[2].labels.insert("team".to_owned(), "red".to_owned());
+    always(&[one], &nodes, &[], "p=b");
 }
 
 #[test]
