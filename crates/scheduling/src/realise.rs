@@ -46,7 +46,7 @@
 //! Tried with 911 and 1,000 pods planned on 47 and 48 nodes without slack: with all nodes open at once 1.8 to 2.1 % of the
 //! pods were stranded by the scheduler itself (1.7 to 2.2 % here), with nominations none, and every pod was where it was
 //! planned. With one node after another every two seconds 14 to 15 % were stranded (16 to 17 % here), and with nominations
-//! written just before each node opened under 0.8 %, all of them lost in the way told above.
+//! written just before each node opened 0.6 to 0.8 %, most likely for nominations that were lost before their node opened.
 
 mod counters;
 mod dice;
