@@ -4,9 +4,11 @@ use crate::answer::{Packing, Warm, answer};
 use crate::bound;
 use crate::build::{Fill, build};
 use crate::columns::{Generation, Pattern};
+use crate::exact::exact;
 use crate::fluid::{Fluid, fluid};
 use crate::greedy;
 use crate::improve::{Dice, improve};
+use crate::integer::count_nodes;
 use crate::knapsack::Knapsack;
 use crate::meter::{Budget, Meter};
 use crate::model::Model;
@@ -18,6 +20,8 @@ use crate::warm::Known;
 /// Steps of the first turn of column generation; turns grow from there.
 const TURN: u64 = 8_000_000;
 
+/// Up to so many groups times bins, nodes are counted in every turn, and not only when column generation is through.
+const SMALL: usize = 3_000;
 /// So many contents of nodes, the youngest, are handed on to the next solve.
 const PATTERNS: usize = 1000;
 
@@ -27,7 +31,9 @@ pub fn pack(problem: &Problem, budget: &Budget<'_>, warm: Option<&Warm>) -> Pack
     let model = Model::new(problem);
     let mut solve = Solve::new(&model, budget.gap_ppm, &meter);
     solve.at_once(warm);
-    solve.refine();
+    if !solve.to_the_end() {
+        solve.refine();
+    }
     let mut packing = answer(problem, &model, &solve.best);
     solve.claim(&mut packing);
     packing.work_done = meter.spent();
@@ -57,6 +63,8 @@ struct Solve<'a> {
     /// Micro-USD per hour of one more pod of each group.
     prices: Vec<f64>,
     patterns: Vec<Pattern>,
+    /// No plan is better, whether or not it places everything.
+    settled: bool,
 }
 
 impl<'a> Solve<'a> {
@@ -72,6 +80,7 @@ impl<'a> Solve<'a> {
             bound: 0,
             prices: vec![0.0; model.groups.len()],
             patterns: Vec::new(),
+            settled: false,
         }
     }
 
@@ -167,6 +176,21 @@ impl<'a> Solve<'a> {
         self.complete(Plan { nodes, missing }, supply, values, fill);
     }
 
+    /// Solve a very small problem exactly; says whether it was one.
+    fn to_the_end(&mut self) -> bool {
+        if self.good() || self.meter.over() {
+            return false;
+        }
+        let Some(plan) = exact(self.model, &self.best, self.meter) else { return false };
+        self.offer(plan);
+        self.settled = true;
+        if self.best.unplaced() == 0 {
+            self.bound = self.best.cost(self.model);
+        }
+        true
+    }
+
+    /// Improve plan and bound in turns until they meet, nothing helps or the budget ends.
     fn refine(&mut self) {
         if self.good() || self.meter.over() {
             return;
@@ -185,6 +209,9 @@ impl<'a> Solve<'a> {
             while more && self.meter.spent() < end {
                 more = generation.step(&mut self.knapsack, target, self.meter);
                 self.bound = self.bound.max(generation.bound);
+            }
+            if !self.good() && (!more || self.model.groups.len() * self.model.bins.len() <= SMALL) {
+                self.count_nodes(&generation, turn, &mut dice);
             }
             if self.good() {
                 break;
@@ -221,12 +248,40 @@ impl<'a> Solve<'a> {
         self.patterns = generation.patterns;
     }
 
+    /// The bound that knows that nodes are whole; and if it names the nodes, a try to pack into just those.
+    fn count_nodes(&mut self, generation: &Generation<'_>, steps: u64, dice: &mut Dice) {
+        let model = self.model;
+        let (best, bound, knapsack) = (self.best.cost(model), self.bound, &mut self.knapsack);
+        if self.best.unplaced() > 0 {
+            return;
+        }
+        let counts = count_nodes(model, &self.free, &generation.cuts, best, bound, steps, knapsack, self.meter);
+        self.bound = self.bound.max(counts.bound);
+        let Some(nodes) = counts.nodes else { return };
+        let mut only = model.clone();
+        for bin in &mut only.bins {
+            bin.stock = 0;
+        }
+        for (bin, count) in nodes {
+            only.bins[bin].stock = count;
+        }
+        let values = generation.values(&generation.prices);
+        let bins: Vec<usize> = (0..only.bins.len()).collect();
+        let mut missing = only.demand();
+        let mut supply = Supply::new(&only);
+        let nodes = build(&only, &bins, &values, Fill::Relaxed, &mut missing, &mut supply, knapsack, self.meter);
+        let mut plan = Plan { nodes, missing };
+        improve(&only, &mut plan, &values, self.digits, 0, steps / 4, dice, knapsack, self.meter);
+        self.offer(plan);
+    }
+
     fn claim(&self, packing: &mut Packing) {
         if self.best.unplaced() == 0 {
             let bound = self.bound.min(packing.cost);
             packing.lower_bound = Some(bound);
             packing.proven_optimal = bound == packing.cost;
         }
+        packing.proven_optimal |= self.settled;
         for (pods, price) in self.model.groups.iter().zip(&self.prices) {
             packing.prices[pods.id] = price.round() as i64;
         }

@@ -1,0 +1,297 @@
+//! How few nodes of which kind could do: a bound that knows that nodes are whole.
+//!
+//! For any values of pods, the nodes opened can hold together no more than the sum of what each can hold at most, and must
+//! hold all pods. Each set of values gives one such row over the counts of nodes; the cheapest counts that satisfy all
+//! rows bound every plan. They are found by branch and bound. A branch is left when its bound, computed in integers from
+//! the relaxation's multipliers, leaves no room below the best plan, so the result needs no trust in floating point.
+
+use std::collections::BinaryHeap;
+
+use crate::bound::whole_prices;
+use crate::columns::Cut;
+use crate::knapsack::Knapsack;
+use crate::meter::Meter;
+use crate::model::{Model, UNLIMITED};
+use crate::relax::Relaxation;
+
+/// Binary digits of the fraction in a row's multiplier.
+const FRACTION: u32 = 40;
+/// Rows made from prices, and thresholds per resource.
+const PRICE_ROWS: usize = 12;
+const THRESHOLDS: usize = 8;
+/// Multipliers may not exceed this, so that sums of products stay inside `i128`.
+const MULTIPLIER: f64 = (1_u128 << 85) as f64;
+/// Search nodes per knapsack of a row.
+const EFFORT: usize = 2_000;
+
+/// `sum of most[bin] * count[bin] >= need`.
+#[derive(Clone, Debug)]
+struct Row {
+    most: Vec<i64>,
+    need: i64,
+}
+
+/// Lower and upper counts of a branch, and its bound.
+#[derive(Debug, PartialEq, Eq)]
+struct Branch {
+    bound: i128,
+    number: usize,
+    low: Vec<u64>,
+    high: Vec<u64>,
+    /// Where to split: a bin and the count below; `None` when the counts are whole.
+    split: Option<(usize, u64)>,
+}
+
+impl Ord for Branch {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        other.bound.cmp(&self.bound).then(self.number.cmp(&other.number))
+    }
+}
+impl PartialOrd for Branch {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// The outcome: a bound, and the counts of nodes (by bin) that reach it if that was found.
+#[derive(Debug)]
+pub(crate) struct Counts {
+    pub(crate) bound: i128,
+    pub(crate) nodes: Option<Vec<(usize, u64)>>,
+}
+
+/// Bound the cost of placing everything, given that a plan of cost `best` is known and that `bound` is proven.
+#[expect(clippy::too_many_arguments, reason = "a solver's inner routine: its buffers and its state come from outside")]
+pub(crate) fn count_nodes(
+    model: &Model,
+    free: &[bool],
+    cuts: &[Cut],
+    best: i128,
+    bound: i128,
+    steps: u64,
+    knapsack: &mut Knapsack,
+    meter: &Meter<'_>,
+) -> Counts {
+    let end = meter.spent().saturating_add(steps);
+    let mut master = Master {
+        model,
+        bins: (0..model.bins.len()).filter(|&bin| i128::from(model.bins[bin].price) <= best).collect(),
+        rows: Vec::new(),
+        best,
+        relaxation: Relaxation::default(),
+        branches: 0,
+    };
+    for (values, uppers) in cuts.iter().rev().take(PRICE_ROWS) {
+        master.row(values, uppers);
+    }
+    master.forget(meter);
+    if !master.thresholds(free, knapsack, meter, end) {
+        return Counts { bound, nodes: None };
+    }
+    master.forget(meter);
+    master.search(bound, meter, end)
+}
+
+struct Master<'a> {
+    model: &'a Model,
+    /// Bins that a plan better than the best can use.
+    bins: Vec<usize>,
+    rows: Vec<Row>,
+    best: i128,
+    relaxation: Relaxation,
+    branches: usize,
+}
+
+impl Master<'_> {
+    fn row(&mut self, values: &[i64], uppers: &[i128]) {
+        let each = self.model.groups.iter().zip(values);
+        let total: i128 = each.map(|(pods, value)| i128::from(*value) * i128::from(pods.demand)).sum();
+        let most = uppers.iter().copied().max().unwrap_or(0).max(1);
+        // Short numbers, rounded to the safe side.
+        let shift = (128 - most.leading_zeros()).saturating_sub(30);
+        let need = i64::try_from(total >> shift).unwrap_or(i64::MAX);
+        let short = |upper: &i128| i64::try_from((upper.max(&0) + (1 << shift) - 1) >> shift).unwrap_or(i64::MAX);
+        if need > 0 {
+            self.rows.push(Row { most: uppers.iter().map(short).collect(), need });
+        }
+    }
+
+    /// Rows that count pods of at least a certain size, and rows of one resource alone. `false` if time ran out.
+    fn thresholds(&mut self, free: &[bool], knapsack: &mut Knapsack, meter: &Meter<'_>, end: u64) -> bool {
+        let model = self.model;
+        let mut sets: Vec<Vec<i64>> = Vec::new();
+        for resource in 0..model.resources {
+            let asked: Vec<i64> = model.groups.iter().map(|pods| pods.request[resource]).collect();
+            let mut sizes: Vec<i64> = asked.iter().copied().filter(|size| *size > 0).collect();
+            sizes.sort_unstable();
+            sizes.dedup();
+            if sizes.is_empty() {
+                continue;
+            }
+            let shift = (64 - sizes[sizes.len() - 1].leading_zeros()).saturating_sub(40);
+            sets.push(asked.iter().map(|size| size >> shift).collect());
+            let stride = sizes.len().div_ceil(THRESHOLDS);
+            for size in sizes.iter().rev().step_by(stride) {
+                sets.push(asked.iter().map(|asked| i64::from(asked >= size)).collect());
+            }
+        }
+        sets.sort_unstable();
+        sets.dedup();
+        let demand = model.demand();
+        for mut values in sets {
+            for (value, free) in values.iter_mut().zip(free) {
+                if *free {
+                    *value = 0;
+                }
+            }
+            let mut uppers = vec![0_i128; model.bins.len()];
+            for &bin in &self.bins {
+                knapsack.relax(model, bin, &values, &demand, meter);
+                knapsack.search(model, bin, 0, EFFORT, meter);
+                uppers[bin] = knapsack.upper;
+                if meter.over() || meter.spent() > end {
+                    return false;
+                }
+            }
+            self.row(&values, &uppers);
+        }
+        true
+    }
+
+    /// Forget bins that no plan better than the best can use: with one node of them, the rows' bound is too large.
+    fn forget(&mut self, meter: &Meter<'_>) {
+        let (low, high) = (vec![0; self.bins.len()], self.highest());
+        let Some((_, multipliers)) = self.relax(&low, &high, meter) else { return };
+        let root = self.exact(&low, &high, &multipliers);
+        let useful = |at: usize| {
+            let reduced = self.reduced(at, &multipliers);
+            reduced <= 0 || whole_prices(self.model, up(root.saturating_add(reduced))) < self.best
+        };
+        let useful: Vec<usize> = (0..self.bins.len()).filter(|&at| useful(at)).map(|at| self.bins[at]).collect();
+        self.bins = useful;
+    }
+
+    /// No better plan has more nodes of a bin than this.
+    fn highest(&self) -> Vec<u64> {
+        let each = self.bins.iter().map(|&bin| {
+            let kind = &self.model.bins[bin];
+            let affordable = match i128::from(kind.price) {
+                0 => UNLIMITED,
+                price => u64::try_from(self.best / price).unwrap_or(UNLIMITED),
+            };
+            let useful = kind.groups.iter().fold(0_u64, |sum, &group| sum.saturating_add(self.model.groups[group].demand));
+            affordable.min(kind.stock).min(useful)
+        });
+        each.collect()
+    }
+
+    /// Price of one node less what the rows' multipliers say it is worth, times 2^FRACTION.
+    fn reduced(&self, at: usize, multipliers: &[i128]) -> i128 {
+        let bin = self.bins[at];
+        let worth = self.rows.iter().zip(multipliers).map(|(row, by)| i128::from(row.most[bin]) * by);
+        (i128::from(self.model.bins[bin].price) << FRACTION) - worth.sum::<i128>()
+    }
+
+    /// The bound that multipliers prove for a branch, times 2^FRACTION.
+    fn exact(&self, low: &[u64], high: &[u64], multipliers: &[i128]) -> i128 {
+        let needs = self.rows.iter().zip(multipliers).map(|(row, by)| i128::from(row.need).saturating_mul(*by));
+        (0..self.bins.len()).fold(needs.fold(0, i128::saturating_add), |sum, at| {
+            let reduced = self.reduced(at, multipliers);
+            let count = if reduced >= 0 { low[at] } else { high[at] };
+            sum.saturating_add(reduced.saturating_mul(i128::from(count)))
+        })
+    }
+
+    /// Solve the relaxation of a branch through its dual: multipliers of rows are the unknowns, counts of nodes the duals.
+    fn relax(&mut self, low: &[u64], high: &[u64], meter: &Meter<'_>) -> Option<(Branch, Vec<i128>)> {
+        let model = self.model;
+        let price = |at: usize| (model.bins[self.bins[at]].price as f64).max(1e-3);
+        let bins = self.bins.len();
+        self.relaxation.clear(bins);
+        for row in &self.rows {
+            let settled: f64 = (0..bins).map(|at| row.most[self.bins[at]] as f64 * low[at] as f64).sum();
+            // Rows and bins are scaled: one row is needed once, one bin costs once.
+            let need = row.need as f64;
+            let takes = |at: usize| row.most[self.bins[at]] as f64 / need / price(at);
+            let largest = (0..bins).map(takes).fold(0.0, f64::max);
+            if largest == 0.0 {
+                return None;
+            }
+            self.relaxation.column(1.0 - settled / need, 1.0 / largest, (0..bins).map(takes));
+        }
+        for at in 0..bins {
+            let room = (high[at] - low[at]) as f64;
+            self.relaxation.column(-room, self.best as f64, (0..bins).map(|other| if other == at { -1.0 / price(at) } else { 0.0 }));
+        }
+        let steps = self.relaxation.solve();
+        let unit = (1_u64 << FRACTION) as f64;
+        meter.spend(steps);
+        let each = self.rows.iter().zip(&self.relaxation.solution);
+        let multipliers: Vec<i128> =
+            each.map(|(row, by)| (by / row.need as f64 * unit).clamp(0.0, MULTIPLIER) as i128).collect();
+        let bound = whole_prices(model, up(self.exact(low, high, &multipliers)));
+        // The most fractional count splits.
+        let mut split = None;
+        let mut most = 1e-6;
+        for at in 0..bins {
+            let count = low[at] as f64 + self.relaxation.dual[at].max(0.0) / price(at);
+            let part = (count - count.round()).abs();
+            if part > most {
+                most = part;
+                split = Some((at, count.floor() as u64));
+            }
+        }
+        let (low, high) = (low.to_vec(), high.to_vec());
+        self.branches += 1;
+        Some((Branch { bound, number: self.branches, low, high, split }, multipliers))
+    }
+
+    fn search(&mut self, proven: i128, meter: &Meter<'_>, end: u64) -> Counts {
+        let mut open = BinaryHeap::new();
+        let (low, high) = (vec![0; self.bins.len()], self.highest());
+        match self.relax(&low, &high, meter) {
+            Some((root, _)) => open.push(root),
+            None => return Counts { bound: proven, nodes: None },
+        }
+        while let Some(branch) = open.pop() {
+            // Branches come by bound, so this one's bounds all that is open.
+            let bound = branch.bound.max(proven);
+            if bound >= self.best {
+                break;
+            }
+            if meter.over() || meter.spent() > end {
+                return Counts { bound, nodes: None };
+            }
+            let Some((at, below)) = branch.split else {
+                let counts = self.whole(&branch, meter);
+                return Counts { bound, nodes: Some(counts) };
+            };
+            let mut less = branch.high.clone();
+            less[at] = below.max(branch.low[at]).min(branch.high[at]);
+            let mut more = branch.low.clone();
+            more[at] = (below + 1).min(branch.high[at]);
+            for (low, high) in [(branch.low.clone(), less), (more, branch.high)] {
+                if let Some((child, _)) = self.relax(&low, &high, meter) {
+                    let child = Branch { bound: child.bound.max(bound), ..child };
+                    if child.bound < self.best {
+                        open.push(child);
+                    }
+                }
+            }
+        }
+        Counts { bound: self.best, nodes: None }
+    }
+
+    /// The whole counts of a branch whose relaxation came out whole.
+    fn whole(&mut self, branch: &Branch, meter: &Meter<'_>) -> Vec<(usize, u64)> {
+        let _ = self.relax(&branch.low, &branch.high, meter);
+        let price = |at: usize| (self.model.bins[self.bins[at]].price as f64).max(1e-3);
+        let count = |at: usize| branch.low[at] + (self.relaxation.dual[at].max(0.0) / price(at)).round() as u64;
+        (0..self.bins.len()).map(|at| (self.bins[at], count(at))).filter(|(_, count)| *count > 0).collect()
+    }
+}
+
+fn up(scaled: i128) -> i128 {
+    let unit = 1_i128 << FRACTION;
+    scaled.max(0) / unit + i128::from(scaled > 0 && scaled % unit != 0)
+}
