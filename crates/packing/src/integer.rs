@@ -13,6 +13,7 @@ use crate::knapsack::Knapsack;
 use crate::meter::Meter;
 use crate::model::{Model, UNLIMITED};
 use crate::relax::Relaxation;
+use crate::separate::values_too_large;
 
 /// Binary digits of the fraction in a row's multiplier.
 const FRACTION: u32 = 40;
@@ -22,7 +23,7 @@ const THRESHOLDS: usize = 8;
 /// Multipliers may not exceed this, so that sums of products stay inside `i128`.
 const MULTIPLIER: f64 = (1_u128 << 85) as f64;
 /// Search nodes per knapsack of a row.
-const EFFORT: usize = 2_000;
+const EFFORT: usize = 5_000;
 
 /// `sum of most[bin] * count[bin] >= need`.
 #[derive(Clone, Debug)]
@@ -36,6 +37,8 @@ struct Row {
 struct Branch {
     bound: i128,
     number: usize,
+    /// Rows there were.
+    rows: usize,
     low: Vec<u64>,
     high: Vec<u64>,
     /// Where to split: a bin and the count below; `None` when the counts are whole.
@@ -89,7 +92,7 @@ pub(crate) fn count_nodes(
         return Counts { bound, nodes: None };
     }
     master.forget(meter);
-    master.search(bound, meter, end)
+    master.search(bound, free, knapsack, meter, end)
 }
 
 struct Master<'a> {
@@ -243,10 +246,17 @@ impl Master<'_> {
         }
         let (low, high) = (low.to_vec(), high.to_vec());
         self.branches += 1;
-        Some((Branch { bound, number: self.branches, low, high, split }, multipliers))
+        Some((Branch { bound, number: self.branches, rows: self.rows.len(), low, high, split }, multipliers))
     }
 
-    fn search(&mut self, proven: i128, meter: &Meter<'_>, end: u64) -> Counts {
+    fn search(
+        &mut self,
+        proven: i128,
+        free: &[bool],
+        knapsack: &mut Knapsack,
+        meter: &Meter<'_>,
+        end: u64,
+    ) -> Counts {
         let mut open = BinaryHeap::new();
         let (low, high) = (vec![0; self.bins.len()], self.highest());
         match self.relax(&low, &high, meter) {
@@ -262,8 +272,21 @@ impl Master<'_> {
             if meter.over() || meter.spent() > end {
                 return Counts { bound, nodes: None };
             }
+            if branch.rows < self.rows.len() {
+                // Rows have come since; the branch may be worth less than it seemed.
+                if let Some((again, _)) = self.relax(&branch.low, &branch.high, meter)
+                    && again.bound < self.best
+                {
+                    open.push(Branch { bound: again.bound.max(bound), ..again });
+                }
+                continue;
+            }
             let Some((at, below)) = branch.split else {
                 let counts = self.whole(&branch, meter);
+                if self.refute(&counts, free, knapsack, meter) {
+                    open.push(branch);
+                    continue;
+                }
                 return Counts { bound, nodes: Some(counts) };
             };
             let mut less = branch.high.clone();
@@ -280,6 +303,29 @@ impl Master<'_> {
             }
         }
         Counts { bound: self.best, nodes: None }
+    }
+
+    /// Add a row that these counts break, if there is one.
+    fn refute(&mut self, nodes: &[(usize, u64)], free: &[bool], knapsack: &mut Knapsack, meter: &Meter<'_>) -> bool {
+        let model = self.model;
+        let Some(values) = values_too_large(model, nodes, free, knapsack, meter) else { return false };
+        let demand = model.demand();
+        let mut uppers = vec![0_i128; model.bins.len()];
+        for &bin in &self.bins {
+            knapsack.relax(model, bin, &values, &demand, meter);
+            knapsack.search(model, bin, 0, EFFORT, meter);
+            uppers[bin] = knapsack.upper;
+        }
+        let rows = self.rows.len();
+        self.row(&values, &uppers);
+        let breaks = |row: &Row| {
+            let held = nodes.iter().map(|(bin, count)| i128::from(row.most[*bin]) * i128::from(*count));
+            held.sum::<i128>() < i128::from(row.need)
+        };
+        if self.rows.len() > rows && !self.rows.last().is_some_and(breaks) {
+            self.rows.pop();
+        }
+        self.rows.len() > rows
     }
 
     /// The whole counts of a branch whose relaxation came out whole.

@@ -23,6 +23,7 @@ mod plan;
 mod problem;
 mod relax;
 mod rounding;
+mod separate;
 mod simplex;
 mod solve;
 mod warm;

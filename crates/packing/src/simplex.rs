@@ -38,29 +38,34 @@ fn surplus(row: usize) -> usize {
 impl Cover {
     /// `first[row]` must cover `row` and nothing else.
     pub(crate) fn new(need: &[f64], first: Vec<Column>) -> Self {
+        Self::start(need, first.into_iter().map(Some).collect())
+    }
+
+    /// A row without a first column must need no more than nothing.
+    pub(crate) fn start(need: &[f64], first: Vec<Option<Column>>) -> Self {
         let rows = need.len();
+        // A hair more than asked for, and not the same everywhere, keeps ties from stalling the simplex.
+        let more = |(row, need): (usize, &f64)| need + 1e-7 * need.abs() + 1e-7 * (1 + row % 7) as f64;
         let mut cover = Self {
             rows,
-            // A hair more than asked for, and not the same everywhere, keeps ties from stalling the simplex.
-            need: need
-                .iter()
-                .enumerate()
-                .map(|(row, need)| need * (1.0 + 1e-7) + 1e-7 * (1 + row % 7) as f64)
-                .collect(),
-            basic: vec![true; rows],
-            columns: first,
-            basis: (0..rows).collect(),
-            filled: vec![0.0; rows],
+            need: need.iter().enumerate().map(more).collect(),
+            basic: Vec::new(),
+            columns: Vec::new(),
+            basis: Vec::new(),
+            filled: Vec::new(),
             inverse: vec![0.0; rows * rows],
             dual: vec![0.0; rows],
             pivots: 0,
             step: vec![0.0; rows],
         };
-        for row in 0..rows {
-            let amount = cover.columns[row].rows[0].1;
+        for (row, column) in first.into_iter().enumerate() {
+            let amount = column.as_ref().map_or(-1.0, |column| column.rows[0].1);
             cover.inverse[row * rows + row] = 1.0 / amount;
-            cover.filled[row] = cover.need[row] / amount;
-            cover.dual[row] = cover.columns[row].cost / amount;
+            cover.filled.push((cover.need[row] / amount).max(0.0));
+            cover.dual[row] = column.as_ref().map_or(0.0, |column| column.cost / amount);
+            cover.basis.push(if column.is_some() { cover.columns.len() } else { surplus(row) });
+            cover.basic.extend(column.is_some().then_some(true));
+            cover.columns.extend(column);
         }
         cover
     }

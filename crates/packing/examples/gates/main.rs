@@ -4,7 +4,7 @@
 mod instance;
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use packing::{Budget, Packing, Problem, first_fit, pack};
 
@@ -97,10 +97,16 @@ fn main() {
     println!("{broken} gates missed");
 }
 
+/// Budgets are in time of this thread, not on the wall: others use the machine, too.
 fn timed(problem: &Problem, ms: u64) -> (Packing, f64) {
-    let start = Instant::now();
+    let start = thread_time();
     let limit = Duration::from_millis(ms);
-    let stop = || start.elapsed() >= limit;
+    let stop = || thread_time() - start >= limit;
     let packing = pack(problem, &Budget { work: u64::MAX, stop: &stop, gap_ppm: 0 }, None);
-    (packing, start.elapsed().as_secs_f64() * 1e3)
+    (packing, (thread_time() - start).as_secs_f64() * 1e3)
+}
+
+fn thread_time() -> Duration {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").expect("Linux counts the time of a thread");
+    Duration::from_nanos(text.split(' ').next().and_then(|text| text.parse().ok()).expect("nanoseconds first"))
 }
