@@ -211,20 +211,18 @@ impl Master<'_> {
         let price = |at: usize| (model.bins[self.bins[at]].price as f64).max(1e-3);
         let bins = self.bins.len();
         self.relaxation.clear(bins);
+        // With multipliers this large, a row that cannot be met by a ten-millionth already proves too much.
+        let most = self.best as f64 * 1e7;
         for row in &self.rows {
             let settled: f64 = (0..bins).map(|at| row.most[self.bins[at]] as f64 * low[at] as f64).sum();
             // Rows and bins are scaled: one row is needed once, one bin costs once.
             let need = row.need as f64;
             let takes = |at: usize| row.most[self.bins[at]] as f64 / need / price(at);
-            let largest = (0..bins).map(takes).fold(0.0, f64::max);
-            if largest == 0.0 {
-                return None;
-            }
-            self.relaxation.column(1.0 - settled / need, 1.0 / largest, (0..bins).map(takes));
+            self.relaxation.column(1.0 - settled / need, most, (0..bins).map(takes));
         }
         for at in 0..bins {
             let room = (high[at] - low[at]) as f64;
-            self.relaxation.column(-room, self.best as f64, (0..bins).map(|other| if other == at { -1.0 / price(at) } else { 0.0 }));
+            self.relaxation.column(-room, most, (0..bins).map(|other| if other == at { -1.0 / price(at) } else { 0.0 }));
         }
         let steps = self.relaxation.solve();
         let unit = (1_u64 << FRACTION) as f64;
