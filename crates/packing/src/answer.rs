@@ -57,7 +57,7 @@ pub(crate) fn answer(problem: &Problem, model: &Model, plan: &Plan) -> Packing {
     let nodes: Vec<Node> = nodes.collect();
     let mut missing: Vec<u64> = problem.groups.iter().map(|group| group.demand).collect();
     for (pods, missed) in model.groups.iter().zip(&plan.missing) {
-        missing[pods.id] = *missed;
+        missing[pods.id] -= pods.demand - missed;
     }
     Packing {
         unplaced: missing.into_iter().enumerate().filter(|(_, count)| *count > 0).collect(),

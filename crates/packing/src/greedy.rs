@@ -9,6 +9,9 @@ use crate::meter::Meter;
 use crate::model::{Model, UNLIMITED, take};
 use crate::plan::{Opened, Plan, Supply};
 
+/// Rounds in which a new node may still become anything.
+const OPEN_ROUNDS: usize = 3;
+
 /// Nodes that are in the same state.
 #[derive(Clone, Debug)]
 struct Class {
@@ -28,7 +31,7 @@ struct Class {
 pub(crate) fn first_fit(model: &Model, meter: &Meter<'_>) -> Plan {
     let mut order: Vec<usize> = (0..model.groups.len()).collect();
     order.sort_by(|&a, &b| model.groups[b].request.cmp(&model.groups[a].request).then(a.cmp(&b)));
-    let mut greedy = Greedy { model, classes: Vec::new(), supply: Supply::new(model), meter };
+    let mut greedy = Greedy { model, classes: Vec::new(), supply: Supply::new(model), decided: false, meter };
     for bin in 0..model.bins.len() {
         let kind = &model.bins[bin];
         if kind.stock != UNLIMITED && kind.price == 0 {
@@ -43,14 +46,15 @@ pub(crate) fn first_fit(model: &Model, meter: &Meter<'_>) -> Plan {
     }
     let mut missing = model.demand();
     // Limits are charged with the largest kind a node could become. Settling on the cheapest frees some of that, and
-    // another round may place more.
-    loop {
-        let before: u128 = missing.iter().map(|count| u128::from(*count)).sum();
+    // another round may place more; in the last rounds the kind is decided at once, so that they end.
+    for round in 0.. {
+        greedy.decided = round >= OPEN_ROUNDS;
+        let before = missing.clone();
         for &group in &order {
             missing[group] = greedy.place(group, missing[group]);
         }
-        let after: u128 = missing.iter().map(|count| u128::from(*count)).sum();
-        if after == 0 || model.limits.is_empty() || after == before {
+        let done = missing.iter().all(|count| *count == 0);
+        if done || model.limits.is_empty() || (greedy.decided && missing == before) {
             break;
         }
         greedy.settle();
@@ -69,6 +73,8 @@ struct Greedy<'a> {
     model: &'a Model,
     classes: Vec<Class>,
     supply: Supply,
+    /// New nodes are of the cheapest kind that takes the pod, from the start.
+    decided: bool,
     meter: &'a Meter<'a>,
 }
 
@@ -188,6 +194,9 @@ impl Greedy<'_> {
         let mut bins: Vec<usize> = endless.filter(takes).collect();
         if bins.is_empty() {
             bins.extend((0..model.bins.len()).filter(takes).take(1));
+        }
+        if self.decided {
+            bins = bins.into_iter().min_by_key(|&bin| (model.bins[bin].price, bin)).into_iter().collect();
         }
         self.meter.spend(model.bins.len());
         if bins.is_empty() {

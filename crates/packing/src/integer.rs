@@ -164,7 +164,7 @@ impl Master<'_> {
     /// Forget bins that no plan better than the best can use: with one node of them, the rows' bound is too large.
     fn forget(&mut self, meter: &Meter<'_>) {
         let (low, high) = (vec![0; self.bins.len()], self.highest());
-        let Some((_, multipliers)) = self.relax(&low, &high, meter) else { return };
+        let (_, multipliers) = self.relax(&low, &high, meter);
         let root = self.exact(&low, &high, &multipliers);
         let useful = |at: usize| {
             let reduced = self.reduced(at, &multipliers);
@@ -182,7 +182,8 @@ impl Master<'_> {
                 0 => UNLIMITED,
                 price => u64::try_from(self.best / price).unwrap_or(UNLIMITED),
             };
-            let useful = kind.groups.iter().fold(0_u64, |sum, &group| sum.saturating_add(self.model.groups[group].demand));
+            let useful =
+                kind.groups.iter().fold(0_u64, |sum, &group| sum.saturating_add(self.model.groups[group].demand));
             affordable.min(kind.stock).min(useful)
         });
         each.collect()
@@ -206,7 +207,7 @@ impl Master<'_> {
     }
 
     /// Solve the relaxation of a branch through its dual: multipliers of rows are the unknowns, counts of nodes the duals.
-    fn relax(&mut self, low: &[u64], high: &[u64], meter: &Meter<'_>) -> Option<(Branch, Vec<i128>)> {
+    fn relax(&mut self, low: &[u64], high: &[u64], meter: &Meter<'_>) -> (Branch, Vec<i128>) {
         let model = self.model;
         let price = |at: usize| (model.bins[self.bins[at]].price as f64).max(1e-3);
         let bins = self.bins.len();
@@ -222,7 +223,11 @@ impl Master<'_> {
         }
         for at in 0..bins {
             let room = (high[at] - low[at]) as f64;
-            self.relaxation.column(-room, most, (0..bins).map(|other| if other == at { -1.0 / price(at) } else { 0.0 }));
+            self.relaxation.column(
+                -room,
+                most,
+                (0..bins).map(|other| if other == at { -1.0 / price(at) } else { 0.0 }),
+            );
         }
         let steps = self.relaxation.solve();
         let unit = (1_u64 << FRACTION) as f64;
@@ -234,8 +239,8 @@ impl Master<'_> {
         // The most fractional count splits.
         let mut split = None;
         let mut most = 1e-6;
-        for at in 0..bins {
-            let count = low[at] as f64 + self.relaxation.dual[at].max(0.0) / price(at);
+        for (at, low) in low.iter().enumerate() {
+            let count = *low as f64 + self.relaxation.dual[at].max(0.0) / price(at);
             let part = (count - count.round()).abs();
             if part > most {
                 most = part;
@@ -244,23 +249,13 @@ impl Master<'_> {
         }
         let (low, high) = (low.to_vec(), high.to_vec());
         self.branches += 1;
-        Some((Branch { bound, number: self.branches, rows: self.rows.len(), low, high, split }, multipliers))
+        (Branch { bound, number: self.branches, rows: self.rows.len(), low, high, split }, multipliers)
     }
 
-    fn search(
-        &mut self,
-        proven: i128,
-        free: &[bool],
-        knapsack: &mut Knapsack,
-        meter: &Meter<'_>,
-        end: u64,
-    ) -> Counts {
+    fn search(&mut self, proven: i128, free: &[bool], knapsack: &mut Knapsack, meter: &Meter<'_>, end: u64) -> Counts {
         let mut open = BinaryHeap::new();
         let (low, high) = (vec![0; self.bins.len()], self.highest());
-        match self.relax(&low, &high, meter) {
-            Some((root, _)) => open.push(root),
-            None => return Counts { bound: proven, nodes: None },
-        }
+        open.push(self.relax(&low, &high, meter).0);
         while let Some(branch) = open.pop() {
             // Branches come by bound, so this one's bounds all that is open.
             let bound = branch.bound.max(proven);
@@ -272,9 +267,8 @@ impl Master<'_> {
             }
             if branch.rows < self.rows.len() {
                 // Rows have come since; the branch may be worth less than it seemed.
-                if let Some((again, _)) = self.relax(&branch.low, &branch.high, meter)
-                    && again.bound < self.best
-                {
+                let (again, _) = self.relax(&branch.low, &branch.high, meter);
+                if again.bound < self.best {
                     open.push(Branch { bound: again.bound.max(bound), ..again });
                 }
                 continue;
@@ -292,11 +286,10 @@ impl Master<'_> {
             let mut more = branch.low.clone();
             more[at] = (below + 1).min(branch.high[at]);
             for (low, high) in [(branch.low.clone(), less), (more, branch.high)] {
-                if let Some((child, _)) = self.relax(&low, &high, meter) {
-                    let child = Branch { bound: child.bound.max(bound), ..child };
-                    if child.bound < self.best {
-                        open.push(child);
-                    }
+                let (child, _) = self.relax(&low, &high, meter);
+                let child = Branch { bound: child.bound.max(bound), ..child };
+                if child.bound < self.best {
+                    open.push(child);
                 }
             }
         }

@@ -9,6 +9,7 @@
 mod answer;
 mod bound;
 mod build;
+mod coarse;
 mod columns;
 mod dominance;
 mod exact;

@@ -10,6 +10,8 @@ use crate::problem::{Bits, Problem};
 
 /// How many label rows the relaxation of one node may have; labels beyond it are only checked, not priced.
 const LABEL_ROWS: usize = 12;
+/// More pods of a group than this are not looked at, so that sums over ten thousand groups fit their type.
+const DEMAND: u64 = 1 << 48;
 /// "As many as wanted".
 pub(crate) const UNLIMITED: u64 = u64::MAX;
 
@@ -202,7 +204,13 @@ fn pods(problem: &Problem) -> Vec<Pods> {
                 (true, u32::MAX) => UNLIMITED,
                 (true, most) => u64::from(most),
             };
-            Pods { id, demand: group.demand, request: padded(&group.request, problem.resources), most, labels }
+            Pods {
+                id,
+                demand: group.demand.min(DEMAND),
+                request: padded(&group.request, problem.resources),
+                most,
+                labels,
+            }
         })
         .collect()
 }

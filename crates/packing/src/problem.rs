@@ -16,7 +16,7 @@ pub struct Problem {
 /// Pods that are equal in every respect.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Group {
-    /// How many pods there are.
+    /// How many pods there are. What exceeds 2^48 stays unplaced.
     pub demand: u64,
     /// What one pod takes of each resource.
     pub request: Vec<i64>,

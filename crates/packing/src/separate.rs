@@ -26,8 +26,9 @@ pub(crate) fn values_too_large(
     let groups = model.groups.len();
     let demand = model.demand();
     let mut need: Vec<f64> = demand.iter().map(|count| *count as f64).collect();
-    let mut first: Vec<Option<Column>> =
-        (0..groups).map(|group| Some(Column { cost: f64::from(u8::from(!free[group])), rows: vec![(group, 1.0)] })).collect();
+    let mut first: Vec<Option<Column>> = (0..groups)
+        .map(|group| Some(Column { cost: f64::from(u8::from(!free[group])), rows: vec![(group, 1.0)] }))
+        .collect();
     for (_, count) in nodes {
         need.push(-(*count as f64));
         first.push(None);
@@ -39,8 +40,9 @@ pub(crate) fn values_too_large(
         }
         let unit = f64::from(1_u32 << DIGITS);
         let duals = cover.duals();
-        let values: Vec<i64> =
-            (0..groups).map(|group| if free[group] { 0 } else { (duals[group].clamp(0.0, 1.0) * unit) as i64 }).collect();
+        let values: Vec<i64> = (0..groups)
+            .map(|group| if free[group] { 0 } else { (duals[group].clamp(0.0, 1.0) * unit) as i64 })
+            .collect();
         let total: f64 = values.iter().zip(&demand).map(|(value, count)| *value as f64 * *count as f64).sum();
         let mut held = 0.0;
         let mut found = Vec::new();

@@ -3,6 +3,7 @@
 use crate::answer::{Packing, Warm, answer};
 use crate::bound;
 use crate::build::{Fill, build};
+use crate::coarse::{Coarse, MANY};
 use crate::columns::{Generation, Pattern};
 use crate::exact::exact;
 use crate::fluid::{Fluid, fluid};
@@ -30,9 +31,13 @@ pub fn pack(problem: &Problem, budget: &Budget<'_>, warm: Option<&Warm>) -> Pack
     let meter = Meter::new(budget);
     let model = Model::new(problem);
     let mut solve = Solve::new(&model, budget.gap_ppm, &meter);
-    solve.at_once(warm);
-    if !solve.to_the_end() {
-        solve.refine();
+    if model.groups.len() > MANY {
+        solve.roughly(warm);
+    } else {
+        solve.at_once(warm);
+        if !solve.solve_small() {
+            solve.refine();
+        }
     }
     let mut packing = answer(problem, &model, &solve.best);
     solve.claim(&mut packing);
@@ -131,6 +136,32 @@ impl<'a> Solve<'a> {
         }
     }
 
+    /// Many groups: the bound from pouring, plans from memory and from rounder groups.
+    fn roughly(&mut self, warm: Option<&Warm>) {
+        let demand = self.model.demand();
+        let guide = fluid(self.model, &demand, self.meter);
+        let values = bound::values(&guide.prices, self.digits, &self.free);
+        self.bound = self.fluid_bound(&guide, &values, &demand);
+        self.prices = guide.prices;
+        if let Some(warm) = warm {
+            let known = Known::new(self.model, warm);
+            self.remember(&known, &values);
+        }
+        let coarse = Coarse::new(self.model);
+        let mut solve = Solve::new(&coarse.model, self.gap_ppm, self.meter);
+        solve.at_once(None);
+        for turn in 0..2 {
+            let mut plan = coarse.real(self.model, &solve.best);
+            fill(self.model, &mut plan.nodes, &mut plan.missing);
+            plan.shrink(self.model);
+            self.offer(plan);
+            // The bound of the round groups is not one of the pods, but it tells when to stop refining.
+            if turn == 0 && !self.good() {
+                solve.refine();
+            }
+        }
+    }
+
     /// The old plan, once and twice, with what is missing beside it.
     fn remember(&mut self, known: &Known, values: &[i64]) {
         let model = self.model;
@@ -177,7 +208,7 @@ impl<'a> Solve<'a> {
     }
 
     /// Solve a very small problem exactly; says whether it was one.
-    fn to_the_end(&mut self) -> bool {
+    fn solve_small(&mut self) -> bool {
         if self.good() || self.meter.over() {
             return false;
         }

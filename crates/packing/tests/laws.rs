@@ -95,6 +95,67 @@ fn problem(groups: usize, bins: usize, most: u64, endless: bool) -> impl Strateg
     })
 }
 
+/// The least (pods left out, cost), by trying every node for every pod, one pod after the other.
+fn brute_force(problem: &Problem) -> (u64, i128) {
+    let pods: Vec<usize> = problem
+        .groups
+        .iter()
+        .enumerate()
+        .flat_map(|(at, group)| std::iter::repeat_n(at, usize::try_from(group.demand).expect("few pods")))
+        .collect();
+    let mut best = (u64::MAX, 0);
+    place(problem, &pods, &mut Vec::new(), 0, &mut best);
+    best
+}
+
+fn place(problem: &Problem, pods: &[usize], nodes: &mut Vec<(usize, Vec<usize>)>, out: u64, best: &mut (u64, i128)) {
+    let cost: i128 = nodes.iter().map(|(bin, _)| i128::from(problem.bins[*bin].price)).sum();
+    if (out, cost) >= *best {
+        return;
+    }
+    let Some((&pod, rest)) = pods.split_first() else {
+        *best = (out, cost);
+        return;
+    };
+    for at in 0..nodes.len() {
+        nodes[at].1.push(pod);
+        if fits(problem, &nodes[at]) {
+            place(problem, rest, nodes, out, best);
+        }
+        nodes[at].1.pop();
+    }
+    for (at, bin) in problem.bins.iter().enumerate() {
+        nodes.push((at, vec![pod]));
+        let count = |at: usize| nodes.iter().filter(|(bin, _)| *bin == at).count();
+        let within = problem
+            .limits
+            .iter()
+            .all(|limit| nodes.iter().map(|(bin, _)| limit.per_bin[*bin]).sum::<i64>() <= limit.most);
+        if within && bin.available.is_none_or(|most| count(at) as u64 <= most) && fits(problem, &nodes[nodes.len() - 1])
+        {
+            place(problem, rest, nodes, out, best);
+        }
+        nodes.pop();
+    }
+    place(problem, rest, nodes, out + 1, best);
+}
+
+fn fits(problem: &Problem, (bin, pods): &(usize, Vec<usize>)) -> bool {
+    let kind = &problem.bins[*bin];
+    let mut labels = kind.pre_taken.clone();
+    let once = pods.iter().flat_map(|pod| &problem.groups[*pod].exclusive).all(|label| {
+        labels.push(*label);
+        labels.iter().filter(|other| *other == label).count() == 1
+    });
+    once && pods.iter().all(|pod| {
+        let group = &problem.groups[*pod];
+        let same = pods.iter().filter(|other| *other == pod).count();
+        group.eligible.has(*bin) && same <= group.max_per_node as usize
+    }) && (0..problem.resources).all(|resource| {
+        pods.iter().map(|pod| problem.groups[*pod].request[resource]).sum::<i64>() <= kind.capacity[resource]
+    })
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
 
@@ -104,6 +165,51 @@ proptest! {
         check(&problem, &ours)?;
         check(&problem, &greedy)?;
         prop_assert!((missing(&ours), ours.cost) <= (missing(&greedy), greedy.cost));
+    }
+
+    #[test]
+    fn a_very_small_problem_is_solved_to_the_end(problem in problem(3, 4, 2, false)) {
+        let (ours, best) = (solve(&problem, None), brute_force(&problem));
+        check(&problem, &ours)?;
+        prop_assert_eq!((missing(&ours), ours.cost), best);
+        prop_assert!(ours.proven_optimal);
+        prop_assert!(ours.lower_bound.is_none_or(|bound| bound == ours.cost));
+    }
+
+    #[test]
+    fn no_bound_is_above_what_is_possible(problem in problem(3, 4, 2, true), share in 0..60_u64) {
+        // Stopped early, nothing is exact, and the bound must hold all the same.
+        let best = brute_force(&problem);
+        for work in [0, share * 100, share * 10_000] {
+            let ours = pack(&problem, &Budget { work, stop: &|| false, gap_ppm: 0 }, None);
+            prop_assert!(missing(&ours) > best.0 || ours.lower_bound.is_some_and(|bound| bound <= best.1));
+        }
+    }
+
+    #[test]
+    fn any_numbers_give_an_answer(
+        mut problem in problem(4, 4, 3, false),
+        numbers in prop::collection::vec(prop_oneof![any::<i64>(), Just(i64::MAX), Just(i64::MIN), -2..2_i64], 24),
+        demands in prop::collection::vec(any::<u64>(), 4),
+    ) {
+        let mut numbers = numbers.into_iter().cycle();
+        let mut next = |number: &mut i64| *number = numbers.next().expect("it goes on");
+        for (at, group) in problem.groups.iter_mut().enumerate() {
+            group.demand = demands[at];
+            group.request.iter_mut().take(1).for_each(&mut next);
+        }
+        for bin in &mut problem.bins {
+            next(&mut bin.price);
+            bin.capacity.iter_mut().take(1).for_each(&mut next);
+            bin.available = bin.available.map(|_| demands[0]);
+        }
+        for limit in &mut problem.limits {
+            limit.per_bin.iter_mut().for_each(&mut next);
+            next(&mut limit.most);
+        }
+        let packing = pack(&problem, &Budget { work: 300_000, stop: &|| false, gap_ppm: 0 }, None);
+        prop_assert!(packing.cost >= 0);
+        prop_assert!(packing.lower_bound.is_none_or(|bound| bound <= packing.cost));
     }
 
     #[test]

@@ -101,9 +101,9 @@ fn main() {
 fn timed(problem: &Problem, ms: u64) -> (Packing, f64) {
     let start = thread_time();
     let limit = Duration::from_millis(ms);
-    let stop = || thread_time() - start >= limit;
+    let stop = || thread_time() >= start + limit;
     let packing = pack(problem, &Budget { work: u64::MAX, stop: &stop, gap_ppm: 0 }, None);
-    (packing, (thread_time() - start).as_secs_f64() * 1e3)
+    (packing, thread_time().saturating_sub(start).as_secs_f64() * 1e3)
 }
 
 fn thread_time() -> Duration {
