@@ -8,5 +8,6 @@ mod crash;
 mod double;
 mod kwok;
 mod pod_side;
+mod same_name;
 mod walkthrough;
 mod world;
