@@ -216,6 +216,70 @@ fn one_pod_is_explained_with_what_else_it_could_have() {
 }
 
 #[test]
+fn a_pod_on_a_new_node_is_told_why_no_node_that_is_there_will_do() {
+    let node = "\nkind: Node\napiVersion: v1\nmetadata: { name: n1 }\nstatus: { allocatable: { cpu: 1, memory: 8Gi, pods: 9 } }\n";
+    let objects = [POOL, &deployment("api", 2, "800m"), node].join("---");
+    let files = [("all.yaml", &*objects), ("types.json", TYPES)];
+    check(&files, &["--pod", "shop/api-1"], &expect![[r#"
+        shop/api-1 goes on new node 1 of NodePool/default: m.large in a (on-demand) at $0.10/h.
+          because: no node has room, so a new one is opened
+          because: opened for pod shop/api-1
+          because: 0 of 1 nodes fit: 1 too full
+          It has that node for itself.
+          Machines that would do too and cost more:
+            m.2xlarge in a (on-demand) at $0.40/h, $0.30/h more
+          The cheapest node for this pod alone: m.large in a (on-demand) at $0.10/h.
+        exit code 0
+    "#]]);
+    check(&files, &["--pod", "shop/api-1", "--format", "json"], &expect![[r#"
+        {
+          "pod": "shop/api-1",
+          "place": {
+            "node": {
+              "new": 0
+            },
+            "bought": {
+              "offering": "m.large in a (on-demand)",
+              "price_usd_per_hour": 0.1
+            },
+            "pool": "NodePool/default",
+            "shared_with": []
+          },
+          "why": [
+            "no node has room, so a new one is opened",
+            "opened for pod shop/api-1"
+          ],
+          "not_on_existing": "0 of 1 nodes fit: 1 too full",
+          "alternatives": [
+            {
+              "offering": "m.large in b (on-demand)",
+              "price_usd_per_hour": 0.1
+            },
+            {
+              "offering": "m.2xlarge in a (on-demand)",
+              "price_usd_per_hour": 0.4
+            }
+          ],
+          "alone": {
+            "offering": "m.large in a (on-demand)",
+            "price_usd_per_hour": 0.1
+          }
+        }
+        exit code 0
+    "#]]);
+    check(&files, &["--pod", "shop/api-2"], &expect![[r#"
+        | error: .: there is no pod shop/api-2 to place in it
+        exit code 2
+    "#]]);
+    check(&files, &["--pod", "api-2"], &expect![[r#"
+        | error: invalid value 'api-2' for '--pod <NAMESPACE/NAME>': "api-2" is not namespace/name
+        | 
+        | For more information, try '--help'.
+        exit code 2
+    "#]]);
+}
+
+#[test]
 fn pods_without_a_place_are_told_with_every_pool() {
     let objects = [POOL, &deployment("big", 7, "16"), &deployment("web", 1, "100m")].join("---");
     check(

@@ -1,8 +1,8 @@
 //! Why one pod is where it is, and what other places would cost.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
-use scheduling::{PodKey, Settings, Snapshot, Solution, Target, Unfit, solve_greedy};
+use scheduling::{NodeKey, Placement, Pod, PodKey, Settings, Snapshot, Solution, Target, Unfit, solve_greedy};
 use serde::Serialize;
 use units::UsdMicrosPerHour;
 
@@ -107,11 +107,14 @@ fn alone(snapshot: &Snapshot, key: &PodKey, settings: &Settings) -> Option<Price
 fn refused_by_nodes(snapshot: &Snapshot, solution: &Solution, key: &PodKey, settings: &Settings) -> Option<String> {
     let mut filled = Snapshot { pools: Vec::new(), ..snapshot.clone() };
     filled.pods.retain(|pod| pod.key == *key);
+    let mut planned: BTreeMap<&NodeKey, Vec<Arc<Pod>>> = BTreeMap::new();
+    for pod in &snapshot.pods {
+        if let Some(Placement { node: Target::Existing(node), .. }) = solution.placed.get(&pod.key) {
+            planned.entry(node).or_default().push(Arc::clone(pod));
+        }
+    }
     for node in &mut filled.nodes {
-        let planned = snapshot.pods.iter().filter(|pod| {
-            solution.placed.get(&pod.key).is_some_and(|placed| placed.node == Target::Existing(node.key.clone()))
-        });
-        node.pods.extend(planned.cloned());
+        node.pods.extend(planned.remove(&node.key).unwrap_or_default());
     }
     let plan = solve_greedy(&filled, settings);
     plan.unplaced.get(key)?.iter().find(|reason| matches!(reason, Unfit::Nodes(_))).map(ToString::to_string)

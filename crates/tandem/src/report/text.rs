@@ -1,6 +1,6 @@
 //! The report for people.
 
-use std::fmt::Write as _;
+use std::{collections::BTreeMap, fmt::Write as _};
 
 use scheduling::Target;
 use units::UsdMicrosPerHour;
@@ -74,10 +74,18 @@ impl Report {
         if !self.placements.is_empty() {
             line(format!("\n{}", look.strong("Every pod")));
             let mut table = Table::new(vec![("POD", Side::Left), ("NODE", Side::Left), ("BECAUSE", Side::Left)]);
+            let types: BTreeMap<usize, &str> = self
+                .new_nodes
+                .iter()
+                .flat_map(|group| group.indices.iter().map(|index| (*index, group.instance_type.as_str())))
+                .collect();
             for placed in &self.placements {
                 let node = match &placed.node {
                     Target::Existing(node) => node.to_string(),
-                    Target::New(index) => format!("{} ({})", self.type_of(*index), new_name(*index)),
+                    Target::New(index) => {
+                        let kind = types.get(index).copied().unwrap_or_default();
+                        format!("{kind} ({})", new_name(*index))
+                    }
                 };
                 table.row(vec![placed.pod.to_string(), node, placed.why.clone()]);
             }
@@ -188,11 +196,6 @@ impl Report {
                 line(format!("    {reason}"));
             }
         }
-    }
-
-    fn type_of(&self, index: usize) -> &str {
-        let group = self.new_nodes.iter().find(|group| group.indices.contains(&index));
-        group.map_or("?", |group| &group.instance_type)
     }
 }
 
