@@ -1,12 +1,76 @@
 //! The trigger types people may write, and which of them are there.
 
+use std::sync::Arc;
+
+use crate::context::TriggerContext;
 use crate::error::BuildError;
+use crate::metadata::{Shape, TriggerMetadata, nearest, page, schema};
+use crate::redis::place::{One, Sentinels, Several};
+use crate::redis::{List, Redis, Stream};
+use crate::source::{self, Source};
+use crate::{Scaler, cron, etcd, kubernetes_workload, metrics_api, prometheus, resource};
 
-/// Trigger types that can be used.
-pub const BUILT: &[&str] = &["cpu", "memory", "prometheus"];
+/// A trigger type that can be used.
+#[derive(Debug, Clone, Copy)]
+pub struct TriggerType {
+    /// What a trigger has in `type`.
+    pub name: &'static str,
+    /// Its settings.
+    pub shape: &'static Shape,
+    build: Option<fn(&TriggerContext<'_>) -> Result<Arc<dyn Scaler>, BuildError>>,
+}
 
-/// Trigger types of KEDA that are not there yet. Source: KEDA 2.21's scaler builder; `external-mock` is for its tests.
-pub const KNOWN: &[&str] = &[
+/// Trigger types that can be used, by name.
+pub const BUILT: &[TriggerType] = &[
+    TriggerType::resource::<resource::Cpu>("cpu"),
+    TriggerType::of::<cron::Cron>("cron"),
+    TriggerType::of::<etcd::Etcd>("etcd"),
+    TriggerType::of::<kubernetes_workload::KubernetesWorkload>("kubernetes-workload"),
+    TriggerType::resource::<resource::Memory>("memory"),
+    TriggerType::of::<metrics_api::MetricsApi>("metrics-api"),
+    TriggerType::of::<prometheus::Prometheus>("prometheus"),
+    TriggerType::of::<Redis<One, List>>("redis"),
+    TriggerType::of::<Redis<Several, List>>("redis-cluster"),
+    TriggerType::of::<Redis<Several, Stream>>("redis-cluster-streams"),
+    TriggerType::of::<Redis<Sentinels, List>>("redis-sentinel"),
+    TriggerType::of::<Redis<Sentinels, Stream>>("redis-sentinel-streams"),
+    TriggerType::of::<Redis<One, Stream>>("redis-streams"),
+];
+
+impl TriggerType {
+    const fn of<S: Source>(name: &'static str) -> Self {
+        Self { name, shape: S::Settings::SHAPE, build: Some(source::build::<S>) }
+    }
+
+    /// A type that the HPA reads by itself.
+    const fn resource<S: TriggerMetadata>(name: &'static str) -> Self {
+        Self { name, shape: S::SHAPE, build: None }
+    }
+
+    /// The page and the JSON schema of `metadata`: names in `docs/scalers/`, and texts.
+    pub fn files(&self) -> [(String, String); 2] {
+        let schema = format!("{:#}\n", schema::schema(self.name, self.shape));
+        [
+            (format!("{}.md", self.name), page::page(self.name, self.shape)),
+            (format!("{}.schema.json", self.name), schema),
+        ]
+    }
+}
+
+/// The type of that name.
+pub fn find(trigger_type: &str) -> Option<&'static TriggerType> {
+    BUILT.iter().find(|built| built.name == trigger_type)
+}
+
+pub(crate) fn build(trigger_type: &str, context: &TriggerContext<'_>) -> Result<Arc<dyn Scaler>, BuildError> {
+    match find(trigger_type).and_then(|built| built.build) {
+        Some(build) => build(context),
+        None => Err(refusal(trigger_type)),
+    }
+}
+
+/// Trigger types of KEDA, there or not. Source: KEDA 2.21's scaler builder, without `external-mock`, which is for its tests.
+pub const KNOWN: [&str; 78] = [
     "activemq",
     "apache-kafka",
     "arangodb",
@@ -29,6 +93,7 @@ pub const KNOWN: &[&str] = &[
     "cassandra",
     "clickhouse",
     "couchdb",
+    "cpu",
     "cron",
     "datadog",
     "dynatrace",
@@ -53,6 +118,7 @@ pub const KNOWN: &[&str] = &[
     "kubernetes-workload",
     "liiklus",
     "loki",
+    "memory",
     "metrics-api",
     "mongodb",
     "mssql",
@@ -65,6 +131,7 @@ pub const KNOWN: &[&str] = &[
     "openstack-swift",
     "postgresql",
     "predictkube",
+    "prometheus",
     "pulsar",
     "rabbitmq",
     "redis",
@@ -86,39 +153,17 @@ pub const KNOWN: &[&str] = &[
 
 /// Why a trigger of this type cannot be built.
 pub fn refusal(trigger_type: &str) -> BuildError {
-    let message = if KNOWN.contains(&trigger_type) {
+    let message = if KNOWN.contains(&trigger_type) && find(trigger_type).is_none() {
         format!(
             "trigger type {trigger_type:?} is a type of KEDA that is not supported yet; supported: {}",
-            BUILT.join(", ")
+            BUILT.iter().map(|built| built.name).collect::<Vec<_>>().join(", ")
         )
     } else {
-        let near = nearest(trigger_type).map(|near| format!("; did you mean {near:?}?")).unwrap_or_default();
+        let near = nearest(trigger_type, KNOWN).map(|near| format!("; did you mean {near:?}?")).unwrap_or_default();
         // The first half is KEDA's text, which people search for.
         format!("no scaler found for type: {trigger_type}{near}")
     };
     BuildError::new("type", message)
-}
-
-/// A known name that is at most two edits away.
-fn nearest(name: &str) -> Option<&'static str> {
-    let close = |known: &&'static str| edits(name, known) <= 2.min(name.len().saturating_sub(1));
-    BUILT.iter().chain(KNOWN).copied().filter(close).min_by_key(|known| edits(name, known))
-}
-
-/// Levenshtein's distance. Names have some twenty characters, so the plain table is enough.
-fn edits(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let replaced = diagonal + usize::from(x != *y);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
 }
 
 #[cfg(test)]
@@ -126,17 +171,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_public_type_of_keda_is_listed_once() {
-        let mut all: Vec<&str> = BUILT.iter().chain(KNOWN).copied().collect();
-        assert_eq!(all.len(), 78);
-        all.sort_unstable();
-        all.dedup();
-        assert_eq!(all.len(), 78);
+    fn the_lists_are_in_order_and_what_is_built_is_known() {
+        assert!(KNOWN.is_sorted_by(|a, b| a < b));
+        assert!(BUILT.is_sorted_by(|a, b| a.name < b.name));
+        for built in BUILT {
+            assert!(KNOWN.contains(&built.name), "{}", built.name);
+        }
+    }
+
+    #[test]
+    fn every_known_type_is_built_or_refused_as_known() {
+        for name in KNOWN {
+            let refused = refusal(name).to_string().contains("not supported yet");
+            assert_ne!(find(name).is_some(), refused, "{name}");
+        }
     }
 
     #[test]
     fn a_known_type_and_a_typo_are_told_apart() {
-        let known = refusal("rabbitmq").to_string();
+        let known = refusal("temporal").to_string();
         assert!(known.contains("not supported yet"), "{known}");
         let typo = refusal("promethues").to_string();
         assert!(typo.contains("no scaler found for type: promethues"), "{typo}");

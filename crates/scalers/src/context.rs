@@ -1,12 +1,12 @@
-//! A trigger as its manifest wrote it, and how its settings are read.
+//! A trigger as its manifest wrote it, and what surrounds it.
 
-use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use scaling::Target;
 use units::Milli;
 
+use crate::cluster::Cluster;
 use crate::error::BuildError;
 use crate::http::Http;
 
@@ -48,6 +48,49 @@ pub struct Notice {
     pub message: String,
 }
 
+/// Whose identity is shown to a cloud. `podIdentity.provider` of the TriggerAuthentication.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Identity {
+    /// Nobody's; credentials are parameters, if any.
+    #[default]
+    None,
+    /// `aws`: the role, or the program's own credentials.
+    Aws {
+        /// ARN of the role to take on.
+        role: Option<String>,
+        /// `externalID` for that.
+        external_id: Option<String>,
+    },
+    /// `azure-workload`: the program's federated token.
+    Azure {
+        /// Client id, instead of the program's own.
+        client: Option<String>,
+        /// Tenant id, instead of the program's own.
+        tenant: Option<String>,
+        /// Authority host, instead of the program's own.
+        authority: Option<String>,
+    },
+    /// `gcp`: application default credentials.
+    Gcp,
+}
+
+/// What `authenticationRef` gives.
+#[derive(Debug, Clone, Copy)]
+pub enum Authentication<'a> {
+    /// The trigger has none.
+    None,
+    /// The trigger has one that was not resolved. Such a trigger is refused: to ask without credentials could read
+    /// another tenant's numbers.
+    Unresolved,
+    /// The parameters of the TriggerAuthentication.
+    Resolved {
+        /// By name; values may be secrets.
+        parameters: &'a BTreeMap<String, String>,
+        /// Its `podIdentity`.
+        identity: &'a Identity,
+    },
+}
+
 /// What a scaler is built from.
 #[derive(Debug, Clone, Copy)]
 pub struct TriggerContext<'a> {
@@ -57,30 +100,42 @@ pub struct TriggerContext<'a> {
     pub metadata: &'a BTreeMap<String, String>,
     /// `metricType`, if written.
     pub metric_type: Option<MetricType>,
-    /// The trigger has an `authenticationRef`. Credentials are not resolved yet, so such a trigger is refused: to ask
-    /// without them could read another tenant's numbers.
-    pub has_authentication: bool,
+    /// What `authenticationRef` gives.
+    pub authentication: Authentication<'a>,
+    /// The environment of the scale target's container, for `<parameter>FromEnv`; `None` when it is not known.
+    pub environment: Option<&'a BTreeMap<String, String>>,
+    /// Namespace of the object.
+    pub namespace: &'a str,
+    /// Name of the object.
+    pub name: &'a str,
     /// The shared HTTP clients.
     pub http: &'a Arc<Http>,
-}
-
-/// Typed access to `metadata` that remembers what was asked for.
-#[derive(Debug)]
-pub(crate) struct Fields<'a> {
-    metadata: &'a BTreeMap<String, String>,
-    read: RefCell<BTreeSet<&'static str>>,
+    /// The cluster, for triggers that count its objects; `None` when they cannot be counted.
+    pub cluster: Option<&'a Arc<dyn Cluster>>,
 }
 
 impl<'a> TriggerContext<'a> {
-    /// Starts reading the settings.
-    pub(crate) fn fields(&self) -> Result<Fields<'a>, BuildError> {
-        if self.has_authentication {
-            return Err(BuildError::new(
-                "authenticationRef",
-                "credentials from a TriggerAuthentication are not supported yet; the trigger is not asked without them",
-            ));
+    /// A trigger without authentication, environment or cluster, of no object.
+    pub fn new(index: usize, metadata: &'a BTreeMap<String, String>, http: &'a Arc<Http>) -> Self {
+        Self {
+            index,
+            metadata,
+            metric_type: None,
+            authentication: Authentication::None,
+            environment: None,
+            namespace: "",
+            name: "",
+            http,
+            cluster: None,
         }
-        Ok(Fields { metadata: self.metadata, read: RefCell::default() })
+    }
+
+    /// Whose identity is shown to a cloud.
+    pub(crate) fn identity(&self) -> &'a Identity {
+        match self.authentication {
+            Authentication::Resolved { identity, .. } => identity,
+            Authentication::None | Authentication::Unresolved => &Identity::None,
+        }
     }
 
     /// The target of an external metric.
@@ -93,68 +148,4 @@ impl<'a> TriggerContext<'a> {
             }
         }
     }
-}
-
-impl<'a> Fields<'a> {
-    /// A text that is not empty.
-    pub(crate) fn text(&self, key: &'static str) -> Option<&'a str> {
-        self.read.borrow_mut().insert(key);
-        self.metadata.get(key).map(|text| text.trim()).filter(|text| !text.is_empty())
-    }
-
-    /// A text that has to be there.
-    pub(crate) fn required(&self, key: &'static str) -> Result<&'a str, BuildError> {
-        self.text(key).ok_or_else(|| BuildError::new(key, "is required"))
-    }
-
-    /// A boolean as Go reads it.
-    pub(crate) fn flag(&self, key: &'static str, default: bool) -> Result<bool, BuildError> {
-        match self.text(key) {
-            None => Ok(default),
-            Some("1" | "t" | "T" | "true" | "TRUE" | "True") => Ok(true),
-            Some("0" | "f" | "F" | "false" | "FALSE" | "False") => Ok(false),
-            Some(other) => Err(BuildError::new(key, format!("{other:?} is not true or false"))),
-        }
-    }
-
-    /// A finite number.
-    pub(crate) fn number(&self, key: &'static str) -> Result<Option<Number>, BuildError> {
-        let Some(text) = self.text(key) else { return Ok(None) };
-        let error = |what: String| BuildError::new(key, what);
-        let milli: Milli = text.parse().map_err(|e| error(format!("{e}")))?;
-        // Quantities such as "500m" are not floats; their thousandths are exact enough.
-        let float = text.parse::<f64>().unwrap_or_else(|_| milli.to_f64());
-        Ok(Some(Number { milli, float }))
-    }
-
-    /// `k=v,k2=v2`.
-    pub(crate) fn pairs(&self, key: &'static str) -> Result<Vec<(&'a str, &'a str)>, BuildError> {
-        let Some(text) = self.text(key) else { return Ok(Vec::new()) };
-        text.split(',')
-            .map(|part| match part.split_once('=') {
-                Some((name, value)) if !name.trim().is_empty() => Ok((name.trim(), value.trim())),
-                _ => Err(BuildError::new(key, format!("{part:?} is not NAME=VALUE"))),
-            })
-            .collect()
-    }
-
-    /// Settings nobody asked for, which are most likely typing errors.
-    pub(crate) fn unread(&self) -> Vec<Notice> {
-        let read = self.read.borrow();
-        self.metadata
-            .keys()
-            .filter(|key| !read.contains(key.as_str()))
-            .map(|key| Notice {
-                field: key.clone(),
-                message: "is not a setting of this trigger type; it has no effect".into(),
-            })
-            .collect()
-    }
-}
-
-/// A number both exactly and as it is compared with a source's floating point number.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Number {
-    pub(crate) milli: Milli,
-    pub(crate) float: f64,
 }

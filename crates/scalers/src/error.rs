@@ -57,18 +57,33 @@ impl ScalerError {
 
 /// Why a trigger cannot be used as it is written.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("{field}: {message}")]
+#[error("{field}: {message}{}", .more.iter().map(|e| format!("; {e}")).collect::<String>())]
 pub struct BuildError {
     /// The field of the trigger: `type`, `authenticationRef`, `metricType`, or a key of `metadata`.
     pub field: String,
     /// What is wrong with it.
     pub message: String,
+    /// What else is wrong. These have no further errors in them.
+    pub more: Vec<BuildError>,
 }
 
 impl BuildError {
     /// An error about `field`.
     pub fn new(field: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { field: field.into(), message: message.into() }
+        Self { field: field.into(), message: message.into(), more: Vec::new() }
+    }
+
+    /// All errors in one; `None` when there are none.
+    pub fn several(errors: impl IntoIterator<Item = Self>) -> Option<Self> {
+        let mut errors = errors.into_iter();
+        let mut first = errors.next()?;
+        first.more.extend(errors);
+        Some(first)
+    }
+
+    /// Every field that is wrong, with what is wrong with it.
+    pub fn each(&self) -> impl Iterator<Item = (&str, &str)> {
+        std::iter::once(self).chain(&self.more).map(|error| (error.field.as_str(), error.message.as_str()))
     }
 }
 

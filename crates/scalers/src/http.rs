@@ -4,12 +4,20 @@ use std::fmt;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use reqwest::redirect;
+use reqwest::header::{CONTENT_TYPE, HeaderValue};
+use reqwest::{RequestBuilder, Url, redirect};
+
+use crate::error::ScalerError;
 
 /// How long a source may take, when a trigger does not say. KEDA's `KEDA_HTTP_DEFAULT_TIMEOUT`.
 pub const HTTP_TIMEOUT: Duration = Duration::from_secs(3);
 /// Most redirects that are followed, all to the same host.
 const REDIRECTS: usize = 5;
+/// Most bytes of an answer that are read, unless a scaler says otherwise. A metrics page of some ten thousand series
+/// fits; an answer meant for somebody else does not fill the memory.
+pub(crate) const ANSWER_BYTES: usize = 4 << 20;
+/// Longest part of a foreign text that is repeated in an error.
+const QUOTED_CHARS: usize = 300;
 /// Idle connections to one host. A poll needs one; more come from several triggers being due together.
 const IDLE_PER_HOST: usize = 16;
 
@@ -47,15 +55,18 @@ impl Http {
         if let Some(client) = cell.get() {
             return Ok(client.clone());
         }
-        let client = reqwest::Client::builder()
+        let client = Self::builder(verify).build().map_err(HttpError)?;
+        // A second task may have been faster; both clients are alike.
+        Ok(cell.get_or_init(|| client).clone())
+    }
+
+    /// What a client of one trigger starts from, when it cannot share one.
+    pub(crate) fn builder(verify: bool) -> reqwest::ClientBuilder {
+        reqwest::Client::builder()
             .redirect(redirect::Policy::custom(follow))
             .tls_danger_accept_invalid_certs(!verify)
             .pool_max_idle_per_host(IDLE_PER_HOST)
             .user_agent(concat!("tandem-pod-autoscaler/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .map_err(HttpError)?;
-        // A second task may have been faster; both clients are alike.
-        Ok(cell.get_or_init(|| client).clone())
     }
 }
 
@@ -72,7 +83,7 @@ fn follow(attempt: redirect::Attempt<'_>) -> redirect::Action {
     if same && attempt.previous().len() <= REDIRECTS { attempt.follow() } else { attempt.stop() }
 }
 
-fn may_follow(from: &reqwest::Url, to: &reqwest::Url) -> bool {
+fn may_follow(from: &Url, to: &Url) -> bool {
     let downgrade = from.scheme() == "https" && to.scheme() != "https";
     let same_place = from.host() == to.host() && (from.port() == to.port() || from.scheme() != to.scheme());
     same_place && !downgrade
@@ -90,13 +101,99 @@ pub(crate) async fn body(mut response: reqwest::Response, most: usize) -> Result
     Ok(Some(bytes))
 }
 
+/// There was no answer, or only a part of one.
+#[derive(Debug, thiserror::Error)]
+#[error("{setting} {address}")]
+struct Silent {
+    setting: &'static str,
+    address: String,
+    #[source]
+    cause: reqwest::Error,
+}
+
+/// Says which server did not answer, without showing a password in its address.
+pub(crate) fn unavailable(setting: &'static str, url: &Url, error: reqwest::Error) -> ScalerError {
+    ScalerError::Unavailable(Box::new(Silent { setting, address: host(url), cause: error.without_url() }))
+}
+
+/// Host and port. The rest of an address may hold a password.
+pub(crate) fn host(url: &Url) -> String {
+    let port = url.port_or_known_default().map(|port| format!(":{port}")).unwrap_or_default();
+    format!("{}{port}", url.host_str().unwrap_or_default())
+}
+
+/// The body of a successful answer of at most [`ANSWER_BYTES`].
+///
+/// # Errors
+/// By what to do next: other credentials, another question, or later.
+pub(crate) async fn answer(
+    setting: &'static str,
+    url: &Url,
+    response: reqwest::Response,
+) -> Result<Vec<u8>, ScalerError> {
+    let status = response.status().as_u16();
+    let bytes = body(response, ANSWER_BYTES).await.map_err(|error| unavailable(setting, url, error))?;
+    let bytes = bytes.ok_or_else(|| too_large(ANSWER_BYTES))?;
+    match refusal(status, &bytes, setting) {
+        Some(error) => Err(error),
+        None => Ok(bytes),
+    }
+}
+
+/// The answer does not fit.
+pub(crate) fn too_large(most: usize) -> ScalerError {
+    ScalerError::NoNumber { what: format!("the answer is larger than {most} bytes; it must be one number") }
+}
+
+/// What a status that is not a success means.
+pub(crate) fn refusal(status: u16, body: &[u8], setting: &str) -> Option<ScalerError> {
+    let what = || format!("HTTP {status}{}", quoted(body));
+    Some(match status {
+        200..=299 => return None,
+        401 | 403 => ScalerError::Unauthorized { what: what() },
+        300..=399 => ScalerError::Misconfigured {
+            what: format!("HTTP {status} redirects to another host, which is not followed; correct {setting}"),
+        },
+        408 | 429 => ScalerError::Unavailable(what().into()),
+        400..=499 => ScalerError::Misconfigured { what: what() },
+        _ => ScalerError::Unavailable(what().into()),
+    })
+}
+
+/// A foreign text after a colon, shortened.
+fn quoted(body: &[u8]) -> String {
+    let text = String::from_utf8_lossy(&body[..body.len().min(4 * QUOTED_CHARS)]);
+    let text = shorten(text.trim());
+    if text.is_empty() { String::new() } else { format!(": {text}") }
+}
+
+/// A foreign text that fits in a condition and has no line breaks.
+pub(crate) fn shorten(text: &str) -> String {
+    let mut short: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(QUOTED_CHARS).collect();
+    if text.chars().count() > QUOTED_CHARS {
+        short.push('…');
+    }
+    short
+}
+
+/// A request with the fields of a form.
+pub(crate) fn form_body<'a>(
+    request: RequestBuilder,
+    fields: impl IntoIterator<Item = (&'a str, &'a str)>,
+) -> RequestBuilder {
+    let mut carrier = Url::parse("http://x").expect("a constant that is a URL");
+    carrier.query_pairs_mut().extend_pairs(fields);
+    let body = carrier.query().unwrap_or_default().to_owned();
+    request.header(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded")).body(body)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_redirect_stays_on_its_host_and_does_not_drop_tls() {
-        let url = |text: &str| reqwest::Url::parse(text).unwrap();
+        let url = |text: &str| Url::parse(text).unwrap();
         for (from, to, followed) in [
             ("http://a/x", "http://a/y", true),
             ("http://a/x", "https://a/x", true),

@@ -8,16 +8,47 @@
 //!
 //! Left to others: when to read, what to do with the number, and resolving credentials.
 //!
-//! To add a source: one file with a `connect`, a `sample` and a pure decode function; one line in [`build`]; its name
-//! moves from *known* to *built* in [`catalog`].
+//! # Adding a source
+//!
+//! One file, `src/<name>.rs`, and two lines: `mod <name>;` below, and `TriggerType::of::<…>("<type>")` in the list
+//! `BUILT` of [`catalog`] (in alphabetical order). The file has, in this order (`etcd.rs` is a short example):
+//!
+//! 1. `//!`: what is counted, and how that differs from KEDA.
+//! 2. `Settings` with `#[derive(TriggerMetadata)]`: one field per parameter, in the words of its documentation. The
+//!    attributes are listed in the crate `scalers-derive`. Credentials are `Secret`; groups that others have too are nested:
+//!    `auth::HttpAuth` (basic, bearer, API key, …), `auth::tls::Certificates`.
+//! 3. A struct with what is needed to ask, and `impl Source` for it: `connect` makes it without any I/O and names the metric
+//!    as KEDA does; `read` asks. The deadline, the activation threshold, notices and the target are taken care of.
+//! 4. A pure decode function from bytes or rows to a `source::Reading`. Whatever is not one finite number is an error.
+//! 5. Tests: decode with good, odd and hostile answers; `testing::refusal` for wrong settings; `testing::metric_name`.
+//!
+//! Then `cargo run -p scalers --example docs` writes its page and JSON schema into `docs/scalers/` (a test compares), and a
+//! file in `tests/it/` asks the real server: `support::Server::start` runs a program on a free port in a folder of its own,
+//! `support::build` makes the scaler as the controller does, `support::read` reads it. A source with several metrics, or
+//! whose metrics are not known beforehand, implements [`Scaler`] itself.
+//!
+//! Errors: a server that is silent or busy is `Unavailable`; one that knows us and says no is `Unauthorized`; a question that
+//! will fail again is `Misconfigured`; an answer that is not a number is `NoNumber`. `http::answer` maps HTTP statuses. No
+//! text of a credential may reach an error; [`http`](Http) keeps redirects on their host and answers small.
 
+mod auth;
 pub mod catalog;
+mod cluster;
 mod context;
+mod cron;
 mod duration;
 mod error;
+mod etcd;
 mod http;
-pub mod prometheus;
+mod kubernetes_workload;
+mod metadata;
+mod metrics_api;
+mod prometheus;
+mod redis;
 pub mod resource;
+mod source;
+#[cfg(test)]
+mod testing;
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -26,9 +57,11 @@ use async_trait::async_trait;
 use scaling::Target;
 use units::Milli;
 
-pub use context::{MetricType, Notice, TriggerContext};
+pub use cluster::{Cluster, LivePod};
+pub use context::{Authentication, Identity, MetricType, Notice, TriggerContext};
 pub use error::{BoxError, BuildError, ScalerError};
 pub use http::{HTTP_TIMEOUT, Http, HttpError};
+pub use metadata::{Entry, Kind, Origin, Parameter, Shape};
 
 /// One metric a trigger stands for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,10 +114,7 @@ pub trait Scaler: Send + Sync + Debug {
 /// # Errors
 /// The type is unknown, known but not there yet, or a setting is wrong; the error names the field.
 pub fn build(trigger_type: &str, context: &TriggerContext<'_>) -> Result<Arc<dyn Scaler>, BuildError> {
-    match trigger_type {
-        "prometheus" => Ok(Arc::new(prometheus::Prometheus::connect(context)?)),
-        other => Err(catalog::refusal(other)),
-    }
+    catalog::build(trigger_type, context)
 }
 
 #[cfg(test)]
@@ -97,14 +127,13 @@ mod tests {
     fn every_type_that_is_called_built_can_be_built_or_is_a_resource() {
         let metadata = BTreeMap::new();
         let http = Arc::new(Http::new(HTTP_TIMEOUT));
-        let context =
-            TriggerContext { index: 0, metadata: &metadata, metric_type: None, has_authentication: false, http: &http };
-        for name in catalog::BUILT {
-            if resource::is_resource(name) {
+        let context = TriggerContext::new(0, &metadata, &http);
+        for built in catalog::BUILT {
+            if resource::is_resource(built.name) {
                 continue;
             }
-            let error = build(name, &context).expect_err("no setting is given");
-            assert_ne!(error.field, "type", "{name}: {error}");
+            let error = build(built.name, &context).expect_err("no setting is given");
+            assert_ne!(error.field, "type", "{}: {error}", built.name);
         }
     }
 }

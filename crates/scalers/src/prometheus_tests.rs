@@ -1,6 +1,8 @@
 //! Settings, and the wire as a server sees it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
 
 use scaling::Target;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -8,21 +10,36 @@ use tokio::net::TcpListener;
 use units::Milli;
 
 use super::*;
-use crate::context::MetricType;
+use crate::context::{Authentication, MetricType};
 use crate::http::Http;
+use crate::metadata::parse;
+use crate::{MetricSpec, Sampled, Scaler, source};
 
-fn connect(metadata: &[(&str, &str)]) -> Result<Prometheus, BuildError> {
-    connect_as(None, false, metadata)
+fn map(texts: &[(&str, &str)]) -> BTreeMap<String, String> {
+    texts.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect()
 }
 
-fn connect_as(
+/// Hands a context with this metadata and authentication to `with`.
+fn context<T>(
     metric_type: Option<MetricType>,
-    has_authentication: bool,
+    auth: &[(&str, &str)],
     metadata: &[(&str, &str)],
-) -> Result<Prometheus, BuildError> {
-    let metadata: BTreeMap<String, String> = metadata.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    with: impl FnOnce(&TriggerContext<'_>) -> T,
+) -> T {
+    let (metadata, parameters) = (map(metadata), map(auth));
     let http = Arc::new(Http::new(Duration::from_secs(3)));
-    Prometheus::connect(&TriggerContext { index: 2, metadata: &metadata, metric_type, has_authentication, http: &http })
+    let authentication = Authentication::Resolved { parameters: &parameters, identity: &Identity::None };
+    with(&TriggerContext { metric_type, authentication, ..TriggerContext::new(2, &metadata, &http) })
+}
+
+fn connect(metadata: &[(&str, &str)]) -> Result<Arc<dyn Scaler>, BuildError> {
+    context(None, &[], metadata, source::build::<Prometheus>)
+}
+
+fn built(metadata: &[(&str, &str)]) -> Prometheus {
+    context(None, &[], metadata, |context| {
+        Prometheus::connect(parse::<Settings>(context).unwrap().0, context).unwrap().source
+    })
 }
 
 const PLAIN: [(&str, &str); 3] = [("serverAddress", "http://prometheus:9090"), ("query", "up"), ("threshold", "2.5")];
@@ -39,7 +56,7 @@ fn a_plain_trigger_has_one_average_metric() {
         [MetricSpec { name: "s2-prometheus".into(), target: Target::AverageValue(Milli::from_thousandths(2_500)) }]
     );
     assert_eq!(scaler.notices(), []);
-    assert_eq!(scaler.settings.url.as_str(), "http://prometheus:9090/api/v1/query");
+    assert_eq!(built(&PLAIN).url.as_str(), "http://prometheus:9090/api/v1/query");
 }
 
 #[test]
@@ -52,13 +69,13 @@ fn paths_and_parameters_are_added_to_the_address() {
         ("queryParameters", "dedup=true, max_source_resolution=0s"),
         ("customHeaders", "X-Scope-OrgID=7,X-Note=a=b"),
     ];
-    let scaler = connect(&metadata).unwrap();
+    let scaler = built(&metadata);
     assert_eq!(
-        scaler.settings.url.as_str(),
+        scaler.url.as_str(),
         "https://gateway/prom/api/v1/query?namespace=shop&dedup=true&max_source_resolution=0s"
     );
-    assert_eq!(scaler.settings.headers.get("x-scope-orgid").unwrap(), "7");
-    assert_eq!(scaler.settings.headers.get("x-note").unwrap(), "a=b");
+    assert_eq!(scaler.headers.get("x-scope-orgid").unwrap(), "7");
+    assert_eq!(scaler.headers.get("x-note").unwrap(), "a=b");
 }
 
 #[test]
@@ -87,9 +104,8 @@ fn a_wrong_setting_is_refused_by_name() {
         ("customHeaders", "no-value"),
         ("customHeaders", "bad name=1"),
         ("queryParameters", "=1"),
-        ("authModes", "bearer"),
-        ("authMode", "basic"),
-        ("awsRegion", "eu-west-1"),
+        ("authModes", "magic"),
+        ("authModes", "basic, bearer"),
         ("cortexOrgID", "7"),
     ] {
         let mut metadata: BTreeMap<&str, &str> = PLAIN.into_iter().collect();
@@ -100,15 +116,10 @@ fn a_wrong_setting_is_refused_by_name() {
 }
 
 #[test]
-fn a_trigger_that_needs_credentials_is_not_asked_without_them() {
-    let error = connect_as(None, true, &PLAIN).expect_err("no credentials");
-    assert_eq!(error.field, "authenticationRef");
-}
-
-#[test]
 fn utilization_is_refused_for_an_external_metric() {
-    assert_eq!(connect_as(Some(MetricType::Utilization), false, &PLAIN).expect_err("wrong").field, "metricType");
-    let value = connect_as(Some(MetricType::Value), false, &PLAIN).unwrap();
+    let as_type = |metric_type| context(Some(metric_type), &[], &PLAIN, source::build::<Prometheus>);
+    assert_eq!(as_type(MetricType::Utilization).expect_err("wrong").field, "metricType");
+    let value = as_type(MetricType::Value).unwrap();
     assert_eq!(value.metrics()[0].target, Target::Value(Milli::from_thousandths(2_500)));
 }
 
@@ -138,7 +149,7 @@ fn ok(body: &str) -> String {
     )
 }
 
-fn against<'a>(address: &'a str, more: &[(&'a str, &'a str)]) -> Prometheus {
+fn against<'a>(address: &'a str, more: &[(&'a str, &'a str)]) -> Arc<dyn Scaler> {
     let mut metadata = vec![("serverAddress", address), ("query", "sum(rate(x[1m]))"), ("threshold", "1")];
     metadata.extend_from_slice(more);
     connect(&metadata).unwrap()

@@ -6,6 +6,33 @@ use scaling::hpa::{HpaMetric, ResourceTarget};
 
 use crate::context::{MetricType, TriggerContext};
 use crate::error::BuildError;
+use crate::metadata::{TriggerMetadata, parse};
+
+/// CPU that the pods use. The HPA reads it from the metrics server by itself; it is always active, and cannot scale to zero
+/// on its own. `metricType` beside `metadata` must be `Utilization` (per cent of the request) or `AverageValue`.
+#[derive(Debug, TriggerMetadata)]
+pub(crate) struct Cpu {
+    #[param(nested)]
+    resource: Resource,
+}
+
+/// Memory that the pods use. The HPA reads it from the metrics server by itself; it is always active, and cannot scale to
+/// zero on its own. `metricType` beside `metadata` must be `Utilization` (per cent of the request) or `AverageValue`.
+#[derive(Debug, TriggerMetadata)]
+pub(crate) struct Memory {
+    #[param(nested)]
+    resource: Resource,
+}
+
+/// The settings of both.
+#[derive(Debug, TriggerMetadata)]
+#[trigger(removed("type", "the metadata key `type` was removed in KEDA 2.18; write metricType beside metadata"))]
+struct Resource {
+    /// Per cent of the request for `Utilization`, a quantity (`500m`, `2Gi`) for `AverageValue`.
+    value: String,
+    /// Count only this container of each pod.
+    container_name: Option<String>,
+}
 
 /// Whether triggers of this type are resource metrics.
 pub fn is_resource(trigger_type: &str) -> bool {
@@ -15,21 +42,14 @@ pub fn is_resource(trigger_type: &str) -> bool {
 /// The HPA metric of a cpu or memory trigger.
 ///
 /// # Errors
-/// The error names the field that is wrong.
+/// The error names the fields that are wrong.
 pub fn metric(trigger_type: &str, context: &TriggerContext<'_>) -> Result<HpaMetric, BuildError> {
-    let resource = match trigger_type {
-        "cpu" => "cpu",
-        "memory" => "memory",
+    let (resource, settings) = match trigger_type {
+        "cpu" => ("cpu", parse::<Cpu>(context)?.0.resource),
+        "memory" => ("memory", parse::<Memory>(context)?.0.resource),
         other => return Err(BuildError::new("type", format!("{other:?} is not cpu or memory"))),
     };
-    let fields = context.fields()?;
-    if fields.text("type").is_some() {
-        return Err(BuildError::new(
-            "type",
-            "the metadata key `type` was removed in KEDA 2.18; write metricType beside it",
-        ));
-    }
-    let value = fields.required("value")?;
+    let value = settings.value;
     let target = match context.metric_type {
         Some(MetricType::Utilization) => match value.parse::<i32>() {
             Ok(percent) if percent > 0 => ResourceTarget::Utilization(percent),
@@ -44,8 +64,8 @@ pub fn metric(trigger_type: &str, context: &TriggerContext<'_>) -> Result<HpaMet
             return Err(BuildError::new("metricType", format!("{resource} needs Utilization or AverageValue")));
         }
     };
-    Ok(match fields.text("containerName") {
-        Some(container) => HpaMetric::ContainerResource { resource, container: container.to_owned(), target },
+    Ok(match settings.container_name {
+        Some(container) => HpaMetric::ContainerResource { resource, container, target },
         None => HpaMetric::Resource { resource, target },
     })
 }
@@ -62,8 +82,7 @@ mod tests {
         let metadata: BTreeMap<String, String> =
             metadata.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
         let http = Arc::new(Http::new(HTTP_TIMEOUT));
-        let context =
-            TriggerContext { index: 0, metadata: &metadata, metric_type, has_authentication: false, http: &http };
+        let context = TriggerContext { metric_type, ..TriggerContext::new(0, &metadata, &http) };
         metric("cpu", &context).map_err(|e| e.to_string())
     }
 

@@ -22,6 +22,7 @@
 
 mod actor;
 mod announce;
+mod cluster;
 mod conflict;
 pub mod external_metrics;
 mod hpa;

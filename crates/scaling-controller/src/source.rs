@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use api::keda::{ScaleTrigger, ScaledObject};
 use kube::ResourceExt;
-use scalers::{BuildError, Http, MetricSpec, MetricType, Notice, Scaler, TriggerContext, resource};
+use scalers::{Authentication, BuildError, Cluster, Http, MetricSpec, MetricType, Notice, Scaler, TriggerContext, resource};
 use scaling::hpa::HpaMetric;
 use tokio::time::Instant;
 
@@ -59,11 +59,15 @@ impl ObjectSource {
     ///
     /// # Errors
     /// Every trigger that cannot be used, with the path of its field.
-    pub(crate) fn build(object: &ScaledObject, http: &Arc<Http>) -> Result<Self, Vec<String>> {
+    pub(crate) fn build(
+        object: &ScaledObject,
+        http: &Arc<Http>,
+        cluster: Option<&Arc<dyn Cluster>>,
+    ) -> Result<Self, Vec<String>> {
         let key = ObjectKey::of(object);
         let (mut triggers, mut metrics, mut wrong) = (Vec::new(), Vec::new(), Vec::new());
         for (index, written) in object.spec.triggers.iter().enumerate() {
-            let built = build_trigger(&key, index, written, http);
+            let built = build_trigger(&key, index, written, http, cluster);
             match built {
                 Ok(Built::Resource(metric)) => metrics.push(metric),
                 Ok(Built::External(trigger)) => {
@@ -73,7 +77,9 @@ impl ObjectSource {
                     }));
                     triggers.push(trigger);
                 }
-                Err(error) => wrong.push(format!("spec.triggers[{index}].{}: {}", path(&error.field), error.message)),
+                Err(error) => wrong.extend(
+                    error.each().map(|(field, what)| format!("spec.triggers[{index}].{}: {what}", path(field))),
+                ),
             }
         }
         if !wrong.is_empty() {
@@ -133,13 +139,24 @@ enum Built {
     External(Trigger),
 }
 
-fn build_trigger(key: &ObjectKey, index: usize, written: &ScaleTrigger, http: &Arc<Http>) -> Result<Built, BuildError> {
+fn build_trigger(
+    key: &ObjectKey,
+    index: usize,
+    written: &ScaleTrigger,
+    http: &Arc<Http>,
+    cluster: Option<&Arc<dyn Cluster>>,
+) -> Result<Built, BuildError> {
+    let authentication = match written.authentication_ref {
+        Some(_) => Authentication::Unresolved,
+        None => Authentication::None,
+    };
     let context = TriggerContext {
-        index,
-        metadata: &written.metadata,
         metric_type: written.metric_type.as_deref().map(MetricType::parse).transpose()?,
-        has_authentication: written.authentication_ref.is_some(),
-        http,
+        authentication,
+        cluster,
+        namespace: &key.namespace,
+        name: &key.name,
+        ..TriggerContext::new(index, &written.metadata, http)
     };
     if resource::is_resource(&written.r#type) {
         return resource::metric(&written.r#type, &context).map(Built::Resource);
@@ -167,6 +184,8 @@ fn build_trigger(key: &ObjectKey, index: usize, written: &ScaleTrigger, http: &A
 fn path(field: &str) -> String {
     match field {
         "type" | "metricType" | "authenticationRef" => field.to_owned(),
+        // A parameter of the TriggerAuthentication: `authenticationRef password`.
+        other if other.starts_with("authenticationRef ") => other.to_owned(),
         other => format!("metadata.{other}"),
     }
 }
@@ -194,6 +213,7 @@ mod tests {
                 {"type": "prometheus", "metadata": {"serverAddress": "http://p", "query": "up", "threshold": "5"}},
             ])),
             &http(),
+            None,
         )
         .unwrap();
         assert_eq!(source.metrics.len(), 2);
@@ -210,6 +230,7 @@ mod tests {
                 {"type": "prometheus", "metadata": {}, "authenticationRef": {"name": "a"}},
             ])),
             &http(),
+            None,
         )
         .unwrap_err();
         let begin: Vec<&str> = wrong.iter().filter_map(|w| w.split(": ").next()).collect();

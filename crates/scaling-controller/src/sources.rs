@@ -8,12 +8,13 @@ use api::keda::ScaledObject;
 use controller_runtime::index::Watched;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use kube::{Client, ResourceExt};
-use scalers::Http;
+use scalers::{Cluster, Http};
 use scaling::hpa::{NoAnswer, answer};
 use scaling::{Fallback, Sample, Target};
 use thiserror::Error;
 use units::Milli;
 
+use crate::cluster::ApiServer;
 use crate::metrics::Metrics;
 use crate::object::{ObjectKey, check};
 use crate::source::{Asker, ObjectSource};
@@ -68,6 +69,7 @@ pub struct Sources {
     pub(crate) targets: Targets,
     pub(crate) metrics: Arc<Metrics>,
     http: Arc<Http>,
+    cluster: Arc<dyn Cluster>,
     built: Mutex<HashMap<ObjectKey, Arc<ObjectSource>>>,
 }
 
@@ -85,7 +87,8 @@ impl Sources {
         metrics: Arc<Metrics>,
         http: Arc<Http>,
     ) -> Self {
-        Self { objects, hpas, targets: Targets::new(client), metrics, http, built: Mutex::default() }
+        let cluster = Arc::new(ApiServer::new(client.clone()));
+        Self { objects, hpas, targets: Targets::new(client), metrics, http, cluster, built: Mutex::default() }
     }
 
     /// The triggers of the object's present generation.
@@ -98,7 +101,7 @@ impl Sources {
         {
             return Ok(Arc::clone(found));
         }
-        let built = Arc::new(ObjectSource::build(object, &self.http)?);
+        let built = Arc::new(ObjectSource::build(object, &self.http, Some(&self.cluster))?);
         let old = self.lock().insert(key, Arc::clone(&built));
         if let Some(old) = old {
             self.forget_series(&old, Some(&built));

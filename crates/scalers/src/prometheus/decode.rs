@@ -3,23 +3,10 @@
 use prometheus_http_query::error::PrometheusError;
 use prometheus_http_query::response::{Data, PromqlResult};
 use serde::Deserialize;
-use units::Milli;
 
 use crate::error::ScalerError;
-
-/// One finite number.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Reading {
-    /// Exact to a thousandth.
-    pub(super) milli: Milli,
-    /// As the server said it, for the comparison with the activation threshold.
-    pub(super) float: f64,
-    /// The server had no data.
-    pub(super) empty: bool,
-}
-
-/// Longest part of a foreign text that is repeated in an error.
-const QUOTED_CHARS: usize = 300;
+use crate::http::{refusal, shorten};
+use crate::source::Reading;
 
 #[derive(Deserialize)]
 #[serde(tag = "status", rename_all = "lowercase")]
@@ -32,19 +19,12 @@ enum Answer {
 pub(super) fn decode(status: u16, body: &[u8], ignore_null_values: bool) -> Result<Reading, ScalerError> {
     let answer = serde_json::from_slice::<Answer>(body);
     match (status, answer) {
-        (401 | 403, _) => Err(ScalerError::Unauthorized { what: format!("HTTP {status}{}", quoted(body)) }),
-        (300..=399, _) => Err(ScalerError::Misconfigured {
-            what: format!("HTTP {status} redirects to another host, which is not followed; correct serverAddress"),
-        }),
         (200..=299, Ok(Answer::Success { data })) => number(data.data(), ignore_null_values),
-        (_, Ok(Answer::Error(error))) => Err(refused(status, &error)),
-        (200..=299, Err(error)) => Err(ScalerError::NoNumber {
-            what: format!("the answer is not that of a Prometheus instant query: {error}"),
-        }),
-        (400..=499, _) if status != 408 && status != 429 => {
-            Err(ScalerError::Misconfigured { what: format!("HTTP {status}{}", quoted(body)) })
-        }
-        (_, _) => Err(ScalerError::Unavailable(format!("HTTP {status}{}", quoted(body)).into())),
+        (200..=299 | 400 | 404..=599, Ok(Answer::Error(error))) => Err(refused(status, &error)),
+        (_, answer) => Err(refusal(status, body, "serverAddress").unwrap_or_else(|| {
+            let why = answer.err().map(|error| format!(": {error}")).unwrap_or_default();
+            ScalerError::NoNumber { what: format!("the answer is not that of a Prometheus instant query{why}") }
+        })),
     }
 }
 
@@ -63,7 +43,7 @@ fn number(data: &Data, ignore_null_values: bool) -> Result<Reading, ScalerError>
     let value = match data {
         Data::Scalar(sample) => sample.value(),
         Data::Vector(series) => match series.as_slice() {
-            [] if ignore_null_values => return Ok(Reading { milli: Milli::ZERO, float: 0.0, empty: true }),
+            [] if ignore_null_values => return Ok(Reading::empty()),
             [] => return no_number("the query gives no series, and ignoreNullValues is false".into()),
             [one] => one.sample().value(),
             many => {
@@ -79,24 +59,7 @@ fn number(data: &Data, ignore_null_values: bool) -> Result<Reading, ScalerError>
             );
         }
     };
-    match Milli::try_from_f64(value) {
-        Ok(milli) => Ok(Reading { milli, float: value, empty: false }),
-        Err(error) => no_number(format!("the query gives no usable number: {error}")),
-    }
-}
-
-fn quoted(body: &[u8]) -> String {
-    let text = String::from_utf8_lossy(&body[..body.len().min(4 * QUOTED_CHARS)]);
-    let text = shorten(text.trim());
-    if text.is_empty() { String::new() } else { format!(": {text}") }
-}
-
-fn shorten(text: &str) -> String {
-    let mut short: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(QUOTED_CHARS).collect();
-    if text.chars().count() > QUOTED_CHARS {
-        short.push('…');
-    }
-    short
+    Reading::number(value)
 }
 
 #[cfg(test)]
@@ -147,7 +110,7 @@ mod tests {
     #[test]
     fn what_is_not_one_finite_number_is_never_zero() {
         for text in ["NaN", "+Inf", "-Inf", "1e300"] {
-            check(200, &value(text), true, "NoNumber: the query gives no usable number");
+            check(200, &value(text), true, "NoNumber: the source gives no usable number");
         }
         let two = r#"{"metric":{},"value":[1,"1"]},{"metric":{"a":"b"},"value":[1,"2"]}"#;
         check(200, &vector(two), true, "NoNumber: the query gives 2 series");

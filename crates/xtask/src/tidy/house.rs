@@ -11,7 +11,7 @@ use super::{Problem, tree};
 pub(crate) const CORE: [&str; 6] = ["units", "requirements", "packing", "scheduling", "disruption", "scaling"];
 
 /// The edges between our crates; what is absent may depend on everything.
-const MAY_DEPEND_ON: [(&str, &[&str]); 15] = [
+const MAY_DEPEND_ON: [(&str, &[&str]); 16] = [
     ("units", &[]),
     ("requirements", &["units"]),
     ("packing", &[]),
@@ -19,7 +19,8 @@ const MAY_DEPEND_ON: [(&str, &[&str]); 15] = [
     ("disruption", &["units", "requirements", "scheduling"]),
     ("scaling", &["units"]),
     ("api", &CORE),
-    ("scalers", &["units", "scaling"]),
+    ("scalers-derive", &[]),
+    ("scalers", &["units", "scaling", "scalers-derive"]),
     ("cloud", &["units", "requirements", "scheduling"]),
     ("cloud-aws", &["units", "requirements", "scheduling", "cloud", "api"]),
     ("cloud-kwok", &["units", "requirements", "scheduling", "cloud", "api"]),

@@ -1,0 +1,187 @@
+//! How a trigger shows who it is to an HTTP server.
+
+mod oauth;
+pub(crate) mod tls;
+
+use reqwest::RequestBuilder;
+use reqwest::header::{HeaderName, HeaderValue};
+
+use crate::error::{BuildError, ScalerError};
+use crate::http::{Http, HttpError};
+use crate::metadata::{Choice, Secret, TriggerMetadata};
+use oauth::{OAuth, Tokens};
+use tls::Certificates;
+
+/// A way to show who one is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Choice)]
+pub(crate) enum AuthMode {
+    #[value("apiKey")]
+    ApiKey,
+    #[value("basic")]
+    Basic,
+    #[value("tls")]
+    Tls,
+    #[value("bearer")]
+    Bearer,
+    #[value("custom")]
+    Custom,
+    #[value("oauth")]
+    OAuth,
+}
+
+/// Where an API key goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Choice)]
+pub(crate) enum ApiKeyMethod {
+    #[value("header")]
+    Header,
+    #[value("query")]
+    Query,
+}
+
+/// Credentials that several types share.
+#[derive(Debug, TriggerMetadata)]
+#[trigger(check = HttpAuth::check)]
+pub(crate) struct HttpAuth {
+    /// How the trigger shows who it is; each way needs the parameters below that belong to it.
+    #[param(name = "authModes", alias("authMode"), from(metadata, auth), at_most_one("basic", "bearer", "oauth"))]
+    modes: Vec<AuthMode>,
+    /// User name of `basic`.
+    #[param(from(auth))]
+    username: Option<String>,
+    /// Password of `basic`; may be empty.
+    #[param(from(auth))]
+    password: Option<Secret>,
+    /// Token of `bearer`.
+    #[param(alias("token"), from(auth))]
+    bearer_token: Option<Secret>,
+    /// Header of `custom`.
+    #[param(from(auth))]
+    custom_auth_header: Option<String>,
+    /// The value of that header.
+    #[param(from(auth))]
+    custom_auth_value: Option<Secret>,
+    /// Key of `apiKey`.
+    #[param(from(auth))]
+    api_key: Option<Secret>,
+    /// Whether the key is sent in a header or in the query.
+    #[param(name = "method", from(auth, metadata), default = "header")]
+    api_key_method: ApiKeyMethod,
+    /// Name of that header (`X-API-KEY`) or query parameter (`api_key`).
+    #[param(from(auth, metadata))]
+    key_param_name: Option<String>,
+    #[param(nested)]
+    certificates: Certificates,
+    #[param(nested)]
+    oauth: OAuth,
+}
+
+impl HttpAuth {
+    fn check(&self) -> Vec<BuildError> {
+        let needs = |mode: AuthMode, name: &str, there: bool| {
+            let what = || BuildError::new(format!("authenticationRef {name}"), format!("is required by {mode:?}"));
+            (self.modes.contains(&mode) && !there).then(what)
+        };
+        let checks = [
+            needs(AuthMode::Basic, "username", self.username.is_some()),
+            needs(AuthMode::Bearer, "bearerToken", self.bearer_token.is_some()),
+            needs(AuthMode::Custom, "customAuthHeader", self.custom_auth_header.is_some()),
+            needs(AuthMode::Custom, "customAuthValue", self.custom_auth_value.is_some()),
+            needs(AuthMode::ApiKey, "apiKey", self.api_key.is_some()),
+            needs(AuthMode::Tls, "cert", self.certificates.is_pair()),
+            needs(AuthMode::OAuth, "oauthTokenURI", self.oauth.is_complete()),
+        ];
+        checks.into_iter().flatten().collect()
+    }
+
+    /// Whether the trigger shows who it is in any way.
+    pub(crate) fn is_used(&self) -> bool {
+        !self.modes.is_empty()
+    }
+
+    /// Gets everything ready that does not change between requests.
+    ///
+    /// # Errors
+    /// A credential cannot be sent, or a certificate cannot be read.
+    pub(crate) fn prepare(self, http: &Http, verify: bool) -> Result<Session, BuildError> {
+        let pair = self.modes.contains(&AuthMode::Tls);
+        let client = self.certificates.client(http, verify, pair)?;
+        let mut session = Session { client, credentials: Vec::new() };
+        for mode in &self.modes {
+            let credential = match mode {
+                AuthMode::Tls => continue,
+                AuthMode::Basic => Credential::Basic(self.username.clone().unwrap_or_default(), self.password.clone()),
+                AuthMode::Bearer => header("authorization", "Bearer ", self.bearer_token.as_ref())?,
+                AuthMode::Custom => {
+                    let name = self.custom_auth_header.as_deref().unwrap_or_default();
+                    header(name, "", self.custom_auth_value.as_ref())?
+                }
+                AuthMode::ApiKey => match self.api_key_method {
+                    ApiKeyMethod::Header => {
+                        let name = self.key_param_name.as_deref().unwrap_or("X-API-KEY");
+                        header(name, "", self.api_key.as_ref())?
+                    }
+                    ApiKeyMethod::Query => Credential::Query(
+                        self.key_param_name.clone().unwrap_or_else(|| "api_key".into()),
+                        self.api_key.clone().unwrap_or_else(|| "".into()),
+                    ),
+                },
+                AuthMode::OAuth => Credential::Tokens(self.oauth.tokens(session.client.clone())?),
+            };
+            session.credentials.push(credential);
+        }
+        Ok(session)
+    }
+}
+
+/// A client with the credentials of one trigger.
+#[derive(Debug)]
+pub(crate) struct Session {
+    client: reqwest::Client,
+    credentials: Vec<Credential>,
+}
+
+#[derive(Debug)]
+enum Credential {
+    Basic(String, Option<Secret>),
+    Header(HeaderName, HeaderValue),
+    Query(String, Secret),
+    Tokens(Tokens),
+}
+
+impl Session {
+    /// The client without credentials.
+    pub(crate) fn client(&self) -> &reqwest::Client {
+        &self.client
+    }
+
+    /// A request that shows who we are.
+    ///
+    /// # Errors
+    /// A token could not be had.
+    pub(crate) async fn sign(&self, mut request: RequestBuilder) -> Result<RequestBuilder, ScalerError> {
+        for credential in &self.credentials {
+            request = match credential {
+                Credential::Basic(user, password) => request.basic_auth(user, password.as_ref().map(Secret::reveal)),
+                Credential::Header(name, value) => request.header(name, value),
+                Credential::Query(name, key) => request.query(&[(name.as_str(), key.reveal())]),
+                Credential::Tokens(tokens) => request.bearer_auth(tokens.get().await?.reveal()),
+            };
+        }
+        Ok(request)
+    }
+}
+
+fn header(name: &str, prefix: &str, secret: Option<&Secret>) -> Result<Credential, BuildError> {
+    let wrong = |what: &str| BuildError::new("authenticationRef", format!("the header {name:?} {what}"));
+    let header: HeaderName = name.parse().map_err(|_| wrong("is not the name of a header"))?;
+    let text = format!("{prefix}{}", secret.map(Secret::reveal).unwrap_or_default());
+    let mut value = HeaderValue::from_str(&text).map_err(|_| wrong("cannot hold the value it is given"))?;
+    value.set_sensitive(true);
+    Ok(Credential::Header(header, value))
+}
+
+impl From<HttpError> for BuildError {
+    fn from(error: HttpError) -> Self {
+        Self::new("authenticationRef", ScalerError::Unavailable(Box::new(error)).text())
+    }
+}

@@ -1,0 +1,91 @@
+//! A real server for a test, and a trigger that reads it.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use scalers::{Authentication, HTTP_TIMEOUT, Http, Identity, Sampled, Scaler, ScalerError, TriggerContext};
+use testkit::children::{Child, Folder};
+use testkit::eventually::{Seen, eventually, when};
+use testkit::ports;
+use tokio::net::TcpStream;
+
+/// How long a server may take until it listens. The machine may be busy.
+const START: Duration = Duration::from_mins(2);
+
+/// A server process with a folder of its own; both end with the test.
+pub struct Server {
+    _child: Child,
+    folder: Folder,
+    port: u16,
+}
+
+impl Server {
+    /// Starts `program` with what `arguments` makes of its folder and its port, and waits until it listens.
+    pub async fn start(program: &Path, arguments: impl FnOnce(&Path, u16) -> Vec<String>) -> Result<Self> {
+        let (folder, port) = (Folder::new()?, ports::free()?);
+        let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let mut command = Command::new(program);
+        command.args(arguments(folder.path(), port)).current_dir(folder.path());
+        let mut child = Child::start(&name, command, &folder.path().join("log"))?;
+        eventually(format!("{name} to listen on {port}"), START, || {
+            let alive = child.check();
+            async move {
+                if let Err(dead) = alive {
+                    return Ok(Seen::Never(dead.to_string()));
+                }
+                Ok(when(TcpStream::connect(("127.0.0.1", port)).await.is_ok(), port))
+            }
+        })
+        .await?;
+        Ok(Self { _child: child, folder, port })
+    }
+
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+}
+
+/// A program of a Debian package.
+pub fn installed(program: &str, package: &str) -> Result<PathBuf> {
+    let folders = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&folders)
+        .map(|folder| folder.join(program))
+        .find(|path| path.is_file())
+        .with_context(|| format!("{program} is not on PATH; apt-get install {package}"))
+}
+
+/// A scaler, built as the controller builds it.
+pub fn build(trigger_type: &str, metadata: &[(&str, &str)], auth: &[(&str, &str)]) -> Arc<dyn Scaler> {
+    let map = |texts: &[(&str, &str)]| -> BTreeMap<String, String> {
+        texts.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect()
+    };
+    let (metadata, parameters) = (map(metadata), map(auth));
+    let http = Arc::new(Http::new(HTTP_TIMEOUT));
+    let authentication = Authentication::Resolved { parameters: &parameters, identity: &Identity::None };
+    let context = TriggerContext { authentication, ..TriggerContext::new(0, &metadata, &http) };
+    let scaler = scalers::build(trigger_type, &context).expect("a trigger that can be built");
+    assert_eq!(scaler.notices(), [], "no setting is without effect");
+    scaler
+}
+
+/// Reads the one metric of a scaler.
+pub async fn sample(scaler: &Arc<dyn Scaler>) -> Result<Sampled, ScalerError> {
+    scaler.sample(&scaler.metrics()[0].name).await
+}
+
+/// The value in thousandths and whether the source is active, or the error's text.
+pub async fn read(scaler: &Arc<dyn Scaler>) -> Result<(i64, bool), String> {
+    sample(scaler).await.map(|sampled| (sampled.value.thousandths(), sampled.active)).map_err(|error| error.text())
+}
