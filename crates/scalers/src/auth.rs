@@ -1,16 +1,21 @@
 //! How a trigger shows who it is to an HTTP server.
 
+pub(crate) mod aws;
 mod oauth;
 pub(crate) mod tls;
+mod tokens;
 
-use reqwest::RequestBuilder;
 use reqwest::header::{HeaderName, HeaderValue};
+use reqwest::{RequestBuilder, Response};
 
+use crate::context::Identity;
 use crate::error::{BuildError, ScalerError};
-use crate::http::{Http, HttpError};
+use crate::http::{Http, HttpError, unavailable};
 use crate::metadata::{Choice, Secret, TriggerMetadata};
-use oauth::{OAuth, Tokens};
+use aws::Signer;
+use oauth::OAuth;
 use tls::Certificates;
+use tokens::Tokens;
 
 /// A way to show who one is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Choice)]
@@ -93,11 +98,6 @@ impl HttpAuth {
         checks.into_iter().flatten().collect()
     }
 
-    /// Whether the trigger shows who it is in any way.
-    pub(crate) fn is_used(&self) -> bool {
-        !self.modes.is_empty()
-    }
-
     /// Gets everything ready that does not change between requests.
     ///
     /// # Errors
@@ -105,7 +105,7 @@ impl HttpAuth {
     pub(crate) fn prepare(self, http: &Http, verify: bool) -> Result<Session, BuildError> {
         let pair = self.modes.contains(&AuthMode::Tls);
         let client = self.certificates.client(http, verify, pair)?;
-        let mut session = Session { client, credentials: Vec::new() };
+        let mut session = Session { client, credentials: Vec::new(), signer: None };
         for mode in &self.modes {
             let credential = match mode {
                 AuthMode::Tls => continue,
@@ -138,6 +138,7 @@ impl HttpAuth {
 pub(crate) struct Session {
     client: reqwest::Client,
     credentials: Vec<Credential>,
+    signer: Option<Signer>,
 }
 
 #[derive(Debug)]
@@ -149,16 +150,52 @@ enum Credential {
 }
 
 impl Session {
-    /// The client without credentials.
+    /// Shows the identity that the trigger's `podIdentity` names instead of credentials of its own.
+    ///
+    /// # Errors
+    /// There are credentials as well, or the program's environment does not have such an identity.
+    pub(crate) fn with_identity(mut self, identity: &Identity, scope: &str) -> Result<Self, BuildError> {
+        let tokens = match identity {
+            Identity::None | Identity::Aws { .. } => return Ok(self),
+            Identity::Azure { client, tenant, authority } => {
+                Tokens::azure(self.client.clone(), client.as_deref(), tenant.as_deref(), authority.as_deref(), scope)?
+            }
+            Identity::Gcp => Tokens::google(self.client.clone())?,
+        };
+        self.exclusive()?;
+        self.credentials.push(Credential::Tokens(tokens));
+        Ok(self)
+    }
+
+    /// Signs requests for AWS instead of showing credentials.
+    ///
+    /// # Errors
+    /// There are credentials as well.
+    pub(crate) fn signed_by(mut self, signer: Signer) -> Result<Self, BuildError> {
+        self.exclusive()?;
+        self.signer = Some(signer);
+        Ok(self)
+    }
+
+    fn exclusive(&self) -> Result<(), BuildError> {
+        let what = "excludes a cloud identity; use one of them";
+        if self.credentials.is_empty() { Ok(()) } else { Err(BuildError::new("authModes", what)) }
+    }
+
+    /// The client without credentials, to make a request with.
     pub(crate) fn client(&self) -> &reqwest::Client {
         &self.client
     }
 
-    /// A request that shows who we are.
+    /// Sends a request that shows who we are. `setting` is where its address comes from.
     ///
     /// # Errors
-    /// A token could not be had.
-    pub(crate) async fn sign(&self, mut request: RequestBuilder) -> Result<RequestBuilder, ScalerError> {
+    /// A token or a key could not be had, or the server is silent.
+    pub(crate) async fn send(
+        &self,
+        setting: &'static str,
+        mut request: RequestBuilder,
+    ) -> Result<Response, ScalerError> {
         for credential in &self.credentials {
             request = match credential {
                 Credential::Basic(user, password) => request.basic_auth(user, password.as_ref().map(Secret::reveal)),
@@ -167,7 +204,13 @@ impl Session {
                 Credential::Tokens(tokens) => request.bearer_auth(tokens.get().await?.reveal()),
             };
         }
-        Ok(request)
+        let wrong = |error: reqwest::Error| ScalerError::Misconfigured { what: error.without_url().to_string() };
+        let mut request = request.build().map_err(wrong)?;
+        if let Some(signer) = &self.signer {
+            signer.sign(&mut request).await?;
+        }
+        let url = request.url().clone();
+        self.client.execute(request).await.map_err(|error| unavailable(setting, &url, error))
     }
 }
 

@@ -17,8 +17,10 @@ pub struct TriggerType {
     pub name: &'static str,
     /// Its settings.
     pub shape: &'static Shape,
-    build: Option<fn(&TriggerContext<'_>) -> Result<Arc<dyn Scaler>, BuildError>>,
+    build: Option<Build>,
 }
+
+type Build = fn(&TriggerContext<'_>) -> Result<Arc<dyn Scaler>, BuildError>;
 
 /// Trigger types that can be used, by name.
 pub const BUILT: &[TriggerType] = &[

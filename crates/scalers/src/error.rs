@@ -1,7 +1,7 @@
 //! Errors named after what to do next.
 
 use std::error::Error;
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::time::Duration;
 
 use thiserror::Error;
@@ -56,8 +56,7 @@ impl ScalerError {
 }
 
 /// Why a trigger cannot be used as it is written.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("{field}: {message}{}", .more.iter().map(|e| format!("; {e}")).collect::<String>())]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BuildError {
     /// The field of the trigger: `type`, `authenticationRef`, `metricType`, or a key of `metadata`.
     pub field: String,
@@ -86,6 +85,18 @@ impl BuildError {
         std::iter::once(self).chain(&self.more).map(|error| (error.field.as_str(), error.message.as_str()))
     }
 }
+
+impl fmt::Display for BuildError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, (field, message)) in self.each().enumerate() {
+            let between = if index == 0 { "" } else { "; " };
+            write!(f, "{between}{field}: {message}")?;
+        }
+        Ok(())
+    }
+}
+
+impl Error for BuildError {}
 
 #[cfg(test)]
 mod tests {

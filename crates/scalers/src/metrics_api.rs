@@ -18,7 +18,7 @@ use crate::auth::{HttpAuth, Session};
 use crate::cluster::Cluster;
 use crate::context::TriggerContext;
 use crate::error::{BuildError, ScalerError};
-use crate::http::{answer, unavailable};
+use crate::http::answer;
 use crate::metadata::{Choice, Number, Timeout, TriggerMetadata};
 use crate::source::{Connected, Reading, Source};
 
@@ -138,8 +138,7 @@ impl Source for MetricsApi {
 
 impl MetricsApi {
     async fn ask(&self, url: Url) -> Result<Reading, ScalerError> {
-        let request = self.session.sign(self.session.client().get(url.clone())).await?;
-        let response = request.send().await.map_err(|error| unavailable("url", &url, error))?;
+        let response = self.session.send("url", self.session.client().get(url.clone())).await?;
         decode::decode(self.format, &self.location, &answer("url", &url, response).await?)
     }
 }

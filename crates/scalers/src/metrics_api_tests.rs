@@ -35,7 +35,7 @@ fn anything_else_is_never_a_number() {
     check(Format::Json, "a", r#"{"a": null}"#, "there is neither a number nor a text at \"a\"");
     check(Format::Json, "a", r#"{"a": true}"#, "there is neither");
     check(Format::Json, "a", r#"{"a": 1e400}"#, "the answer is no JSON");
-    check(Format::Yaml, "a", "a: .nan", "there is neither");
+    check(Format::Yaml, "a", "a: .nan", "the answer is no YAML");
     check(Format::Yaml, "a.b", "a: 1", "the answer has nothing at \"a.b\"");
     check(Format::Xml, "root.a", "<root><a>1</a><a>2</a></root>", "the answer has nothing at");
     check(Format::Xml, "root.a", "<root><a>inf</a></root>", "the source gives no usable number");
@@ -52,7 +52,7 @@ fn an_entity_bomb_is_refused() {
 #[test]
 fn numbers_of_several_endpoints_become_one() {
     for (how, wanted) in
-        [(Aggregation::Average, 3.0), (Aggregation::Sum, 9.0), (Aggregation::Max, 5.0), (Aggregation::Min, 1.0)]
+        [(Aggregation::Average, 3.0_f64), (Aggregation::Sum, 9.0), (Aggregation::Max, 5.0), (Aggregation::Min, 1.0)]
     {
         assert_eq!(aggregate(how, &[5.0, 1.0, 3.0]).unwrap().float.to_bits(), wanted.to_bits(), "{how:?}");
         assert!(aggregate(how, &[]).is_err(), "{how:?} of nothing");
@@ -142,8 +142,7 @@ async fn each_endpoint_is_asked_and_one_that_is_silent_fails_the_reading() {
     let (address, _served) = serve(answers).await;
     let url = format!("http://api.shop.svc:{}/v1", address.rsplit(':').next().unwrap());
     let trigger = |addresses: &[&str]| {
-        let metadata =
-            [("url", url.as_str()), PLAIN[1], PLAIN[2], ("aggregateFromKubeServiceEndpoints", "true")];
+        let metadata = [("url", url.as_str()), PLAIN[1], PLAIN[2], ("aggregateFromKubeServiceEndpoints", "true")];
         let endpoints = Endpoints(addresses.iter().map(|address| (*address).to_owned()).collect());
         Trigger::new(&metadata).cluster(Arc::new(endpoints))
     };
@@ -155,7 +154,8 @@ async fn each_endpoint_is_asked_and_one_that_is_silent_fails_the_reading() {
 
 #[tokio::test]
 async fn a_refusal_says_what_to_do_next() {
-    for (status, wanted) in [("401 Unauthorized", "Unauthorized"), ("404 Not Found", "Misconfigured"), ("503 Busy", "Unavailable")]
+    for (status, wanted) in
+        [("401 Unauthorized", "Unauthorized"), ("404 Not Found", "Misconfigured"), ("503 Busy", "Unavailable")]
     {
         let answer = format!("HTTP/1.1 {status}\r\ncontent-length: 2\r\nconnection: close\r\n\r\n42");
         let (address, _served) = serve(vec![answer]).await;

@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use reqwest::Url;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 
+use crate::auth::aws::{AwsAuth, Signer};
 use crate::auth::{HttpAuth, Session};
 use crate::context::{Identity, TriggerContext};
 use crate::error::{BuildError, ScalerError};
@@ -18,6 +19,8 @@ use crate::source::{Connected, Reading, Source};
 
 /// Most bytes of an answer that are read. One series has some hundreds; this is room for very long label sets.
 const ANSWER_BYTES: usize = 1 << 20;
+/// What a token for a managed Prometheus of Azure is for.
+const AZURE_SCOPE: &str = "https://prometheus.monitor.azure.com/.default";
 
 /// The number a PromQL instant query gives, at a Prometheus or anything that speaks its API (Thanos, Mimir, VictoriaMetrics,
 /// and the managed ones of Amazon, Azure and Google by the pod identity of the TriggerAuthentication).
@@ -56,6 +59,8 @@ pub(crate) struct Settings {
     aws_region: Option<String>,
     #[param(nested)]
     auth: HttpAuth,
+    #[param(nested)]
+    aws: AwsAuth,
 }
 
 /// A connection to a Prometheus with one question.
@@ -74,16 +79,22 @@ impl Source for Prometheus {
     const LABEL: &'static str = "prometheusScaler";
 
     fn connect(settings: Settings, context: &TriggerContext<'_>) -> Result<Connected<Self>, BuildError> {
-        if settings.aws_region.is_some() || *context.identity() != Identity::None {
-            let what = "requests with a cloud identity are not supported yet";
-            return Err(BuildError::new("authenticationRef", what));
+        let url = url(&settings)?;
+        let mut session = settings.auth.prepare(context.http, !settings.unsafe_ssl)?;
+        session = session.with_identity(context.identity(), AZURE_SCOPE)?;
+        let managed = settings.aws_region.is_some() || matches!(context.identity(), Identity::Aws { .. });
+        if managed {
+            let region =
+                settings.aws_region.ok_or_else(|| BuildError::new("awsRegion", "is required by podIdentity aws"))?;
+            let keys = settings.aws.keys(&region, context)?;
+            session = session.signed_by(Signer { keys, region, service: "aps" })?;
         }
         let source = Self {
-            url: url(&settings)?,
+            url,
             query: settings.query,
             headers: headers(&settings.custom_headers)?,
             ignore_null_values: settings.ignore_null_values,
-            session: settings.auth.prepare(context.http, !settings.unsafe_ssl)?,
+            session,
         };
         Ok(Connected {
             source,
@@ -97,8 +108,7 @@ impl Source for Prometheus {
     async fn read(&self) -> Result<Reading, ScalerError> {
         let silent = |error| unavailable("serverAddress", &self.url, error);
         let request = self.session.client().get(self.url.clone()).query(&[("query", &self.query)]);
-        let request = self.session.sign(request.headers(self.headers.clone())).await?;
-        let response = request.send().await.map_err(silent)?;
+        let response = self.session.send("serverAddress", request.headers(self.headers.clone())).await?;
         let status = response.status().as_u16();
         let bytes = body(response, ANSWER_BYTES).await.map_err(silent)?.ok_or_else(|| too_large(ANSWER_BYTES))?;
         decode::decode(status, &bytes, self.ignore_null_values)

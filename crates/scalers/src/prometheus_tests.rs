@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use scaling::Target;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use units::Milli;
 
@@ -13,6 +12,7 @@ use super::*;
 use crate::context::{Authentication, MetricType};
 use crate::http::Http;
 use crate::metadata::parse;
+use crate::testing::{ok, serve};
 use crate::{MetricSpec, Sampled, Scaler, source};
 
 fn map(texts: &[(&str, &str)]) -> BTreeMap<String, String> {
@@ -123,30 +123,33 @@ fn utilization_is_refused_for_an_external_metric() {
     assert_eq!(value.metrics()[0].target, Target::Value(Milli::from_thousandths(2_500)));
 }
 
-/// Answers each connection with one text, and returns what was asked.
-async fn serve(answers: Vec<String>) -> (String, tokio::task::JoinHandle<Vec<String>>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = format!("http://{}", listener.local_addr().unwrap());
-    let served = tokio::spawn(async move {
-        let mut asked = Vec::new();
-        for answer in answers {
-            let (mut stream, _) = listener.accept().await.unwrap();
-            let mut request = vec![0; 4_096];
-            let n = stream.read(&mut request).await.unwrap();
-            asked.push(String::from_utf8_lossy(&request[..n]).into_owned());
-            // The client may hang up while a large answer is still being sent.
-            let _ = stream.write_all(answer.as_bytes()).await;
-        }
-        asked
-    });
-    (address, served)
+#[test]
+fn amazons_requests_need_a_region_and_keys_and_no_other_credentials() {
+    let keys = [("awsAccessKeyID", "AKID"), ("awsSecretAccessKey", "s"), ("username", "u")];
+    let refused = |auth: &[(&str, &str)], more: &[(&str, &str)]| {
+        context(None, auth, &with(more), source::build::<Prometheus>).expect_err("wrong").field
+    };
+    let region = [("awsRegion", "eu-west-1"), ("authModes", "basic")];
+    assert_eq!(refused(&[], &region[..1]), "authenticationRef");
+    assert_eq!(refused(&keys[..1], &region[..1]), "authenticationRef");
+    assert_eq!(refused(&keys, &region), "authModes");
 }
 
-fn ok(body: &str) -> String {
-    format!(
-        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
-        body.len()
-    )
+#[tokio::test]
+async fn amazons_requests_are_signed() {
+    let body = r#"{"status":"success","data":{"resultType":"scalar","result":[1,"7"]}}"#;
+    let (address, served) = serve(vec![ok(body)]).await;
+    let metadata = [("serverAddress", address.as_str()), PLAIN[1], PLAIN[2], ("awsRegion", "eu-west-1")];
+    let keys = [("awsAccessKeyID", "AKID"), ("awsSecretAccessKey", "hunter2"), ("awsSessionToken", "t")];
+    let scaler = context(None, &keys, &metadata, source::build::<Prometheus>).unwrap();
+    scaler.sample("s2-prometheus").await.unwrap();
+    let asked = served.await.unwrap().remove(0);
+    assert!(asked.contains("authorization: AWS4-HMAC-SHA256 Credential=AKID/"), "{asked}");
+    assert!(
+        asked.contains("/eu-west-1/aps/aws4_request, SignedHeaders=host;x-amz-date;x-amz-security-token"),
+        "{asked}"
+    );
+    assert!(!asked.contains("hunter2"), "{asked}");
 }
 
 fn against<'a>(address: &'a str, more: &[(&'a str, &'a str)]) -> Arc<dyn Scaler> {

@@ -35,7 +35,8 @@ fn tls_is_asked_for_in_one_of_two_ways() {
 #[test]
 fn a_stream_is_measured_in_one_of_three_ways() {
     let target = |more: &[(&str, &str)]| {
-        let metadata = [&[("stream", "s"), ("address", "r:1"), ("streamLength", "3"), ("activationLagCount", "9")], more];
+        let metadata =
+            [&[("stream", "s"), ("address", "r:1"), ("streamLength", "3"), ("activationLagCount", "9")], more];
         let connected = Trigger::new(&metadata.concat()).connect::<Redis<One, Stream>>().unwrap();
         (connected.name, connected.target.milli.thousandths(), connected.activation)
     };

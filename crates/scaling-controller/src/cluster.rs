@@ -83,7 +83,8 @@ mod tests {
     #[test]
     fn each_ready_endpoint_is_asked_once() {
         let slice = |family: &str, endpoints: serde_json::Value| -> EndpointSlice {
-            let slice = serde_json::json!({"metadata": {"name": family}, "addressType": family, "endpoints": endpoints});
+            let slice =
+                serde_json::json!({"metadata": {"name": family}, "addressType": family, "endpoints": endpoints});
             serde_json::from_value(slice).unwrap()
         };
         let pod = |uid: &str| serde_json::json!({"kind": "Pod", "uid": uid});

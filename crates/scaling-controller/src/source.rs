@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use api::keda::{ScaleTrigger, ScaledObject};
 use kube::ResourceExt;
-use scalers::{Authentication, BuildError, Cluster, Http, MetricSpec, MetricType, Notice, Scaler, TriggerContext, resource};
+use scalers::{
+    Authentication, BuildError, Cluster, Http, MetricSpec, MetricType, Notice, Scaler, TriggerContext, resource,
+};
 use scaling::hpa::HpaMetric;
 use tokio::time::Instant;
 

@@ -116,13 +116,9 @@ fn signed(
         .into();
     let headers = request.headers().iter().filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
     let body = request.body().and_then(reqwest::Body::as_bytes).unwrap_or_default();
-    let signable = SignableRequest::new(
-        request.method().as_str(),
-        request.url().as_str(),
-        headers,
-        SignableBody::Bytes(body),
-    )
-    .map_err(|error| wrong(&error))?;
+    let signable =
+        SignableRequest::new(request.method().as_str(), request.url().as_str(), headers, SignableBody::Bytes(body))
+            .map_err(|error| wrong(&error))?;
     let (instructions, _) = sign(signable, &parameters).map_err(|error| wrong(&error))?.into_parts();
     let (added, _) = instructions.into_parts();
     for header in added {
@@ -145,13 +141,10 @@ mod tests {
     fn a_signature_is_that_of_the_published_example() {
         let url = "https://example.amazonaws.com/?Param2=value2&Param1=value1";
         let mut request = reqwest::Client::new().get(url).build().unwrap();
-        let keys = Fixed {
-            id: "AKIDEXAMPLE".into(),
-            secret: "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY".into(),
-            token: None,
-        };
+        let keys =
+            Fixed { id: "AKIDEXAMPLE".into(), secret: "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY".into(), token: None };
         // 2015-08-30T12:36:00Z
-        let time = SystemTime::UNIX_EPOCH + Duration::from_secs(1_440_938_160);
+        let time = SystemTime::UNIX_EPOCH + Duration::from_mins(24_015_636);
         signed(&mut request, &keys, "us-east-1", "service", time).unwrap();
         let header = request.headers()["authorization"].to_str().unwrap();
         assert!(

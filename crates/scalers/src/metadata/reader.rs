@@ -102,18 +102,18 @@ impl Reader<'_> {
                         self.problems.push(BuildError::new(key, what));
                         None
                     }
-                    Some(environment) => match environment.get(&variable).and_then(filled) {
-                        Some(text) => Some((key, text)),
-                        None => {
+                    Some(environment) => {
+                        let Some(text) = environment.get(&variable).and_then(filled) else {
                             let message = format!(
                                 "the scale target's container has no environment variable {variable}, so {} is looked \
                                  for elsewhere",
                                 parameter.name
                             );
                             self.notices.push(Notice { field: key, message });
-                            None
-                        }
-                    },
+                            return None;
+                        };
+                        Some((key, text))
+                    }
                 }
             }
         }

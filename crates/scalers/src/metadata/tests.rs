@@ -79,7 +79,7 @@ fn error(metadata: Texts<'_>) -> String {
 
 const GOOD: [(&str, &str); 2] = [("server", " a "), ("queueLength", "5")];
 
-fn with<'a>(more: Texts<'a>) -> Vec<(&'a str, &'a str)> {
+fn with(more: Texts<'_>) -> Vec<(&str, &str)> {
     GOOD.into_iter().chain(more.iter().copied()).collect()
 }
 

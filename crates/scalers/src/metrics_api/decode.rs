@@ -21,13 +21,14 @@ pub(super) fn decode(format: Format, location: &str, body: &[u8]) -> Result<Read
     let text = std::str::from_utf8(body).map_err(|_| no_number("the answer is not text".into()))?;
     match format {
         Format::Json => {
-            let answer: Value = serde_json::from_str(text).map_err(|e| no_number(format!("the answer is no JSON: {e}")))?;
+            let answer: Value =
+                serde_json::from_str(text).map_err(|e| no_number(format!("the answer is no JSON: {e}")))?;
             let found = path::find(&answer, location).map_err(no_number)?;
             value(location, found.as_deref())
         }
         Format::Yaml => {
-            let answer: Value =
-                serde_saphyr::from_str(text).map_err(|e| no_number(format!("the answer is no YAML: {}", shorten(&e.to_string()))))?;
+            let answer: Value = serde_saphyr::from_str(text)
+                .map_err(|e| no_number(format!("the answer is no YAML: {}", shorten(&e.to_string()))))?;
             value(location, step_by_step(&answer, location))
         }
         Format::Xml => {

@@ -4,8 +4,10 @@
 #[derive(Debug, PartialEq)]
 pub(super) struct Selector {
     name: String,
-    labels: Vec<(String, String)>,
+    labels: Labels,
 }
+
+type Labels = Vec<(String, String)>;
 
 impl Selector {
     /// Reads `name{label="value"}`.
@@ -19,7 +21,8 @@ impl Selector {
     pub(super) fn find(&self, page: &str) -> Result<f64, String> {
         let mut found = Vec::new();
         for line in page.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
-            let wrong = || format!("the answer is not in the text format of Prometheus: {:?}", crate::http::shorten(line));
+            let wrong =
+                || format!("the answer is not in the text format of Prometheus: {:?}", crate::http::shorten(line));
             let (name, labels, rest) = series(line).ok_or_else(wrong)?;
             let value = rest.split_whitespace().next().and_then(number).ok_or_else(wrong)?;
             if name == self.name && self.labels.iter().all(|label| labels.contains(label)) {
@@ -44,7 +47,7 @@ fn number(text: &str) -> Option<f64> {
 }
 
 /// Name, labels and what follows.
-fn series(text: &str) -> Option<(&str, Vec<(String, String)>, &str)> {
+fn series(text: &str) -> Option<(&str, Labels, &str)> {
     let end = text.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == ':')).unwrap_or(text.len());
     let (name, mut rest) = text.split_at(end);
     let mut labels = Vec::new();

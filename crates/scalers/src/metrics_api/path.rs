@@ -27,12 +27,10 @@ pub(super) fn find<'a>(value: &'a Value, path: &str) -> Result<Option<Cow<'a, Va
     for step in steps(path)? {
         let next = match (&step, at) {
             (Step::Length, Value::Array(list)) => return Ok(Some(Cow::Owned(Value::from(list.len())))),
-            (Step::Where { key, comparison, wanted }, Value::Array(list)) => {
-                list.iter().find(|element| {
-                    let field = if key.is_empty() { Some(*element) } else { element.get(key) };
-                    field.and_then(|field| compare(field, wanted)).is_some_and(|order| comparison.holds(order))
-                })
-            }
+            (Step::Where { key, comparison, wanted }, Value::Array(list)) => list.iter().find(|element| {
+                let field = if key.is_empty() { Some(*element) } else { element.get(key) };
+                field.and_then(|field| compare(field, wanted)).is_some_and(|order| comparison.holds(order))
+            }),
             (Step::Key(key), Value::Object(fields)) => fields.get(key),
             (Step::Pattern(pattern), Value::Object(fields)) => {
                 fields.iter().find(|(key, _)| matches(pattern, key)).map(|(_, field)| field)
@@ -54,7 +52,11 @@ enum Step {
     /// With `*` and `?`.
     Pattern(Vec<Part>),
     Length,
-    Where { key: String, comparison: Comparison, wanted: Value },
+    Where {
+        key: String,
+        comparison: Comparison,
+        wanted: Value,
+    },
 }
 
 #[derive(Debug, PartialEq)]
@@ -152,14 +154,13 @@ fn condition(text: &str) -> Option<(Step, &str)> {
     let wanted = text[at + sign.len()..].trim_start();
     // A JSON value ends where its reader stops; what follows must be the closing bracket.
     let mut values = serde_json::Deserializer::from_str(wanted).into_iter::<Value>();
-    let (value, length) = match values.next()? {
-        Ok(value) => (value, values.byte_offset()),
+    let (value, length) = if let Ok(value) = values.next()? {
+        (value, values.byte_offset())
+    } else {
         // A bare word is a text, too; a number is never followed by a bracket in JSON.
-        Err(_) => {
-            let end = wanted.find(')')?;
-            let word = wanted[..end].trim();
-            (serde_json::from_str(word).unwrap_or_else(|_| Value::from(word)), end)
-        }
+        let end = wanted.find(')')?;
+        let word = wanted[..end].trim();
+        (serde_json::from_str(word).unwrap_or_else(|_| Value::from(word)), end)
     };
     let after = wanted[length..].trim_start().strip_prefix(')')?;
     Some((Step::Where { key: text[..at].trim().to_owned(), comparison: *comparison, wanted: value }, after))
@@ -177,11 +178,14 @@ fn compare(field: &Value, wanted: &Value) -> Option<Ordering> {
 fn matches(pattern: &[Part], key: &str) -> bool {
     match pattern.split_first() {
         None => key.is_empty(),
-        Some((Part::Any, rest)) => (0..=key.len()).filter(|at| key.is_char_boundary(*at)).any(|at| matches(rest, &key[at..])),
+        Some((Part::Any, rest)) => {
+            (0..=key.len()).filter(|at| key.is_char_boundary(*at)).any(|at| matches(rest, &key[at..]))
+        }
         Some((part, rest)) => {
             let mut letters = key.chars();
             let letter = letters.next();
-            letter.is_some_and(|letter| *part == Part::One || *part == Part::Letter(letter)) && matches(rest, letters.as_str())
+            letter.is_some_and(|letter| *part == Part::One || *part == Part::Letter(letter))
+                && matches(rest, letters.as_str())
         }
     }
 }

@@ -10,14 +10,14 @@ use tokio::sync::Mutex;
 use crate::error::ScalerError;
 
 /// Where connections come from.
-pub(super) struct Server {
+pub(crate) struct Server {
     client: Mutex<Client>,
     kept: Mutex<Option<Connection>>,
 }
 
 enum Client {
-    One(redis::Client),
-    Cluster(ClusterClient),
+    One(Box<redis::Client>),
+    Cluster(Box<ClusterClient>),
     Sentinels(Box<SentinelClient>),
 }
 
@@ -30,11 +30,11 @@ pub(crate) enum Connection {
 
 impl Server {
     pub(super) fn one(client: redis::Client) -> Self {
-        Self::new(Client::One(client))
+        Self::new(Client::One(Box::new(client)))
     }
 
     pub(super) fn cluster(client: ClusterClient) -> Self {
-        Self::new(Client::Cluster(client))
+        Self::new(Client::Cluster(Box::new(client)))
     }
 
     pub(super) fn sentinels(client: SentinelClient) -> Self {
@@ -107,9 +107,8 @@ pub(super) fn failure(error: &RedisError) -> ScalerError {
     match error.code() {
         Some("NOAUTH" | "WRONGPASS" | "NOPERM") => ScalerError::Unauthorized { what },
         Some("WRONGTYPE" | "ERR") => ScalerError::Misconfigured { what },
-        // LOADING, CLUSTERDOWN, MASTERDOWN and the like pass.
-        Some(_) => ScalerError::Unavailable(what.into()),
         None if error.kind() == redis::ErrorKind::AuthenticationFailed => ScalerError::Unauthorized { what },
-        None => ScalerError::Unavailable(what.into()),
+        // LOADING, CLUSTERDOWN, MASTERDOWN and the like pass, and so does a silent server.
+        _ => ScalerError::Unavailable(what.into()),
     }
 }

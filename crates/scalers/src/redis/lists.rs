@@ -11,6 +11,7 @@ use crate::source::Reading;
 /// The length of a Redis list, or the size of a set, a sorted set or a hash. A key that is not there counts 0, as in Redis;
 /// a key of another type is an error.
 #[derive(Debug, TriggerMetadata)]
+#[expect(clippy::struct_field_names, reason = "the fields are named as their parameters are")]
 pub(crate) struct List {
     /// The key.
     list_name: String,

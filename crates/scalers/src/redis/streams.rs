@@ -14,6 +14,7 @@ use crate::source::Reading;
 /// With `consumerGroup` and `lagCount`: the entries that the group has not been given yet (Redis 7 and later). With
 /// `consumerGroup` only: the entries given out and not acknowledged. With neither: the length of the stream.
 #[derive(Debug, TriggerMetadata)]
+#[expect(clippy::struct_field_names, reason = "the fields are named as their parameters are")]
 pub(crate) struct Stream {
     /// The key of the stream.
     stream: String,

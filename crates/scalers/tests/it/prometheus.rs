@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use testkit::children::Folder;
-use testkit::eventually::{Seen, eventually};
+use testkit::eventually::{Seen, eventually, when};
+use testkit::pki::Authority;
 use testkit::prometheus::Prometheus;
 
-use crate::support::{build, read};
+use crate::support::{Server, build, read};
 
 #[tokio::test]
 async fn a_query_gives_the_number_that_prometheus_has() {
@@ -37,4 +38,52 @@ async fn a_query_gives_the_number_that_prometheus_has() {
     })
     .await
     .unwrap();
+}
+
+#[tokio::test]
+async fn certificates_open_a_server_that_asks_for_them() {
+    let program = tokio::task::spawn_blocking(testkit::binaries::prometheus).await.unwrap().unwrap();
+    let mut pem = [const { String::new() }; 3];
+    let server = Server::start(&program, |folder, port| {
+        let authority = Authority::new("test", folder).unwrap();
+        let ours = authority.client("tandem", &[]).unwrap();
+        let (certificate, key) =
+            authority.server("127.0.0.1", &["127.0.0.1"]).unwrap().write(folder, "server").unwrap();
+        let web = folder.join("web.yml");
+        let text = format!(
+            "tls_server_config:\n  cert_file: {}\n  key_file: {}\n  client_auth_type: RequireAndVerifyClientCert\n  \
+             client_ca_file: {}\n",
+            certificate.display(),
+            key.display(),
+            authority.certificate.display()
+        );
+        std::fs::write(web.clone(), text).unwrap();
+        std::fs::write(folder.join("prometheus.yml"), "global: {}\n").unwrap();
+        pem = [authority.pem().to_owned(), ours.certificate, ours.key];
+        vec![
+            format!("--config.file={}", folder.join("prometheus.yml").display()),
+            format!("--storage.tsdb.path={}", folder.join("data").display()),
+            format!("--web.listen-address=127.0.0.1:{port}"),
+            format!("--web.config.file={}", web.display()),
+        ]
+    })
+    .await
+    .unwrap();
+    let url = format!("https://{}", server.address());
+    let metadata = [("serverAddress", url.as_str()), ("query", "vector(7)"), ("threshold", "1"), ("authModes", "tls")];
+    let [ca, cert, key] = pem.each_ref().map(String::as_str);
+    let known = build("prometheus", &metadata, &[("ca", ca), ("cert", cert), ("key", key)]);
+    let _ = eventually("Prometheus to be ready", Duration::from_mins(1), || {
+        let read = read(&known);
+        async {
+            let read = read.await;
+            Ok(when(read == Ok((7_000, true)), read))
+        }
+    })
+    .await
+    .unwrap();
+    let no_pair = build("prometheus", &metadata[..3], &[("ca", ca)]);
+    assert!(read(&no_pair).await.unwrap_err().contains("not available"));
+    let no_ca = build("prometheus", &metadata, &[("cert", cert), ("key", key)]);
+    assert!(read(&no_ca).await.unwrap_err().contains("not available"));
 }

@@ -75,7 +75,7 @@ async fn a_connection_that_broke_is_made_again() {
     let scaler = build("redis", &[("address", &server.address()), ("listName", "list")], &[]);
     assert_eq!(read(&scaler).await, Ok((1_000, true)));
     all(&mut admin, &["CLIENT KILL TYPE normal SKIPME yes"]).await;
-    eventually("the scaler to connect again", PATIENCE, || {
+    let _ = eventually("the scaler to connect again", PATIENCE, || {
         let scaler = scaler.clone();
         async move {
             let read = read(&scaler).await;
@@ -155,7 +155,7 @@ async fn a_sentinel_says_where_the_master_is() {
     let streams = build("redis-sentinel-streams", &[&place[..], &[("stream", "s")]].concat(), &auth);
     // The sentinel first has to look at the master itself.
     for (scaler, wanted) in [(lists, 2_000), (streams, 1_000)] {
-        eventually("the sentinel to know the master", PATIENCE, || {
+        let _ = eventually("the sentinel to know the master", PATIENCE, || {
             let scaler = scaler.clone();
             async move {
                 let read = read(&scaler).await;

@@ -17,15 +17,15 @@ use tokio::net::TcpStream;
 const START: Duration = Duration::from_mins(2);
 
 /// A server process with a folder of its own; both end with the test.
-pub struct Server {
+pub(crate) struct Server {
     _child: Child,
-    folder: Folder,
+    _folder: Folder,
     port: u16,
 }
 
 impl Server {
     /// Starts `program` with what `arguments` makes of its folder and its port, and waits until it listens.
-    pub async fn start(program: &Path, arguments: impl FnOnce(&Path, u16) -> Vec<String>) -> Result<Self> {
+    pub(crate) async fn start(program: &Path, arguments: impl FnOnce(&Path, u16) -> Vec<String>) -> Result<Self> {
         let (folder, port) = (Folder::new()?, ports::free()?);
         let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let mut command = Command::new(program);
@@ -41,24 +41,20 @@ impl Server {
             }
         })
         .await?;
-        Ok(Self { _child: child, folder, port })
+        Ok(Self { _child: child, _folder: folder, port })
     }
 
-    pub fn address(&self) -> String {
+    pub(crate) fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }
 
-    pub fn port(&self) -> u16 {
+    pub(crate) fn port(&self) -> u16 {
         self.port
-    }
-
-    pub fn folder(&self) -> &Path {
-        self.folder.path()
     }
 }
 
 /// A program of a Debian package.
-pub fn installed(program: &str, package: &str) -> Result<PathBuf> {
+pub(crate) fn installed(program: &str, package: &str) -> Result<PathBuf> {
     let folders = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&folders)
         .map(|folder| folder.join(program))
@@ -67,7 +63,7 @@ pub fn installed(program: &str, package: &str) -> Result<PathBuf> {
 }
 
 /// A scaler, built as the controller builds it.
-pub fn build(trigger_type: &str, metadata: &[(&str, &str)], auth: &[(&str, &str)]) -> Arc<dyn Scaler> {
+pub(crate) fn build(trigger_type: &str, metadata: &[(&str, &str)], auth: &[(&str, &str)]) -> Arc<dyn Scaler> {
     let map = |texts: &[(&str, &str)]| -> BTreeMap<String, String> {
         texts.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect()
     };
@@ -81,11 +77,11 @@ pub fn build(trigger_type: &str, metadata: &[(&str, &str)], auth: &[(&str, &str)
 }
 
 /// Reads the one metric of a scaler.
-pub async fn sample(scaler: &Arc<dyn Scaler>) -> Result<Sampled, ScalerError> {
+pub(crate) async fn sample(scaler: &Arc<dyn Scaler>) -> Result<Sampled, ScalerError> {
     scaler.sample(&scaler.metrics()[0].name).await
 }
 
 /// The value in thousandths and whether the source is active, or the error's text.
-pub async fn read(scaler: &Arc<dyn Scaler>) -> Result<(i64, bool), String> {
+pub(crate) async fn read(scaler: &Arc<dyn Scaler>) -> Result<(i64, bool), String> {
     sample(scaler).await.map(|sampled| (sampled.value.thousandths(), sampled.active)).map_err(|error| error.text())
 }

@@ -85,7 +85,9 @@ mod tests {
         assert_eq!((keys.id.as_str(), keys.secret.reveal()), ("ASIA", "s"));
         assert_eq!(keys.token.unwrap().reveal(), "t");
         assert_eq!(end, Some("2026-01-01T00:00:00Z".parse().unwrap()));
-        for broken in [body.replace("<SecretAccessKey>s", "<SecretAccessKey>"), body.replace("2026-", ""), "<html>".into()] {
+        for broken in
+            [body.replace("<SecretAccessKey>s", "<SecretAccessKey>"), body.replace("2026-", ""), "<html>".into()]
+        {
             assert!(decode(broken.as_bytes()).is_err(), "{broken}");
         }
     }
