@@ -1,6 +1,7 @@
 //! The six Redis types against real servers: one, a cluster of one node, and a sentinel with its master.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
@@ -76,7 +77,7 @@ async fn a_connection_that_broke_is_made_again() {
     assert_eq!(read(&scaler).await, Ok((1_000, true)));
     all(&mut admin, &["CLIENT KILL TYPE normal SKIPME yes"]).await;
     let _ = eventually("the scaler to connect again", PATIENCE, || {
-        let scaler = scaler.clone();
+        let scaler = Arc::clone(&scaler);
         async move {
             let read = read(&scaler).await;
             Ok(when(read == Ok((1_000, true)), read))
@@ -156,7 +157,7 @@ async fn a_sentinel_says_where_the_master_is() {
     // The sentinel first has to look at the master itself.
     for (scaler, wanted) in [(lists, 2_000), (streams, 1_000)] {
         let _ = eventually("the sentinel to know the master", PATIENCE, || {
-            let scaler = scaler.clone();
+            let scaler = Arc::clone(&scaler);
             async move {
                 let read = read(&scaler).await;
                 Ok(when(read == Ok((wanted, true)), read))
