@@ -136,9 +136,15 @@ pub fn realise_nominated(
 /// The plan's own node for every pod that it places.
 ///
 /// With all of them nominated the scheduler's order and scores no longer matter to resources, slots and ports: what is kept
-/// for a pod is there when its turn comes. What depends on the pods that came before (spread, affinity) still may. To nominate
-/// only the pods that would be stranded does not help: what is kept for them strands others, and on tight plans all but a few
-/// percent end up nominated for one order of arrival, and another order strands pods again.
+/// for a pod is there when its turn comes.
+///
+/// # Caveats
+/// What depends on the pods that came before (spread, affinity) still may go wrong. Above all pods that must be spread over
+/// zones, of which several are to go to one node: each is refused there as long as the others are nominated for it, because
+/// the scheduler counts these as if they had come, and nobody in the other zones; it loses its nomination and what was kept.
+///
+/// To nominate only the pods that would be stranded does not help: what is kept for them strands others, and on tight plans
+/// all but a few percent end up nominated for one order of arrival, and another order strands pods again.
 pub fn nominations(snapshot: &Snapshot, solution: &Solution) -> BTreeMap<PodKey, Target> {
     let known = snapshot.pods.iter().filter(|pod| pod.invalid.is_empty());
     known.filter_map(|pod| Some((pod.key.clone(), solution.placed.get(&pod.key)?.node.clone()))).collect()

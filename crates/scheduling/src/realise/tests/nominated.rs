@@ -1,6 +1,7 @@
 use requirements::labels;
 
 use super::*;
+use crate::{NodeInclusion, TopologySpread, WhenUnsatisfiable};
 
 fn of_priority(mut pod: Pod, priority: i32) -> Pod {
     pod.priority = priority;
@@ -75,4 +76,33 @@ fn a_nomination_ends_when_its_pod_finds_no_place() {
     hopeless.node_selector = labels_of(&[("team", "x")]);
     let rival = aged(pod("p", 900, 1), 0);
     always(&[hopeless, rival], &[node("a", 1000)], &[("hopeless", "a")], "hopeless=- p=a");
+}
+
+#[test]
+fn pods_that_spread_block_each_other_by_their_nominations() {
+    let mut nodes = [node("a", 1000), node("b", 1000)];
+    nodes[1].labels.insert(labels::ZONE.to_owned(), "b".to_owned());
+    let one = |name: &str, age: i64| {
+        let mut pod = aged(labelled(pod(name, 450, 0), "web"), age);
+        pod.topology_spread = vec![TopologySpread {
+            max_skew: 1,
+            topology_key: labels::ZONE.to_owned(),
+            when_unsatisfiable: WhenUnsatisfiable::DoNotSchedule,
+            selector: near("web", "").selector,
+            min_domains: None,
+            node_affinity_policy: NodeInclusion::Honor,
+            node_taints_policy: NodeInclusion::Ignore,
+            match_label_keys: Vec::new(),
+        }];
+        pod
+    };
+    let four = [one("p", 0), one("q", 1), one("r", 2), one("s", 3)];
+    let nominated = [("p", "a"), ("q", "a"), ("r", "b"), ("s", "b")];
+    // The first is refused by a, where the second counts as if it were there, and comes at the second try.
+    always(&four, &nodes, &nominated, "p=a q=a r=b s=b");
+    // Until then nothing is kept for it, and whoever comes may take its room.
+    let mut other = aged(pod("t", 450, 0), 4);
+    other.node_selector = labels_of(&[(labels::ZONE, "a")]);
+    let five: Vec<Pod> = four.into_iter().chain([other]).collect();
+    always(&five, &nodes, &nominated, "p=- q=a r=b s=b t=a");
 }
