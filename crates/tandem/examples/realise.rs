@@ -1,8 +1,8 @@
 //! What the kube-scheduler would make of the plans for packing instances, free and with nominations.
 //!
-//! `cargo run --release -p tandem --example realise -- web-1k-team.json …` prints, for the greedy plan and for the
-//! solver's if that is another, how
-//! many percent of the pods are stranded and what is paid on top of the plan for them, as means over the seeds.
+//! `cargo run --release -p tandem --example realise -- web-1k-team.json …` prints, for the greedy plan and for the solver's
+//! if that is another, how many percent of the pods are stranded and what is paid for them on top of the plan, as means
+//! over the seeds.
 
 use std::{collections::BTreeMap, error::Error, path::Path, time::Instant};
 
