@@ -220,7 +220,10 @@ fn a_pod_on_a_new_node_is_told_why_no_node_that_is_there_will_do() {
     let node = "\nkind: Node\napiVersion: v1\nmetadata: { name: n1 }\nstatus: { allocatable: { cpu: 1, memory: 8Gi, pods: 9 } }\n";
     let objects = [POOL, &deployment("api", 2, "800m"), node].join("---");
     let files = [("all.yaml", &*objects), ("types.json", TYPES)];
-    check(&files, &["--pod", "shop/api-1"], &expect![[r#"
+    check(
+        &files,
+        &["--pod", "shop/api-1"],
+        &expect![[r#"
         shop/api-1 goes on new node 1 of NodePool/default: m.large in a (on-demand) at $0.10/h.
           because: no node has room, so a new one is opened
           because: opened for pod shop/api-1
@@ -230,8 +233,12 @@ fn a_pod_on_a_new_node_is_told_why_no_node_that_is_there_will_do() {
             m.2xlarge in a (on-demand) at $0.40/h, $0.30/h more
           The cheapest node for this pod alone: m.large in a (on-demand) at $0.10/h.
         exit code 0
-    "#]]);
-    check(&files, &["--pod", "shop/api-1", "--format", "json"], &expect![[r#"
+    "#]],
+    );
+    check(
+        &files,
+        &["--pod", "shop/api-1", "--format", "json"],
+        &expect![[r#"
         {
           "pod": "shop/api-1",
           "place": {
@@ -266,17 +273,26 @@ fn a_pod_on_a_new_node_is_told_why_no_node_that_is_there_will_do() {
           }
         }
         exit code 0
-    "#]]);
-    check(&files, &["--pod", "shop/api-2"], &expect![[r#"
+    "#]],
+    );
+    check(
+        &files,
+        &["--pod", "shop/api-2"],
+        &expect![[r#"
         | error: .: there is no pod shop/api-2 to place in it
         exit code 2
-    "#]]);
-    check(&files, &["--pod", "api-2"], &expect![[r#"
+    "#]],
+    );
+    check(
+        &files,
+        &["--pod", "api-2"],
+        &expect![[r#"
         | error: invalid value 'api-2' for '--pod <NAMESPACE/NAME>': "api-2" is not namespace/name
         | 
         | For more information, try '--help'.
         exit code 2
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
