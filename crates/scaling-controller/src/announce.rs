@@ -107,3 +107,24 @@ async fn refuse(client: &Client, job: &ScaledJob) {
 pub(crate) fn text(notices: &[FieldNotice]) -> String {
     notices.iter().map(|notice| format!("{}: {}", notice.field, notice.message)).collect::<Vec<_>>().join("; ")
 }
+
+#[cfg(test)]
+mod tests {
+    use api::keda::ScaledObject;
+    use scalers::catalog::{KNOWN, find};
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn exactly_the_trigger_types_that_cannot_be_built_are_said_to_be_unsupported() {
+        for name in KNOWN {
+            let object: ScaledObject = serde_json::from_value(json!({
+                "apiVersion": "keda.sh/v1alpha1", "kind": "ScaledObject", "metadata": {"name": "a"},
+                "spec": {"scaleTargetRef": {"name": "web"}, "triggers": [{"type": name, "metadata": {}}]},
+            }))
+            .unwrap();
+            assert_eq!(unsupported(&object).is_empty(), find(name).is_some(), "{name}");
+        }
+    }
+}

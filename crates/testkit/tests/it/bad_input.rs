@@ -35,7 +35,7 @@ fn mistakes() -> Vec<Mistake> {
         mistake(
             "nan",
             json!({"query": "vector(0) / vector(0)"}),
-            &["TriggerError", "the query gives no usable number", "NaN"],
+            &["TriggerError", "the source gives no usable number", "NaN"],
         ),
         mistake("word", json!({"threshold": "ten"}), &["ScaledObjectCheckFailed", "threshold", "ten"]),
     ]
