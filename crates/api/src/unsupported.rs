@@ -79,6 +79,13 @@ pub const NOT_YET: &[NotYet] = &[
     ),
     not_yet(
         "NodePool",
+        "spec.disruption.budgets[].nodes",
+        // The CRD's default, which nobody has asked for.
+        &["10%"],
+        "budgets have no effect yet: expired nodes are replaced one at a time",
+    ),
+    not_yet(
+        "NodePool",
         "spec.replicas",
         &[],
         "static NodePools are not supported yet: no node is made for this pool, not even for pending pods",
@@ -184,6 +191,21 @@ mod tests {
                 "ttlSecondsAfterEmpty": 30, "weight": 1 } }))
         .unwrap();
         assert_eq!(said(&unsupported(&object)), Vec::<&str>::new());
+    }
+
+    #[test]
+    fn a_budget_that_somebody_wrote_is_mentioned_and_the_default_is_not() {
+        let pool = |budgets: Value| {
+            let disruption = json!({ "consolidateAfter": "Never", "budgets": budgets });
+            let object: NodePool = serde_json::from_value(json!({ "apiVersion": "karpenter.sh/v1", "kind": "NodePool",
+                "metadata": { "name": "a" }, "spec": { "disruption": disruption, "template": { "spec": {
+                    "nodeClassRef": { "group": "g", "kind": "k", "name": "n" }, "requirements": [] } } } }))
+            .unwrap();
+            unsupported(&object)
+        };
+        assert_eq!(said(&pool(json!([{ "nodes": "10%" }]))), Vec::<&str>::new());
+        let written = pool(json!([{ "nodes": "10%" }, { "nodes": "0", "schedule": "@daily", "duration": "8h" }]));
+        assert_eq!(said(&written), ["spec.disruption.budgets[1].nodes"]);
     }
 
     #[test]

@@ -50,6 +50,8 @@ enum Stop {
     Manifest(String),
     /// The cluster is not as it has to be; it may become so without the object changing.
     World(String),
+    /// The target is not there, or has no replicas; it may come to be so without the object changing.
+    Target(String),
     /// We were overtaken; look again at once. Nothing to tell.
     Overtaken,
 }
@@ -145,7 +147,7 @@ impl Actor {
         let (what, wait) = match stop {
             Stop::Overtaken => return Instant::now() + RETRY.0,
             Stop::Manifest(what) => (what, IDLE),
-            Stop::World(what) => {
+            Stop::World(what) | Stop::Target(what) => {
                 let doubled = RETRY.0.saturating_mul(1 << self.failed_looks.min(6));
                 self.failed_looks = self.failed_looks.saturating_add(1);
                 (what, doubled.min(RETRY.1))

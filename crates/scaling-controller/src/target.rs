@@ -19,16 +19,16 @@ const DISCOVERED_FOR: Duration = Duration::from_mins(10);
 #[derive(Debug, Error)]
 pub(crate) enum TargetError {
     /// The manifest names something that cannot be.
-    #[error("scaleTargetRef.apiVersion {0:?} is not GROUP/VERSION")]
+    #[error("spec.scaleTargetRef.apiVersion {0:?} is not GROUP/VERSION")]
     ApiVersion(String),
     /// No such kind in the cluster.
-    #[error("the API server does not know the kind {kind} of {api_version}")]
+    #[error("spec.scaleTargetRef: the API server does not know the kind {kind} of {api_version}")]
     Kind { api_version: String, kind: String },
     /// No such object.
-    #[error("target resource {kind} {name} doesn't exist")]
+    #[error("spec.scaleTargetRef: target resource {kind} {name} doesn't exist")]
     Missing { kind: String, name: String },
     /// The kind has no replicas.
-    #[error("target resource {kind} {name} doesn't expose /scale subresource")]
+    #[error("spec.scaleTargetRef: target resource {kind} {name} doesn't expose /scale subresource")]
     NoScale { kind: String, name: String },
     /// Something changed between read and write: look again.
     #[error("the scale of the target was changed by somebody else at the same moment")]

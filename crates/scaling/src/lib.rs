@@ -15,6 +15,7 @@
 //! Left to others: reading sources (`scalers`), reading and writing Kubernetes objects (`scaling-controller`).
 //!
 //! The behaviour is that of KEDA's ScaledObject; each function lists where it departs from it.
+#![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_types))]
 
 pub mod activity;
 pub mod condition;

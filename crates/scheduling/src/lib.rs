@@ -15,6 +15,7 @@
 //! least cost. What it cannot express yet is refused by name ([`Unfit::NotSupportedYet`]), never ignored.
 //!
 //! Left to others: reading the cluster, launching, and which nodes to take away.
+#![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_types))]
 
 pub mod check;
 mod pod;

@@ -32,7 +32,10 @@ impl From<TargetError> for Stop {
         match error {
             TargetError::Conflict => Self::Overtaken,
             TargetError::ApiVersion(_) => Self::Manifest(error.to_string()),
-            _ => Self::World(chain(&error)),
+            TargetError::Kind { .. } | TargetError::Missing { .. } | TargetError::NoScale { .. } => {
+                Self::Target(error.to_string())
+            }
+            TargetError::Api { .. } => Self::World(chain(&error)),
         }
     }
 }
