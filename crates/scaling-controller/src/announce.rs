@@ -35,8 +35,8 @@ pub(crate) async fn announce(
     }
     let wakeup = Wakeup::new();
     let mut changes = wakeup.listen();
-    let jobs: Watched<ScaledJob> = spawn(&client, namespace.as_deref(), &wakeup, &shutdown);
-    let auths: Watched<TriggerAuthentication> = spawn(&client, namespace.as_deref(), &wakeup, &shutdown);
+    let jobs: Watched<ScaledJob> = watched(&client, namespace.as_deref(), &wakeup, &shutdown);
+    let auths: Watched<TriggerAuthentication> = watched(&client, namespace.as_deref(), &wakeup, &shutdown);
     // Rights in one namespace do not reach a kind without namespaces.
     let clusters: Option<Watched<ClusterTriggerAuthentication>> = namespace
         .is_none()
@@ -61,7 +61,13 @@ pub(crate) async fn announce(
     }
 }
 
-fn spawn<K>(client: &Client, namespace: Option<&str>, wakeup: &Wakeup, shutdown: &CancellationToken) -> Watched<K>
+/// Watches a kind in one namespace, or in all.
+pub(crate) fn watched<K>(
+    client: &Client,
+    namespace: Option<&str>,
+    wakeup: &Wakeup,
+    shutdown: &CancellationToken,
+) -> Watched<K>
 where
     K: Resource<Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
     K::DynamicType: Default + Eq + Hash + Clone + Debug + Send + Sync + Unpin,

@@ -14,9 +14,10 @@
 //! first seen and before a write; in between the HPA's own status says whether the target is at zero.
 //!
 //! Needs these rights: get, list, watch, update, patch on `scaledobjects` and `scaledobjects/status`; everything on
-//! `horizontalpodautoscalers`; get and update on `*/scale`, get on the targets; create and patch on events.
+//! `horizontalpodautoscalers`; get and update on `*/scale`, get on the targets; create and patch on events; get, list and
+//! watch on the two kinds of TriggerAuthentication; get on the Secrets, ConfigMaps and ServiceAccounts they name.
 //!
-//! ScaledJobs and TriggerAuthentications are not acted on yet; an event and a condition say so.
+//! ScaledJobs are not acted on yet; an event and a condition say so.
 //!
 //! Left to others: election, serving TLS, and the aggregated API's protocol.
 
@@ -24,6 +25,7 @@ mod actor;
 mod announce;
 mod cluster;
 mod conflict;
+mod credentials;
 pub mod external_metrics;
 mod hpa;
 mod metrics;
@@ -35,6 +37,7 @@ mod status;
 mod supervisor;
 mod target;
 
+pub use credentials::CredentialSettings;
 pub use metrics::Metrics;
 pub use object::ObjectKey;
 pub use sources::{Answer, AnswerError, Sources};

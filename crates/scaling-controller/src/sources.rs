@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use api::keda::ScaledObject;
 use controller_runtime::index::Watched;
@@ -15,8 +16,9 @@ use thiserror::Error;
 use units::Milli;
 
 use crate::cluster::ApiServer;
+use crate::credentials::{Credentials, Owner, Resolver};
 use crate::metrics::Metrics;
-use crate::object::{ObjectKey, check};
+use crate::object::{ObjectKey, check, polling_interval};
 use crate::source::{Asker, ObjectSource};
 use crate::target::{TargetError, Targets};
 
@@ -70,6 +72,7 @@ pub struct Sources {
     pub(crate) metrics: Arc<Metrics>,
     http: Arc<Http>,
     cluster: Arc<dyn Cluster>,
+    resolver: Resolver,
     built: Mutex<HashMap<ObjectKey, Arc<ObjectSource>>>,
 }
 
@@ -86,27 +89,53 @@ impl Sources {
         hpas: Watched<HorizontalPodAutoscaler>,
         metrics: Arc<Metrics>,
         http: Arc<Http>,
+        resolver: Resolver,
     ) -> Self {
         let cluster = Arc::new(ApiServer::new(client.clone()));
-        Self { objects, hpas, targets: Targets::new(client), metrics, http, cluster, built: Mutex::default() }
+        Self { objects, hpas, targets: Targets::new(client), metrics, http, cluster, resolver, built: Mutex::default() }
     }
 
-    /// The triggers of the object's present generation.
-    pub(crate) fn of(&self, object: &ScaledObject) -> Result<Arc<ObjectSource>, Vec<String>> {
+    /// The triggers of the object's present generation, with credentials that were looked at within `max_age`.
+    ///
+    /// # Errors
+    /// Every trigger that cannot be used, with the path of its field.
+    pub(crate) async fn of(&self, object: &ScaledObject, max_age: Duration) -> Result<Arc<ObjectSource>, Vec<String>> {
         let key = ObjectKey::of(object);
-        let (uid, generation) = (object.uid().unwrap_or_default(), object.metadata.generation.unwrap_or_default());
-        if let Some(found) = self.lock().get(&key)
-            && found.uid == uid
-            && found.generation == generation
+        let owner = Owner::of(object);
+        let found = self.built(&key, object);
+        if let Some(found) = &found
+            && (!owner.needs_any() || found.looked_within(max_age))
         {
             return Ok(Arc::clone(found));
         }
-        let built = Arc::new(ObjectSource::build(object, &self.http, Some(&self.cluster))?);
+        let given = if owner.needs_any() {
+            self.resolver.resolve(owner, &self.targets).await
+        } else {
+            object.spec.triggers.iter().map(|_| Ok(Credentials::default())).collect()
+        };
+        // Somebody else may have asked for the same meanwhile.
+        let found = self.built(&key, object);
+        if let Some(found) = &found
+            && found.settled(&given)
+        {
+            found.looked_now();
+            return Ok(Arc::clone(found));
+        }
+        let built = ObjectSource::build(object, &given, found.as_deref(), &self.http, Some(&self.cluster));
+        let built = Arc::new(built?);
         let old = self.lock().insert(key, Arc::clone(&built));
         if let Some(old) = old {
             self.forget_series(&old, Some(&built));
         }
         Ok(built)
+    }
+
+    /// What was built for this generation.
+    fn built(&self, key: &ObjectKey, object: &ScaledObject) -> Option<Arc<ObjectSource>> {
+        let generation = object.metadata.generation.unwrap_or_default();
+        let lock = self.lock();
+        let found = lock.get(key).filter(|found| Some(&found.uid) == object.metadata.uid.as_ref());
+        found.filter(|found| found.generation == generation).cloned()
     }
 
     /// Drops what was built for objects that are gone.
@@ -149,7 +178,9 @@ impl Sources {
         let Some(object) = self.objects.get(namespace, name) else { return Err(AnswerError::NoObject(key)) };
         let refused = |wrong: Vec<String>| AnswerError::Refused { object: key.clone(), what: wrong.join("; ") };
         let settings = check(&object).map_err(refused)?;
-        let source = self.of(&object).map_err(refused)?;
+        // On the replica that polls, the last poll has looked at the credentials.
+        let max_age = polling_interval(&object) * 6 / 5;
+        let source = self.of(&object, max_age).await.map_err(refused)?;
         let Some((trigger, readable)) = source.find(metric) else {
             return Err(AnswerError::NoMetric { object: key, metric: metric.to_owned() });
         };

@@ -5,13 +5,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::keda::ScaledObject;
+use api::keda::{ScaledObject, TriggerAuthentication};
 use controller_runtime::events::Recorder;
 use controller_runtime::health::Check;
 use controller_runtime::index::{Wakeup, Watched};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
-use kube::runtime::watcher;
-use kube::{Api, Client, ResourceExt};
+use kube::{Client, ResourceExt};
 use rand::Rng;
 use scalers::Http;
 use tokio::sync::{Notify, Semaphore, watch};
@@ -20,7 +19,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::actor::{Actor, Shared};
-use crate::announce::announce;
+use crate::announce::{announce, watched};
+use crate::credentials::{CredentialSettings, Resolver};
 use crate::metrics::Metrics;
 use crate::object::{ObjectKey, polling_interval};
 use crate::sources::Sources;
@@ -33,6 +33,8 @@ pub struct Settings {
     pub namespaces: Vec<String>,
     /// How long an HTTP source may take, when a trigger does not say.
     pub http_timeout: Duration,
+    /// Where credentials come from.
+    pub credentials: CredentialSettings,
 }
 
 /// Requests for preparing objects that are under way at the same time. The API server answers some hundreds a second, and
@@ -64,15 +66,16 @@ impl Controller {
         shutdown: &CancellationToken,
     ) -> Self {
         let wakeup = Wakeup::new();
-        let (objects, hpas) = match settings.namespaces.as_slice() {
-            [one] => (Api::namespaced(client.clone(), one), Api::namespaced(client.clone(), one)),
-            _ => (Api::all(client.clone()), Api::all(client.clone())),
+        let one = match settings.namespaces.as_slice() {
+            [one] => Some(one.as_str()),
+            _ => None,
         };
-        let config = watcher::Config::default;
-        let objects: Watched<ScaledObject> = Watched::spawn(objects, config(), &wakeup, shutdown);
-        let hpas: Watched<HorizontalPodAutoscaler> = Watched::spawn(hpas, config(), &wakeup, shutdown);
+        let objects: Watched<ScaledObject> = watched(client, one, &wakeup, shutdown);
+        let hpas: Watched<HorizontalPodAutoscaler> = watched(client, one, &wakeup, shutdown);
+        let authentications: Watched<TriggerAuthentication> = watched(client, one, &wakeup, shutdown);
         let http = Arc::new(Http::new(settings.http_timeout));
-        let sources = Arc::new(Sources::new(client.clone(), objects, hpas, Arc::clone(&metrics), http));
+        let resolver = Resolver::new(client.clone(), authentications, Arc::clone(&http), settings.credentials.clone());
+        let sources = Arc::new(Sources::new(client.clone(), objects, hpas, Arc::clone(&metrics), http, resolver));
         let shared = Shared { client: client.clone(), sources, metrics, recorder, acting: Semaphore::new(ACTING) };
         Self { shared: Arc::new(shared), settings, wakeup }
     }

@@ -5,6 +5,8 @@
 mod bad_input;
 mod bed;
 mod crash;
+mod credentials;
+mod door;
 mod double;
 mod kwok;
 mod pod_side;

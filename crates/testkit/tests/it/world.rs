@@ -90,10 +90,15 @@ impl World {
     }
 
     /// Adds the mesh, Prometheus and `pod-autoscaler`.
-    pub(crate) async fn with_metrics(mut self) -> Result<Self> {
+    pub(crate) async fn with_metrics(self) -> Result<Self> {
+        self.with_metrics_and(&[]).await
+    }
+
+    /// The same with values of the chart.
+    pub(crate) async fn with_metrics_and(mut self, values: &[(&str, &str)]) -> Result<Self> {
         let mesh = Mesh::start().await?;
         let prometheus = Prometheus::start(self.bed.folder(), &[mesh.address()]).await?;
-        let program = self.bed.spawn_pod_autoscaler(&[]).await?;
+        let program = self.bed.spawn_pod_autoscaler_with(values, &[]).await?;
         self.metrics = Some(Metrics { program, prometheus, mesh });
         Ok(self)
     }
