@@ -50,7 +50,8 @@ const TRIGGERS: &[&str] = &[
     "redis-streams",
 ];
 
-const NO_STORE: &str = "this store is not supported yet; triggers that name this object are refused";
+const NO_KEY: &str =
+    "keys of Google are not supported yet, podIdentity gcp is; triggers that name this object are refused";
 
 /// Every field that is accepted without behaviour.
 pub const NOT_YET: &[NotYet] = &[
@@ -62,11 +63,9 @@ pub const NOT_YET: &[NotYet] = &[
         &["static", "currentReplicas", "currentReplicasIfHigher", "currentReplicasIfLower"],
         "formulas are not supported yet",
     ),
-    not_yet("ScaledJob", "spec", &[], "ScaledJobs do not make Jobs yet"),
-    not_yet("TriggerAuthentication", "spec.azureKeyVault", &[], NO_STORE),
-    not_yet("TriggerAuthentication", "spec.gcpSecretManager", &[], NO_STORE),
-    not_yet("ClusterTriggerAuthentication", "spec.azureKeyVault", &[], NO_STORE),
-    not_yet("ClusterTriggerAuthentication", "spec.gcpSecretManager", &[], NO_STORE),
+    not_yet("ScaledJob", "spec.triggers[].type", TRIGGERS, "this trigger type is not supported yet"),
+    not_yet("TriggerAuthentication", "spec.gcpSecretManager.credentials", &[], NO_KEY),
+    not_yet("ClusterTriggerAuthentication", "spec.gcpSecretManager.credentials", &[], NO_KEY),
     not_yet("Provisioner", "spec.consolidation.enabled", &["false"], "consolidation is not supported yet"),
     not_yet(
         "NodePool",

@@ -6,6 +6,8 @@
 //! Promises: an answer is bounded; redirects stay on their host; no text of a secret reaches an error.
 
 mod aws;
+mod azure;
+mod google;
 mod vault;
 
 use std::collections::BTreeMap;
@@ -14,6 +16,8 @@ use std::time::Duration;
 use serde_json::Value;
 
 pub use aws::{AwsKeys, AwsSecret, AwsSecrets};
+pub use azure::{AzureCloud, AzureKeys, AzureSecret, AzureVault};
+pub use google::{GoogleSecret, GoogleSecrets};
 pub use vault::{Vault, VaultKind, VaultSecret};
 
 use crate::error::ScalerError;

@@ -1,17 +1,14 @@
-//! Kinds that are stored but not acted on yet: their owners are told, once per generation.
+//! What TriggerAuthentications ask for and do not get yet: their owners are told, once per generation.
 
 use std::collections::HashMap;
 use std::fmt::Debug;
 use std::hash::Hash;
 
 use api::FieldNotice;
-use api::condition::{KedaCondition, Status, set_keda};
-use api::keda::{ClusterTriggerAuthentication, ScaledJob, TriggerAuthentication};
+use api::keda::{ClusterTriggerAuthentication, TriggerAuthentication};
 use api::unsupported::{Unsupported, unsupported};
-use controller_runtime::boot::chain;
 use controller_runtime::events::{Kind, Recorder};
 use controller_runtime::index::{Wakeup, Watched};
-use controller_runtime::status::patch_if_changed;
 use k8s_openapi::NamespaceResourceScope;
 use kube::runtime::watcher;
 use kube::{Api, Client, Resource, ResourceExt};
@@ -19,10 +16,10 @@ use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-/// Reason of the event and of the condition.
+/// Reason of the event.
 const REASON: &str = "NotSupportedYet";
 
-/// Watches ScaledJobs and the two kinds of TriggerAuthentication, and tells their owners that nothing comes of them yet.
+/// Watches the two kinds of TriggerAuthentication, and tells their owners what has no effect yet.
 pub(crate) async fn announce(
     client: Client,
     recorder: Recorder,
@@ -35,7 +32,6 @@ pub(crate) async fn announce(
     }
     let wakeup = Wakeup::new();
     let mut changes = wakeup.listen();
-    let jobs: Watched<ScaledJob> = watched(&client, namespace.as_deref(), &wakeup, &shutdown);
     let auths: Watched<TriggerAuthentication> = watched(&client, namespace.as_deref(), &wakeup, &shutdown);
     // Rights in one namespace do not reach a kind without namespaces.
     let clusters: Option<Watched<ClusterTriggerAuthentication>> = namespace
@@ -46,11 +42,6 @@ pub(crate) async fn announce(
         tokio::select! {
             () = shutdown.cancelled() => return,
             changed = changes.changed() => if changed.is_err() { return },
-        }
-        for job in jobs.state() {
-            if tell(&recorder, &mut told, job.as_ref()).await {
-                refuse(&client, &job).await;
-            }
         }
         for auth in auths.state() {
             tell(&recorder, &mut told, auth.as_ref()).await;
@@ -96,17 +87,6 @@ where
     }
     recorder.publish(&object.object_ref(&()), Kind::Warning, REASON, "Check", text(&notices)).await;
     true
-}
-
-async fn refuse(client: &Client, job: &ScaledJob) {
-    let old = job.status.clone().unwrap_or_default();
-    let mut new = old.clone();
-    let message = text(&unsupported(job));
-    set_keda(&mut new.conditions, KedaCondition::new("Ready", Status::False, REASON, message));
-    let api: Api<ScaledJob> = Api::namespaced(client.clone(), &job.namespace().unwrap_or_default());
-    if let Err(error) = patch_if_changed(&api, &job.name_any(), Some(&old), &new).await {
-        tracing::warn!(job = job.name_any(), error = %chain(&error), "status not written");
-    }
 }
 
 /// The notices in one line.

@@ -3,17 +3,18 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use api::keda::{ScaleTrigger, ScaledObject};
-use kube::ResourceExt;
+use api::keda::ScaleTrigger;
+use futures::future::join_all;
 use scalers::{
     Authentication, BuildError, Cluster, Http, MetricSpec, MetricType, Notice, Scaler, TriggerContext, resource,
 };
 use scaling::hpa::HpaMetric;
+use scaling::{Sample, TriggerReading};
 use tokio::time::Instant;
 
 use crate::credentials::{Credentials, Failure, Resolved};
 use crate::metrics::{Metrics, TriggerLabels};
-use crate::object::{ObjectKey, polling_interval};
+use crate::object::Subject;
 use crate::read::{Cell, Outcome};
 
 /// Oldest value an HPA question is answered with, unless the trigger asks for cached metrics. The HPA controller asks
@@ -74,19 +75,18 @@ impl ObjectSource {
     /// # Errors
     /// Every trigger that cannot be used, with the path of its field.
     pub(crate) fn build(
-        object: &ScaledObject,
+        subject: &Subject<'_>,
         given: &[Result<Credentials, Failure>],
         old: Option<&Self>,
         http: &Arc<Http>,
         cluster: Option<&Arc<dyn Cluster>>,
     ) -> Result<Self, Vec<String>> {
-        let key = ObjectKey::of(object);
         let (mut triggers, mut metrics, mut wrong) = (Vec::new(), Vec::new(), Vec::new());
-        for (index, (written, given)) in object.spec.triggers.iter().zip(given).enumerate() {
+        for (index, (written, given)) in subject.triggers.iter().zip(given).enumerate() {
             let old = old.and_then(|old| old.triggers.iter().find(|trigger| trigger.index == index));
             let built = match (old, given) {
                 (Some(old), given) if old.settled(given) => Ok(Built::External(Arc::clone(old))),
-                (_, Ok(credentials)) => build_trigger(&key, index, written, credentials, http, cluster),
+                (_, Ok(credentials)) => build_trigger(subject, index, written, credentials, http, cluster),
                 (_, Err(failure)) => {
                     let field = if written.authentication_ref.is_some() { "authenticationRef" } else { "FromEnv" };
                     Err(BuildError::new(field, failure.to_string()))
@@ -111,13 +111,18 @@ impl ObjectSource {
             return Err(wrong);
         }
         Ok(Self {
-            uid: object.uid().unwrap_or_default(),
-            generation: object.metadata.generation.unwrap_or_default(),
+            uid: subject.uid().to_owned(),
+            generation: subject.generation(),
             triggers,
             metrics,
-            interval: polling_interval(object),
+            interval: subject.interval,
             looked: Mutex::new(Instant::now()),
         })
+    }
+
+    /// Whether this is what was built for the subject's present generation.
+    pub(crate) fn is_of(&self, subject: &Subject<'_>) -> bool {
+        self.uid == subject.uid() && self.generation == subject.generation()
     }
 
     /// Whether these credentials change nothing.
@@ -173,6 +178,28 @@ impl ObjectSource {
             .await
     }
 
+    /// Reads everything at the same time. `failures` says how often a metric has failed in a row, this time (`true`) included.
+    pub(crate) async fn readings(
+        &self,
+        metrics: &Arc<Metrics>,
+        failures: impl Fn(&str, bool) -> u32,
+    ) -> Vec<TriggerReading> {
+        let failures = &failures;
+        let reads = self.triggers.iter().flat_map(|trigger| {
+            trigger.readable.iter().map(move |readable| async move {
+                let outcome = self.read(trigger, readable, Asker::Poll, metrics).await;
+                let name = &readable.spec.name;
+                let failures = failures(name, outcome.is_err());
+                let (sample, active) = match outcome {
+                    Ok(sampled) => (Sample::Value(sampled.value), Some(sampled.active)),
+                    Err(why) => (Sample::Unknown { why: why.as_ref().to_owned() }, None),
+                };
+                TriggerReading { metric_name: name.clone(), sample, active, target: readable.spec.target, failures }
+            })
+        });
+        join_all(reads).await
+    }
+
     fn max_age(&self, trigger: &Trigger, asker: Asker) -> Duration {
         match asker {
             // A poll is wanted now; it only joins a read that is under way or has just ended.
@@ -223,13 +250,14 @@ enum Built {
 }
 
 fn build_trigger(
-    key: &ObjectKey,
+    subject: &Subject<'_>,
     index: usize,
     written: &ScaleTrigger,
     credentials: &Credentials,
     http: &Arc<Http>,
     cluster: Option<&Arc<dyn Cluster>>,
 ) -> Result<Built, BuildError> {
+    let key = &subject.key();
     let authentication = match &credentials.authentication {
         Some(Resolved { parameters, identity }) => Authentication::Resolved { parameters, identity },
         None => Authentication::None,
@@ -253,7 +281,7 @@ fn build_trigger(
         .iter()
         .map(|spec| Readable {
             spec: spec.clone(),
-            labels: Arc::new(TriggerLabels::new(key, &spec.name, &name, index)),
+            labels: Arc::new(TriggerLabels::new(subject.kind, key, &spec.name, &name, index)),
             cell: Arc::default(),
         })
         .collect();

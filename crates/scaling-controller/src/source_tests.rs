@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 
+use api::keda::ScaledObject;
 use scalers::Identity;
 use serde_json::{Value, json};
 
@@ -19,7 +20,7 @@ fn http() -> Arc<Http> {
 }
 
 fn build(triggers: &Value, given: &[Given], old: Option<&ObjectSource>) -> Result<ObjectSource, Vec<String>> {
-    ObjectSource::build(&object(triggers), given, old, &http(), None)
+    ObjectSource::build(&Subject::object(&object(triggers)), given, old, &http(), None)
 }
 
 /// A prometheus trigger, with `authModes` basic.

@@ -18,7 +18,7 @@ use units::Milli;
 use crate::cluster::ApiServer;
 use crate::credentials::{Credentials, Owner, Resolver};
 use crate::metrics::Metrics;
-use crate::object::{ObjectKey, check, polling_interval};
+use crate::object::{ObjectKey, Subject, check, polling_interval};
 use crate::source::{Asker, ObjectSource};
 use crate::target::{TargetError, Targets};
 
@@ -100,42 +100,47 @@ impl Sources {
     /// # Errors
     /// Every trigger that cannot be used, with the path of its field.
     pub(crate) async fn of(&self, object: &ScaledObject, max_age: Duration) -> Result<Arc<ObjectSource>, Vec<String>> {
-        let key = ObjectKey::of(object);
-        let owner = Owner::of(object);
-        let found = self.built(&key, object);
-        if let Some(found) = &found
+        let (key, subject) = (ObjectKey::of(object), Subject::object(object));
+        let found = || self.lock().get(&key).cloned();
+        let built = self.build(subject, Owner::of(object), max_age, found).await?;
+        let old = self.lock().insert(key, Arc::clone(&built));
+        if let Some(old) = old.filter(|old| !Arc::ptr_eq(old, &built)) {
+            self.forget_series(&old, Some(&built));
+        }
+        Ok(built)
+    }
+
+    /// The triggers of a subject, with credentials that were looked at within `max_age`. `found` says what was built last;
+    /// of this it is asked twice, because another task may build the same in the meantime.
+    ///
+    /// # Errors
+    /// Every trigger that cannot be used, with the path of its field.
+    pub(crate) async fn build(
+        &self,
+        subject: Subject<'_>,
+        owner: Owner<'_>,
+        max_age: Duration,
+        found: impl Fn() -> Option<Arc<ObjectSource>>,
+    ) -> Result<Arc<ObjectSource>, Vec<String>> {
+        let found = || found().filter(|found| found.is_of(&subject));
+        if let Some(found) = found()
             && (!owner.needs_any() || found.looked_within(max_age))
         {
-            return Ok(Arc::clone(found));
+            return Ok(found);
         }
         let given = if owner.needs_any() {
             self.resolver.resolve(owner, &self.targets).await
         } else {
-            object.spec.triggers.iter().map(|_| Ok(Credentials::default())).collect()
+            subject.triggers.iter().map(|_| Ok(Credentials::default())).collect()
         };
-        // Somebody else may have asked for the same meanwhile.
-        let found = self.built(&key, object);
+        let found = found();
         if let Some(found) = &found
             && found.settled(&given)
         {
             found.looked_now();
             return Ok(Arc::clone(found));
         }
-        let built = ObjectSource::build(object, &given, found.as_deref(), &self.http, Some(&self.cluster));
-        let built = Arc::new(built?);
-        let old = self.lock().insert(key, Arc::clone(&built));
-        if let Some(old) = old {
-            self.forget_series(&old, Some(&built));
-        }
-        Ok(built)
-    }
-
-    /// What was built for this generation.
-    fn built(&self, key: &ObjectKey, object: &ScaledObject) -> Option<Arc<ObjectSource>> {
-        let generation = object.metadata.generation.unwrap_or_default();
-        let lock = self.lock();
-        let found = lock.get(key).filter(|found| Some(&found.uid) == object.metadata.uid.as_ref());
-        found.filter(|found| found.generation == generation).cloned()
+        ObjectSource::build(&subject, &given, found.as_deref(), &self.http, Some(&self.cluster)).map(Arc::new)
     }
 
     /// Drops what was built for objects that are gone.
@@ -154,7 +159,7 @@ impl Sources {
         }
     }
 
-    fn forget_series(&self, old: &ObjectSource, new: Option<&ObjectSource>) {
+    pub(crate) fn forget_series(&self, old: &ObjectSource, new: Option<&ObjectSource>) {
         for readable in old.triggers.iter().flat_map(|trigger| &trigger.readable) {
             if new.is_none_or(|new| new.find(&readable.spec.name).is_none()) {
                 self.metrics.forget_trigger(&readable.labels);

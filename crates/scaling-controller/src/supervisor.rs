@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::actor::{Actor, Shared};
 use crate::announce::{announce, watched};
 use crate::credentials::{CredentialSettings, Resolver};
+use crate::jobs;
 use crate::metrics::Metrics;
 use crate::object::{ObjectKey, polling_interval};
 use crate::sources::Sources;
@@ -76,7 +77,9 @@ impl Controller {
         let http = Arc::new(Http::new(settings.http_timeout));
         let resolver = Resolver::new(client.clone(), authentications, Arc::clone(&http), settings.credentials.clone());
         let sources = Arc::new(Sources::new(client.clone(), objects, hpas, Arc::clone(&metrics), http, resolver));
-        let shared = Shared { client: client.clone(), sources, metrics, recorder, acting: Semaphore::new(ACTING) };
+        let jobs = watched(client, one, &wakeup, shutdown);
+        let acting = Semaphore::new(ACTING);
+        let shared = Shared { client: client.clone(), sources, jobs, metrics, recorder, acting };
         Self { shared: Arc::new(shared), settings, wakeup }
     }
 
@@ -102,6 +105,14 @@ impl Controller {
         };
         let (client, recorder) = (self.shared.client.clone(), self.shared.recorder.clone());
         tokio::spawn(announce(client, recorder, alone, leading.clone(), shutdown.clone()));
+        let stop_jobs = CancellationToken::new();
+        let jobs = tokio::spawn(jobs::run(
+            Arc::clone(&self.shared),
+            self.settings.namespaces.clone(),
+            leading.clone(),
+            self.wakeup.listen(),
+            stop_jobs.clone(),
+        ));
         let mut changes = self.wakeup.listen();
         let mut crew = Crew::new(Arc::clone(&self.shared));
         loop {
@@ -120,7 +131,11 @@ impl Controller {
                 () = rested => {}
             }
         }
+        stop_jobs.cancel();
         crew.stop().await;
+        if let Err(error) = jobs.await {
+            tracing::error!(%error, "the task of the ScaledJobs ended badly");
+        }
     }
 }
 
@@ -179,7 +194,7 @@ impl Crew {
             .filter(|o| namespaces.is_empty() || o.namespace().is_some_and(|n| namespaces.contains(&n)))
             .collect();
         let by_key: HashMap<ObjectKey, &Arc<ScaledObject>> =
-            objects.iter().map(|object| (ObjectKey::of(object), object)).collect();
+            objects.iter().map(|object| (ObjectKey::of(object.as_ref()), object)).collect();
         self.shared.sources.retain(|key| by_key.contains_key(key));
         self.count(&by_key);
         self.resting.retain(|key, _| by_key.contains_key(key));

@@ -5,7 +5,7 @@
 //!   triggers, TriggerAuthentications, pod template ─► environment, parameters: which objects, which keys   (pure)
 //!   objects: Secrets and ConfigMaps by name, tokens ─┐
 //!   file: the program's own files ───────────────────┼─► parameters, environment of each trigger
-//!   stores: Vault, AWS Secrets Manager ──────────────┘
+//!   stores: Vault and those of AWS, Azure and Google ┘
 //! ```
 //!
 //! Guarantees: objects are read by name; nothing is listed, and only what a trigger depends on is read. What is in the
@@ -27,7 +27,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::keda::{AuthPodIdentity, ScaleTarget, ScaleTrigger, ScaledObject, TriggerAuthentication};
+use api::keda::{AuthPodIdentity, ScaleTarget, ScaleTrigger, ScaledJob, ScaledObject, TriggerAuthentication};
 use controller_runtime::boot::chain;
 use controller_runtime::index::Watched;
 use futures::future::join_all;
@@ -84,7 +84,16 @@ pub(crate) struct Owner<'a> {
     triggers: &'a [ScaleTrigger],
     /// The container whose environment counts, unless an authentication says another one.
     container: Option<&'a str>,
-    target: &'a ScaleTarget,
+    workload: Workload<'a>,
+}
+
+/// Where the pod template is.
+#[derive(Debug, Clone, Copy)]
+enum Workload<'a> {
+    /// In another object.
+    Target(&'a ScaleTarget),
+    /// Here.
+    Template(&'a PodTemplateSpec),
 }
 
 impl<'a> Owner<'a> {
@@ -94,7 +103,16 @@ impl<'a> Owner<'a> {
             namespace: object.metadata.namespace.as_deref().unwrap_or_default(),
             triggers: &object.spec.triggers,
             container: target.env_source_container_name.as_deref(),
-            target,
+            workload: Workload::Target(target),
+        }
+    }
+
+    pub(crate) fn of_job(job: &'a ScaledJob, template: &'a PodTemplateSpec) -> Self {
+        Self {
+            namespace: job.metadata.namespace.as_deref().unwrap_or_default(),
+            triggers: &job.spec.triggers,
+            container: job.spec.env_source_container_name.as_deref(),
+            workload: Workload::Template(template),
         }
     }
 
@@ -185,12 +203,13 @@ impl Resolver {
         if let Some(vault) = &spec.hashi_corp_vault {
             parameters.extend(self.stores.vault(vault, namespace, &self.objects).await?);
         }
-        for (given, name) in
-            [(spec.azure_key_vault.is_some(), "azureKeyVault"), (spec.gcp_secret_manager.is_some(), "gcpSecretManager")]
-        {
-            if given {
-                return Err(Failure::Refused(format!("{name} is not supported yet")));
-            }
+        if let Some(vault) = &spec.azure_key_vault {
+            let identity = self.identity(vault.pod_identity.as_ref(), template).await?;
+            parameters.extend(self.stores.azure(vault, identity, namespace, found).await?);
+        }
+        if let Some(manager) = &spec.gcp_secret_manager {
+            let identity = self.identity(manager.pod_identity.as_ref(), template).await?;
+            parameters.extend(self.stores.google(manager, &identity).await?);
         }
         if let Some(manager) = &spec.aws_secret_manager {
             let identity = self.identity(manager.pod_identity.as_ref(), template).await?;
@@ -230,7 +249,11 @@ impl Template<'_> {
     }
 
     async fn fetch(&self) -> Result<PodTemplateSpec, Failure> {
-        let Owner { namespace, target, .. } = self.owner;
+        let Owner { namespace, workload, .. } = self.owner;
+        let target = match workload {
+            Workload::Target(target) => target,
+            Workload::Template(template) => return Ok(template.clone()),
+        };
         let what = format!("{} {namespace}/{}", target.effective_kind(), target.name);
         let read = async { self.targets.resolve(namespace, target).await?.template().await };
         match read.await {

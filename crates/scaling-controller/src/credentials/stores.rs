@@ -4,8 +4,14 @@ use std::collections::BTreeMap;
 use std::path::{Component, Path};
 use std::sync::Arc;
 
-use api::keda::{AwsSecretManager, HashiCorpVault, VaultPkiData, VaultSecret as WrittenVaultSecret};
-use scalers::stores::{AwsKeys, AwsSecret, AwsSecrets, Stored, Vault, VaultKind, VaultSecret};
+use api::keda::{
+    AwsSecretManager, AzureKeyVault, AzureKeyVaultCloud, GcpSecretManager, HashiCorpVault, VaultPkiData,
+    VaultSecret as WrittenVaultSecret,
+};
+use scalers::stores::{
+    AwsKeys, AwsSecret, AwsSecrets, AzureCloud, AzureKeys, AzureSecret, AzureVault, GoogleSecret, GoogleSecrets,
+    Stored, Vault, VaultKind, VaultSecret,
+};
 use scalers::{Http, Identity, ScalerError};
 
 use super::found::{Failure, Found};
@@ -25,6 +31,8 @@ pub(super) struct Stores {
     logins: Kept<Login, String>,
     vaults: Kept<(Vault, String, Vec<VaultSecret>), Parameters>,
     aws: Kept<(AwsSecrets, OwnedKeys), Parameters>,
+    azure: Kept<(AzureVault, Application), Parameters>,
+    google: Kept<GoogleSecrets, Parameters>,
 }
 
 /// A login at Vault with the token of a ServiceAccount.
@@ -36,6 +44,13 @@ struct Login {
     jwt: String,
 }
 
+/// Who asks an Azure Key Vault.
+#[derive(Clone, PartialEq, Eq, Hash)]
+enum Application {
+    Registered { tenant: String, client: String, secret: String },
+    Workload { client: Option<String>, tenant: Option<String>, authority: Option<String> },
+}
+
 /// What requests to AWS are signed with.
 #[derive(Clone, PartialEq, Eq, Hash)]
 enum OwnedKeys {
@@ -45,7 +60,14 @@ enum OwnedKeys {
 
 impl Stores {
     pub(super) fn new(http: Arc<Http>) -> Self {
-        Self { http, logins: Kept::new(), vaults: Kept::new(), aws: Kept::new() }
+        Self {
+            http,
+            logins: Kept::new(),
+            vaults: Kept::new(),
+            aws: Kept::new(),
+            azure: Kept::new(),
+            google: Kept::new(),
+        }
     }
 
     /// What HashiCorp Vault has.
@@ -113,6 +135,91 @@ impl Stores {
         };
         self.aws.get((secrets.clone(), keys.clone()), ask).await
     }
+}
+
+impl Stores {
+    /// What Azure Key Vault has.
+    pub(super) async fn azure(
+        &self,
+        written: &AzureKeyVault,
+        identity: Identity,
+        namespace: &str,
+        found: &Found,
+    ) -> Result<Parameters, Failure> {
+        let application = match (&written.credentials, identity) {
+            (Some(credentials), _) => Application::Registered {
+                tenant: credentials.tenant_id.clone(),
+                client: credentials.client_id.clone(),
+                secret: parameters::value(&credentials.client_secret, namespace, found)?,
+            },
+            (None, Identity::Azure { client, tenant, authority }) => {
+                Application::Workload { client, tenant, authority }
+            }
+            (None, _) => {
+                let what = "azureKeyVault needs credentials or the podIdentity azure-workload";
+                return Err(Failure::Refused(what.into()));
+            }
+        };
+        let secret = |secret: &api::keda::AzureKeyVaultSecret| AzureSecret {
+            parameter: secret.parameter.clone(),
+            name: secret.name.clone(),
+            version: secret.version.clone(),
+        };
+        let vault = AzureVault {
+            uri: written.vault_uri.clone(),
+            cloud: azure_cloud(written.cloud.as_ref())?,
+            secrets: written.secrets.iter().map(secret).collect(),
+        };
+        let ask = async {
+            let identity;
+            let with = match &application {
+                Application::Registered { tenant, client, secret } => AzureKeys::Application { tenant, client, secret },
+                Application::Workload { client, tenant, authority } => {
+                    let (client, tenant, authority) = (client.clone(), tenant.clone(), authority.clone());
+                    identity = Identity::Azure { client, tenant, authority };
+                    AzureKeys::Identity(&identity)
+                }
+            };
+            kept(vault.read(&self.http, with).await)
+        };
+        self.azure.get((vault.clone(), application.clone()), ask).await
+    }
+
+    /// What Google Secret Manager has.
+    pub(super) async fn google(&self, written: &GcpSecretManager, identity: &Identity) -> Result<Parameters, Failure> {
+        let refused = |what: &str| Failure::Refused(format!("gcpSecretManager{what}"));
+        if written.credentials.is_some() {
+            return Err(refused(".credentials is not supported yet; use the podIdentity gcp"));
+        }
+        if *identity != Identity::Gcp {
+            return Err(refused(" needs the podIdentity gcp"));
+        }
+        let secret = |secret: &api::keda::GcpSecret| GoogleSecret {
+            parameter: secret.parameter.clone(),
+            id: secret.id.clone(),
+            version: secret.version.clone(),
+        };
+        let secrets = GoogleSecrets { secrets: written.secrets.iter().map(secret).collect() };
+        let ask = async { kept(secrets.read(&self.http).await) };
+        self.google.get(secrets.clone(), ask).await
+    }
+}
+
+fn azure_cloud(written: Option<&AzureKeyVaultCloud>) -> Result<AzureCloud, Failure> {
+    let refused = |what: String| Failure::Refused(format!("azureKeyVault.cloud.{what}"));
+    let Some(written) = written else { return azure_cloud(Some(&AzureKeyVaultCloud::default())) };
+    if !written.r#type.eq_ignore_ascii_case("private") {
+        return AzureCloud::named(&written.r#type)
+            .ok_or_else(|| refused(format!("type {:?} is not a cloud of Azure", written.r#type)));
+    }
+    let needed = |name: &str, text: &Option<String>| {
+        let text = text.clone().filter(|text| !text.is_empty());
+        text.ok_or_else(|| refused(format!("{name} is required by a private cloud")))
+    };
+    Ok(AzureCloud {
+        resource: needed("keyVaultResourceURL", &written.key_vault_resource_url)?,
+        authority: needed("activeDirectoryEndpoint", &written.active_directory_endpoint)?,
+    })
 }
 
 /// How we come into a Vault.
@@ -255,6 +362,17 @@ mod tests {
         assert_eq!(kind("secretV2"), Ok(VaultKind::Versioned));
         assert_eq!(kind("pki"), Ok(VaultKind::Certificate([("ttl".to_owned(), "1h".to_owned())].into())));
         assert!(matches!(kind("magic"), Err(Failure::Refused(_))));
+    }
+
+    #[test]
+    fn a_cloud_has_a_name_or_is_private() {
+        let cloud = |written: serde_json::Value| azure_cloud(Some(&serde_json::from_value(written).unwrap()));
+        assert_eq!(azure_cloud(None).unwrap().resource, "https://vault.azure.net");
+        assert!(cloud(json!({"type": "Mars"})).is_err());
+        assert!(cloud(json!({"type": "Private", "keyVaultResourceURL": "https://v"})).is_err());
+        let private =
+            json!({"type": "Private", "keyVaultResourceURL": "https://v", "activeDirectoryEndpoint": "https://a"});
+        assert_eq!(cloud(private).unwrap().authority, "https://a");
     }
 
     #[test]

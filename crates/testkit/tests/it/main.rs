@@ -11,5 +11,6 @@ mod double;
 mod kwok;
 mod pod_side;
 mod same_name;
+mod scaled_jobs;
 mod walkthrough;
 mod world;

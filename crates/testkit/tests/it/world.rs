@@ -156,6 +156,18 @@ impl World {
         self.api(kind, namespace).patch(name, &params, &Patch::Merge(patch)).await.map(drop).map_err(Into::into)
     }
 
+    /// A merge patch of the status, as the kubelet does.
+    pub(crate) async fn patch_status(
+        &self,
+        kind: Kind,
+        namespace: Option<&str>,
+        name: &str,
+        patch: &Value,
+    ) -> Result<()> {
+        let params = PatchParams::default();
+        self.api(kind, namespace).patch_status(name, &params, &Patch::Merge(patch)).await.map(drop).map_err(Into::into)
+    }
+
     pub(crate) async fn delete(&self, kind: Kind, namespace: Option<&str>, name: &str) -> Result<()> {
         match self.api(kind, namespace).delete(name, &DeleteParams::default()).await {
             Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
