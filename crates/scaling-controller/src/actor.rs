@@ -10,7 +10,7 @@ mod prepare;
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::keda::{ScaledJob, ScaledObject, ScaledObjectStatus};
+use api::keda::{ScaledJob, ScaledObject, ScaledObjectStatus, TriggerAuthentication};
 use controller_runtime::boot::chain;
 use controller_runtime::events::{Kind, Recorder};
 use controller_runtime::index::Watched;
@@ -34,6 +34,7 @@ pub(crate) struct Shared {
     pub(crate) client: Client,
     pub(crate) sources: Arc<Sources>,
     pub(crate) jobs: Watched<ScaledJob>,
+    pub(crate) authentications: Arc<Watched<TriggerAuthentication>>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) recorder: Recorder,
     /// Bounds the requests under way when many objects change at once.

@@ -23,7 +23,7 @@
 //! Left to others: election, serving TLS, and the aggregated API's protocol.
 
 mod actor;
-mod announce;
+mod authentications;
 mod cluster;
 mod conflict;
 mod credentials;

@@ -5,6 +5,7 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
+use api::FieldNotice;
 use api::keda::{self, ScaleTrigger, ScaledJob, ScaledObject};
 use api::validate::validate;
 use jiff::{SignedDuration, Timestamp};
@@ -156,6 +157,11 @@ pub(crate) fn created(object: &ScaledObject) -> Timestamp {
     object.metadata.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0)
 }
 
+/// The notices in one line.
+pub(crate) fn text(notices: &[FieldNotice]) -> String {
+    notices.iter().map(|notice| format!("{}: {}", notice.field, notice.message)).collect::<Vec<_>>().join("; ")
+}
+
 /// How events name the object.
 pub(crate) fn reference(object: &ScaledObject) -> ObjectReference {
     object.object_ref(&())
@@ -206,6 +212,15 @@ mod tests {
             let spec = serde_json::json!({"minReplicaCount": min, "maxReplicaCount": max, "idleReplicaCount": idle});
             let bounds = Bounds { min, max, idle }.check();
             assert_eq!(check(&object(&spec)).is_ok(), bounds.is_ok(), "{spec}");
+        }
+    }
+
+    #[test]
+    fn exactly_the_trigger_types_that_cannot_be_built_are_said_to_be_unsupported() {
+        for name in scalers::catalog::KNOWN {
+            let object = object(&serde_json::json!({"triggers": [{"type": name, "metadata": {}}]}));
+            let silent = api::unsupported::unsupported(&object).is_empty();
+            assert_eq!(silent, scalers::catalog::find(name).is_some(), "{name}");
         }
     }
 

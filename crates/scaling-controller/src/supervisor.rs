@@ -2,24 +2,28 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::keda::{ScaledObject, TriggerAuthentication};
+use api::keda::ScaledObject;
 use controller_runtime::events::Recorder;
 use controller_runtime::health::Check;
 use controller_runtime::index::{Wakeup, Watched};
+use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
-use kube::{Client, ResourceExt};
+use kube::runtime::watcher;
+use kube::{Api, Client, Resource, ResourceExt};
 use rand::Rng;
 use scalers::Http;
+use serde::de::DeserializeOwned;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::{Id, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::actor::{Actor, Shared};
-use crate::announce::{announce, watched};
+use crate::authentications;
 use crate::credentials::{CredentialSettings, Resolver};
 use crate::jobs;
 use crate::metrics::Metrics;
@@ -73,13 +77,18 @@ impl Controller {
         };
         let objects: Watched<ScaledObject> = watched(client, one, &wakeup, shutdown);
         let hpas: Watched<HorizontalPodAutoscaler> = watched(client, one, &wakeup, shutdown);
-        let authentications: Watched<TriggerAuthentication> = watched(client, one, &wakeup, shutdown);
+        let authentications = Arc::new(watched(client, one, &wakeup, shutdown));
         let http = Arc::new(Http::new(settings.http_timeout));
-        let resolver = Resolver::new(client.clone(), authentications, Arc::clone(&http), settings.credentials.clone());
+        let resolver = Resolver::new(
+            client.clone(),
+            Arc::clone(&authentications),
+            Arc::clone(&http),
+            settings.credentials.clone(),
+        );
         let sources = Arc::new(Sources::new(client.clone(), objects, hpas, Arc::clone(&metrics), http, resolver));
         let jobs = watched(client, one, &wakeup, shutdown);
         let acting = Semaphore::new(ACTING);
-        let shared = Shared { client: client.clone(), sources, jobs, metrics, recorder, acting };
+        let shared = Shared { client: client.clone(), sources, jobs, authentications, metrics, recorder, acting };
         Self { shared: Arc::new(shared), settings, wakeup }
     }
 
@@ -99,12 +108,9 @@ impl Controller {
             _ = async { tokio::join!(sources.objects.synced(), sources.hpas.synced()) } => {}
         }
         ready.ready();
-        let alone = match self.settings.namespaces.as_slice() {
-            [one] => Some(one.clone()),
-            _ => None,
-        };
-        let (client, recorder) = (self.shared.client.clone(), self.shared.recorder.clone());
-        tokio::spawn(announce(client, recorder, alone, leading.clone(), shutdown.clone()));
+        let (shared, wakeup) = (Arc::clone(&self.shared), self.wakeup.clone());
+        let cluster_wide = self.settings.namespaces.len() != 1;
+        tokio::spawn(authentications::keep(shared, wakeup, cluster_wide, leading.clone(), shutdown.clone()));
         let stop_jobs = CancellationToken::new();
         let jobs = tokio::spawn(jobs::run(
             Arc::clone(&self.shared),
@@ -137,6 +143,19 @@ impl Controller {
             tracing::error!(%error, "the task of the ScaledJobs ended badly");
         }
     }
+}
+
+/// Watches a kind in one namespace, or in all.
+fn watched<K>(client: &Client, namespace: Option<&str>, wakeup: &Wakeup, shutdown: &CancellationToken) -> Watched<K>
+where
+    K: Resource<Scope = NamespaceResourceScope> + Clone + fmt::Debug + DeserializeOwned + Send + Sync + 'static,
+    K::DynamicType: Default + Eq + Hash + Clone + fmt::Debug + Send + Sync + Unpin,
+{
+    let api = match namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    };
+    Watched::spawn(api, watcher::Config::default(), wakeup, shutdown)
 }
 
 impl fmt::Debug for Controller {

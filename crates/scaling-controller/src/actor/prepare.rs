@@ -17,11 +17,10 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::{Actor, IDLE, Stop};
-use crate::announce::text;
 use crate::conflict::conflict;
 use crate::credentials::Owner;
 use crate::hpa::{self, Baseline, Found, compare, owned_by};
-use crate::object::{check, fingerprint, pausing, polling_interval};
+use crate::object::{check, fingerprint, pausing, polling_interval, text};
 use crate::source::ObjectSource;
 use crate::status;
 use crate::target::TargetError;

@@ -140,7 +140,7 @@ pub(crate) struct Resolver {
 impl Resolver {
     pub(crate) fn new(
         client: Client,
-        authentications: Watched<TriggerAuthentication>,
+        authentications: Arc<Watched<TriggerAuthentication>>,
         http: Arc<Http>,
         settings: CredentialSettings,
     ) -> Self {

@@ -30,7 +30,7 @@ const ROLE_ANNOTATION: &str = "eks.amazonaws.com/role-arn";
 /// The API server, asked for single objects.
 pub(super) struct Objects {
     client: Client,
-    authentications: Watched<TriggerAuthentication>,
+    authentications: Arc<Watched<TriggerAuthentication>>,
     /// Of ClusterTriggerAuthentications and what they name.
     cluster_namespace: String,
     data: Kept<Reference, Arc<Data>>,
@@ -56,7 +56,7 @@ impl Authentication {
 impl Objects {
     pub(super) fn new(
         client: Client,
-        authentications: Watched<TriggerAuthentication>,
+        authentications: Arc<Watched<TriggerAuthentication>>,
         cluster_namespace: String,
     ) -> Self {
         let (data, cluster_wide, tokens) = (Kept::new(), Kept::new(), Kept::new());

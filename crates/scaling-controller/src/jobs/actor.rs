@@ -27,9 +27,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{count, make, status};
 use crate::actor::{IDLE, RETRY, Shared, Stop};
-use crate::announce::text;
 use crate::credentials::Owner;
-use crate::object::{ObjectKey, Subject};
+use crate::object::{ObjectKey, Subject, text};
 use crate::source::ObjectSource;
 
 /// The task of one object.
