@@ -23,21 +23,21 @@ pub(crate) struct TriggerLabels {
 }
 
 impl TriggerLabels {
-    pub(crate) fn new(key: &ObjectKey, metric: &str, scaler: &str, index: usize) -> Self {
+    pub(crate) fn new(kind: &str, key: &ObjectKey, metric: &str, scaler: &str, index: usize) -> Self {
         let common = vec![
             ("namespace", key.namespace.clone()),
             ("metric", metric.to_owned()),
             ("scaledObject", key.name.clone()),
             ("scaler", scaler.to_owned()),
             ("triggerIndex", index.to_string()),
-            ("type", "scaledobject".to_owned()),
+            ("type", kind.to_owned()),
         ];
         let empty = vec![
             ("namespace", key.namespace.clone()),
             ("scaledResource", key.name.clone()),
             ("triggerName", scaler.to_owned()),
             ("metricName", metric.to_owned()),
-            ("resourceType", "scaledobject".to_owned()),
+            ("resourceType", kind.to_owned()),
             ("ignoreNullValues", "true".to_owned()),
         ];
         Self { common, empty }
@@ -54,6 +54,8 @@ pub struct Metrics {
     empty: Family<Labels, Counter>,
     paused: Family<Labels, Gauge>,
     object_errors: Family<Labels, Counter>,
+    job_errors: Family<Labels, Counter>,
+    jobs_made: Family<Labels, Counter>,
     loop_latency: Family<Labels, Number>,
     triggers: Family<Labels, Gauge>,
     resources: Family<Labels, Gauge>,
@@ -88,6 +90,8 @@ impl Metrics {
             "Failed reconciles of each object",
             metrics.object_errors.clone(),
         );
+        registry.register("keda_scaled_job_errors", "Failed polls of each ScaledJob", metrics.job_errors.clone());
+        registry.register("tandem_jobs_made", "Jobs made for each ScaledJob", metrics.jobs_made.clone());
         registry.register(
             "keda_internal_scale_loop_latency_seconds",
             "How late the last poll of each object began",
@@ -145,6 +149,19 @@ impl Metrics {
         self.loop_latency.get_or_create(&looped(key)).set(late.as_secs_f64());
     }
 
+    pub(crate) fn job_failed(&self, key: &ObjectKey) {
+        self.job_errors.get_or_create(&job(key)).inc();
+    }
+
+    pub(crate) fn job_made(&self, key: &ObjectKey) {
+        self.jobs_made.get_or_create(&job(key)).inc();
+    }
+
+    pub(crate) fn forget_job(&self, key: &ObjectKey) {
+        self.job_errors.remove(&job(key));
+        self.jobs_made.remove(&job(key));
+    }
+
     pub(crate) fn scale_written(&self, reason: &str) {
         self.scale_writes.get_or_create(&vec![("reason", reason.to_owned())]).inc();
     }
@@ -189,6 +206,10 @@ fn object(key: &ObjectKey) -> Labels {
     vec![("namespace", key.namespace.clone()), ("scaledObject", key.name.clone())]
 }
 
+fn job(key: &ObjectKey) -> Labels {
+    vec![("namespace", key.namespace.clone()), ("scaledJob", key.name.clone())]
+}
+
 fn looped(key: &ObjectKey) -> Labels {
     vec![("namespace", key.namespace.clone()), ("type", "scaledobject".to_owned()), ("resource", key.name.clone())]
 }
@@ -204,7 +225,7 @@ mod tests {
         let registry = Arc::new(Registry::default());
         let metrics = Metrics::new(&registry);
         let key = ObjectKey { namespace: "shop".into(), name: "web".into() };
-        let labels = TriggerLabels::new(&key, "s0-prometheus", "prometheusScaler", 0);
+        let labels = TriggerLabels::new("scaledobject", &key, "s0-prometheus", "prometheusScaler", 0);
         let sampled = scalers::Sampled { value: units::Milli::from_thousandths(1_500), active: true, empty: false };
         metrics.read(&labels, &Ok(sampled), Duration::from_millis(250));
         metrics.read(&labels, &Err("down".into()), Duration::from_millis(250));

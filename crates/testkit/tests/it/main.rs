@@ -5,9 +5,12 @@
 mod bad_input;
 mod bed;
 mod crash;
+mod credentials;
+mod door;
 mod double;
 mod kwok;
 mod pod_side;
 mod same_name;
+mod scaled_jobs;
 mod walkthrough;
 mod world;

@@ -97,10 +97,15 @@ impl World {
     }
 
     /// Adds the mesh, Prometheus and `pod-autoscaler`.
-    pub(crate) async fn with_metrics(mut self) -> Result<Self> {
+    pub(crate) async fn with_metrics(self) -> Result<Self> {
+        self.with_metrics_and(&[]).await
+    }
+
+    /// The same with values of the chart.
+    pub(crate) async fn with_metrics_and(mut self, values: &[(&str, &str)]) -> Result<Self> {
         let mesh = Mesh::start().await?;
         let prometheus = Prometheus::start(self.bed.folder(), &[mesh.address()]).await?;
-        let program = self.bed.spawn_pod_autoscaler(&[]).await?;
+        let program = self.bed.spawn_pod_autoscaler_with(values, &[]).await?;
         self.metrics = Some(Metrics { program, prometheus, mesh });
         Ok(self)
     }
@@ -156,6 +161,18 @@ impl World {
     pub(crate) async fn patch(&self, kind: Kind, namespace: Option<&str>, name: &str, patch: &Value) -> Result<()> {
         let params = PatchParams::default();
         self.api(kind, namespace).patch(name, &params, &Patch::Merge(patch)).await.map(drop).map_err(Into::into)
+    }
+
+    /// A merge patch of the status, as the kubelet does.
+    pub(crate) async fn patch_status(
+        &self,
+        kind: Kind,
+        namespace: Option<&str>,
+        name: &str,
+        patch: &Value,
+    ) -> Result<()> {
+        let params = PatchParams::default();
+        self.api(kind, namespace).patch_status(name, &params, &Patch::Merge(patch)).await.map(drop).map_err(Into::into)
     }
 
     pub(crate) async fn delete(&self, kind: Kind, namespace: Option<&str>, name: &str) -> Result<()> {
