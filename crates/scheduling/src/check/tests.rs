@@ -1,8 +1,9 @@
 use expect_test::{Expect, expect};
 use proptest::prelude::*;
+use units::{Amount, ResourceList, UsdMicrosPerHour};
 
 use super::*;
-use crate::{Settings, solve, testing::*};
+use crate::{NodeStage, OfferingKey, PodKey, Settings, Target, Unfit, solve, testing::*};
 
 fn solved() -> (Snapshot, Solution) {
     let mut small = pool("default");
@@ -82,7 +83,9 @@ fn a_node_that_shrank_is_overfull() {
 fn a_daemon_that_came_needs_its_room() {
     rejected(
         |snapshot, _| snapshot.daemons.push(std::sync::Arc::new(on_daemon_set(pod("log", 300, 0), "log"))),
-        &expect!["node n0: 800 of cpu asked, 700 there"],
+        &expect![[r"
+            node n0: 800 of cpu asked, 700 there
+            the requests of new node 0 do not add up"]],
     );
 }
 
@@ -185,12 +188,12 @@ fn labels_the_machine_may_not_have_are_noticed() {
         },
         &expect![[r"
             pod shop/a as m.2xlarge in a (spot): node selector topology.kubernetes.io/zone=b
-            pod shop/b as m.2xlarge in a (spot): node selector topology.kubernetes.io/zone=b
             pod shop/a as g.4xlarge in a (spot): node selector topology.kubernetes.io/zone=b
-            pod shop/b as g.4xlarge in a (spot): node selector topology.kubernetes.io/zone=b
             pod shop/a as m.2xlarge in a (on-demand): node selector topology.kubernetes.io/zone=b
-            pod shop/b as m.2xlarge in a (on-demand): node selector topology.kubernetes.io/zone=b
             pod shop/a as g.4xlarge in a (on-demand): node selector topology.kubernetes.io/zone=b
+            pod shop/b as m.2xlarge in a (spot): node selector topology.kubernetes.io/zone=b
+            pod shop/b as g.4xlarge in a (spot): node selector topology.kubernetes.io/zone=b
+            pod shop/b as m.2xlarge in a (on-demand): node selector topology.kubernetes.io/zone=b
             pod shop/b as g.4xlarge in a (on-demand): node selector topology.kubernetes.io/zone=b"]],
     );
 }
@@ -206,8 +209,8 @@ fn pods_that_must_be_apart_are_not_together() {
             }
         },
         &expect![[r"
-            pod shop/a may be too near to shop/b
-            pod shop/b may be too near to shop/a"]],
+            pod shop/a may share its kubernetes.io/hostname with shop/b
+            pod shop/b may share its kubernetes.io/hostname with shop/a"]],
     );
 }
 
