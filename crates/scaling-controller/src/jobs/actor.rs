@@ -101,7 +101,7 @@ impl JobActor {
             }
             Err(Stop::Overtaken) => Instant::now() + RETRY.0,
             Err(Stop::Manifest(what)) => self.stopped(&what, IDLE, &mut status),
-            Err(Stop::World(what)) => {
+            Err(Stop::World(what) | Stop::Target(what)) => {
                 let doubled = RETRY.0.saturating_mul(1 << self.failed_looks.min(6));
                 self.failed_looks = self.failed_looks.saturating_add(1);
                 self.stopped(&what, doubled.min(RETRY.1), &mut status)
