@@ -1,49 +1,63 @@
 //! First fit, with everything that depends only on the kind of a pod worked out once per kind.
 //!
-//! Pods are taken largest first. Each goes to the first node that takes it: ready nodes, nodes in flight, nodes this solve
-//! has opened in the order of opening, and at last a new node of the first pool by weight. Within one solve nodes only
-//! fill up, so a node that refused one pod refuses every later pod of its kind, and the search goes on where the last one
-//! ended.
+//! ```text
+//! pods ─▶ written alike (kind.rs) ─▶ what they ask for, wish by wish (wishes.rs) ─▶ kinds that no node tells apart
+//!                                              │
+//!                              groups of related pods (relations.rs) ─▶ counts by domain (topology.rs)
+//! kinds ─▶ search.rs ─▶ find.rs: nodes there are (existing.rs), nodes opened (open.rs, settle.rs)
+//!                    ├─▶ make.rs: new nodes of a pool (template.rs) within its limits (limits.rs)
+//!                    └─▶ reasons.rs: no place, and every reason
+//! ```
+//!
+//! Pods are taken by priority, then the largest first. Each goes to the first node that takes it: ready nodes, nodes in
+//! flight, nodes this solve has opened, and at last a new node of the first pool by weight. Within one solve nodes only
+//! fill up, so a node that refused a pod for its size, labels, ports, volumes or for pods to be away from refuses every
+//! later pod of its kind, and the search goes on where the last one ended. Only spreads and affinities may let a pod in
+//! later; nodes are looked through by domain for these, so that only what is allowed now is looked at.
+//!
+//! A pod's wishes are demands that are given up one by one while it finds no place.
 
-mod affinity;
 mod axis;
+mod bits;
 mod existing;
+mod find;
 mod kind;
+mod limits;
+mod make;
 mod open;
+mod reasons;
+mod relations;
+mod search;
+mod settle;
 mod template;
+mod topology;
+mod wishes;
 
 use std::{
+    cmp::Reverse,
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
 use units::{ResourceName, UsdMicrosPerHour};
 
-use self::{
-    axis::Axis,
-    existing::Existing,
-    kind::{Kind, Kinds},
-    open::Open,
-    template::Template,
-};
-use crate::{
-    NodeRefusals, NodeStage, Note, Placement, PlacementReason, Pod, PodKey, Settings, Snapshot, Solution, Strength,
-    Target, Unfit, WhenUnsatisfiable,
-};
+use self::{axis::Axis, kind::Alike, search::Search, topology::Spot};
+use crate::{NodeStage, Note, Placement, PlacementReason, Pod, PodKey, Settings, Snapshot, Solution, Target, Unfit};
 
 /// Places the pods of a snapshot.
 ///
 /// # Guarantees
 /// Every pod of the snapshot is in [`Solution::placed`] or in [`Solution::unplaced`], there with at least one reason, and
-/// with one for every pool unless the reason is the pod's own. A placed pod fits on its node whichever of the node's
-/// offerings is bought. No limit is passed whichever are bought. The order of the snapshot's lists does not matter.
+/// with every one of every pool unless the reason is the pod's own. A placed pod fits on its node whichever of the node's
+/// offerings is bought, and its spreads, affinities and anti-affinities hold for certain at its turn: the domains that
+/// count are decided. No limit is passed whichever are bought. The order of the snapshot's lists does not matter.
 ///
 /// # Assumptions
 /// Pods and nodes have distinct keys; the names of a pool's instance types are distinct.
 ///
 /// # Caveats
-/// Wishes are ignored with a note. Demands on the placing of pods among each other are kept where the pods bound already
-/// decide them and refused as [`Unfit::NotSupportedYet`] where pods of this very solve would.
+/// A spread holds when its pod is placed. Pods that count in it and do not demand it themselves may come later and lie
+/// unevenly, as with the kube-scheduler.
 pub fn solve(snapshot: &Snapshot, settings: &Settings) -> Solution {
     solve_within(snapshot, settings, &|| false)
 }
@@ -57,44 +71,42 @@ pub fn solve_within(snapshot: &Snapshot, settings: &Settings, stop: &dyn Fn() ->
 
 /// Places the pods of a snapshot by the greedy rule alone: the plan to fall back to, and the yardstick of the others.
 pub fn solve_greedy(snapshot: &Snapshot, settings: &Settings) -> Solution {
-    let mut solution = Solution { notes: notes(snapshot), ..Solution::default() };
+    let mut solution = Solution::default();
+    if settings.ignore_preferences {
+        let wishing = snapshot.pods.iter().filter(|pod| wishes::has_wishes(pod)).count();
+        solution.notes.extend((wishing > 0).then_some(Note::PreferencesIgnored { pods: wishing }));
+    }
     let pods = in_order(snapshot);
+    let keys: BTreeSet<&PodKey> =
+        if snapshot.nodes.is_empty() { BTreeSet::new() } else { pods.iter().map(|pod| &pod.key).collect() };
+    let (numbers, distinct) = Alike::number(&pods);
     let axis = Axis::of(snapshot);
-    let mut kinds = Kinds::new(&axis);
-    let affinity = affinity::Affinity::of(snapshot);
+    let (mut search, asked) = Search::new(snapshot, settings, &axis, &distinct, |key| keys.contains(key));
     let mut queue = Vec::new();
-    for pod in &pods {
-        match affinity.implied_by_bound_pods(pod).and_then(|implied| kinds.of(pod, implied)) {
-            Ok(kind) => queue.push((*pod, kind)),
+    for (pod, number) in pods.into_iter().zip(numbers) {
+        match &asked[number] {
+            Ok(asked) => queue.push((pod, *asked)),
             Err(unfit) => {
-                solution.unplaced.insert(pod.key.clone(), unfit);
+                solution.unplaced.insert(pod.key.clone(), unfit.clone());
             }
         }
     }
-    let mut search = Search::new(snapshot, settings, &axis, kinds.into_kinds());
-    let rest = search.place_all(queue);
-    if !rest.untried.is_empty() {
-        solution.notes.push(Note::BudgetExhausted { pods: rest.untried.len() });
-    }
-    for pod in rest.untried {
-        solution.unplaced.insert(pod.key.clone(), vec![Unfit::NotTried]);
-    }
-    for (pod, kind) in rest.refused {
-        solution.unplaced.insert(pod.key.clone(), search.reasons(kind));
-    }
-    search.finish(&mut solution);
+    search.expect_pods(queue.iter().map(|(_, asked)| *asked));
+    let mut greedy = Greedy { search, placed: Vec::new(), relaxed: 0 };
+    let rest = greedy.place_all(queue);
+    greedy.finish(rest, &mut solution);
     solution
 }
 
-/// Largest first: cpu, then memory, descending; then the oldest; then by name.
+/// By priority, the highest first; then the largest: cpu, then memory; then the oldest; then by name.
 fn in_order(snapshot: &Snapshot) -> Vec<&Pod> {
     let (cpu, memory) = (ResourceName::cpu(), ResourceName::memory());
     let mut pods: Vec<_> = snapshot
         .pods
         .iter()
         .map(|pod| {
-            let size = (pod.requests.get(&cpu), pod.requests.get(&memory));
-            (std::cmp::Reverse(size), pod.created_at_unix_seconds, &pod.key, &pod.uid, Arc::as_ref(pod))
+            let size = (pod.priority, pod.requests.get(&cpu), pod.requests.get(&memory));
+            (Reverse(size), pod.created_at_unix_seconds, &pod.key, &pod.uid, Arc::as_ref(pod))
         })
         .collect();
     pods.sort_by(|a, b| (a.0, a.1, a.2, a.3).cmp(&(b.0, b.1, b.2, b.3)));
@@ -102,34 +114,16 @@ fn in_order(snapshot: &Snapshot) -> Vec<&Pod> {
     pods.into_iter().map(|(.., pod)| pod).filter(|pod| seen.insert(&pod.key)).collect()
 }
 
-fn notes(snapshot: &Snapshot) -> Vec<Note> {
-    let wishes = |pod: &&Arc<Pod>| {
-        let wish = |term: &crate::PodAffinityTerm| matches!(term.strength, Strength::Preferred { .. });
-        !pod.preferred_node_affinity.is_empty()
-            || pod.topology_spread.iter().any(|spread| spread.when_unsatisfiable == WhenUnsatisfiable::ScheduleAnyway)
-            || pod.pod_affinity.iter().chain(&pod.pod_anti_affinity).any(wish)
-    };
-    let wishing = snapshot.pods.iter().filter(wishes).count();
-    let attaching = snapshot.pods.iter().filter(|pod| !pod.volumes_by_driver.is_empty()).count();
-    let mut notes = Vec::new();
-    if wishing > 0 {
-        notes.push(Note::PreferencesIgnored { pods: wishing });
-    }
-    if attaching > 0 {
-        notes.push(Note::VolumeLimitsIgnored { pods: attaching });
-    }
-    notes
-}
+/// How often, when nothing moves any more, one group of pods that must be near each other is let begin before the rest of
+/// it has a place. After that all are.
+const PATIENCE: usize = 16;
 
-/// The state of one solve.
-struct Search<'a> {
-    settings: &'a Settings,
-    existing: Vec<Existing<'a>>,
-    templates: Vec<Template<'a>>,
-    open: Vec<Open>,
-    kinds: Vec<Kind<'a>>,
-    placed: BTreeMap<PodKey, Placement>,
-    work: u64,
+/// The greedy rule at work.
+struct Greedy<'a> {
+    search: Search<'a>,
+    placed: Vec<(&'a PodKey, Placement)>,
+    /// How many pods were placed without some of their wishes.
+    relaxed: usize,
 }
 
 /// The pods that found no place.
@@ -138,132 +132,128 @@ struct Rest<'a> {
     untried: Vec<&'a Pod>,
 }
 
-impl<'a> Search<'a> {
-    fn new(snapshot: &'a Snapshot, settings: &'a Settings, axis: &'a Axis, kinds: Vec<Kind<'a>>) -> Self {
-        let daemons = kind::daemons(snapshot, axis);
-        let mut existing: Vec<_> = snapshot
-            .nodes
-            .iter()
-            .filter(|node| node.stage != NodeStage::Leaving)
-            .map(|node| Existing::new(node, axis, &daemons))
-            .collect();
-        existing.sort_by_key(|one| (one.node.stage, &one.node.key));
-        let mut pools: Vec<_> = snapshot.pools.iter().collect();
-        pools.sort_by_key(|pool| (std::cmp::Reverse(pool.weight), &pool.key));
-        let templates = pools.into_iter().map(|pool| Template::new(pool, snapshot, axis, &daemons)).collect();
-        Self { settings, existing, templates, open: Vec::new(), kinds, placed: BTreeMap::new(), work: 0 }
-    }
-
-    /// Tries every pod, and those that were refused again as long as that places any: a node that took pods may have
-    /// become smaller than its pool's limit was charged for.
+impl<'a> Greedy<'a> {
+    /// Tries every pod, and those that were refused again as long as that places any: a pod may have waited for others to
+    /// be near to, and a node that took pods may have become smaller than its pool's limit was charged for.
     fn place_all(&mut self, mut queue: Vec<(&'a Pod, usize)>) -> Rest<'a> {
+        let mut waited = 0;
         loop {
             let before = queue.len();
             let mut refused = Vec::new();
             let mut pods = queue.into_iter();
-            for (pod, kind) in pods.by_ref() {
-                if self.work >= self.settings.budget_work_units {
+            for (pod, asked) in pods.by_ref() {
+                if self.search.work >= self.search.settings.budget_work_units {
                     let untried = std::iter::once(pod).chain(pods.map(|(pod, _)| pod)).collect();
                     // What was refused keeps its reasons: those are true whatever comes later.
                     return Rest { refused, untried };
                 }
-                match self.place(pod, kind) {
+                match self.place(pod, asked) {
                     Some(placement) => {
-                        self.placed.insert(pod.key.clone(), placement);
+                        self.search.has_place(asked);
+                        self.placed.push((&pod.key, placement));
                     }
-                    None => refused.push((pod, kind)),
+                    None => refused.push((pod, asked)),
                 }
             }
-            let limits_matter = refused.iter().any(|(_, kind)| self.kinds[*kind].met_a_limit());
-            if refused.len() == before || !limits_matter {
+            let may_change = refused.iter().any(|(_, asked)| self.search.may_change(*asked));
+            let moved = refused.len() < before;
+            if !may_change || !(moved || self.search.topology.stop_waiting(waited >= PATIENCE)) {
                 return Rest { refused, untried: Vec::new() };
             }
-            self.kinds.iter_mut().for_each(Kind::try_pools_again);
+            waited += usize::from(!moved);
+            self.search.try_again();
             queue = refused;
         }
     }
 
-    fn place(&mut self, pod: &Pod, kind: usize) -> Option<Placement> {
-        let existing = self.place_on_existing(kind);
-        let (node, why) = if let Some(index) = existing {
-            let node = self.existing[index].node;
-            let why = match node.stage {
-                NodeStage::Ready => PlacementReason::RoomOnReadyNode,
-                NodeStage::InFlight | NodeStage::Leaving => PlacementReason::RoomOnNodeInFlight,
-            };
-            (Target::Existing(node.key.clone()), why)
-        } else if let Some(index) = self.place_on_open(pod, kind) {
-            (Target::New(index), PlacementReason::RoomOnNewNode)
-        } else {
-            (Target::New(self.open_for(pod, kind)?), PlacementReason::OpensNode)
+    /// Places a pod with as many of its wishes as can be.
+    fn place(&mut self, pod: &'a Pod, asked: usize) -> Option<Placement> {
+        let mut given_up = 0;
+        while let Some(kind) = self.search.kind(asked, given_up) {
+            if let Some(placement) = self.place_kind(pod, kind) {
+                self.relaxed += usize::from(given_up > 0);
+                return Some(placement);
+            }
+            given_up += 1;
+        }
+        None
+    }
+
+    fn place_kind(&mut self, pod: &'a Pod, kind: usize) -> Option<Placement> {
+        let search = &mut self.search;
+        if search.kinds[kind].refused_at == Some(search.placed()) {
+            // Nothing has changed since.
+            search.work += 1;
+            return None;
+        }
+        let placement = match search.company(kind) {
+            Some(group) => self.beside(pod, kind, group),
+            None => self.anywhere(pod, kind),
         };
-        Some(Placement { node, why })
+        if placement.is_none() {
+            self.search.kinds[kind].refused_at = Some(self.search.placed());
+        }
+        placement
     }
 
-    fn place_on_existing(&mut self, kind: usize) -> Option<usize> {
-        let kind = &mut self.kinds[kind];
-        for index in kind.next_existing..self.existing.len() {
-            self.work += 1;
-            match self.existing[index].take(kind) {
-                Ok(()) => {
-                    kind.next_existing = index;
-                    return Some(index);
-                }
-                Err(refusal) => refusal.count_in(&mut kind.refusals),
+    fn beside(&mut self, pod: &'a Pod, kind: usize, group: usize) -> Option<Placement> {
+        match self.search.find_beside(kind, group)? {
+            (Spot::Existing(index), _) => Some(self.on_existing(kind, index)),
+            (Spot::Open(index), fit) => {
+                self.search.put_on_open(kind, index, fit.expect("what fits on an opened node says how"), pod);
+                Some(Placement { node: Target::New(index), why: PlacementReason::RoomOnNewNode })
             }
         }
-        kind.next_existing = self.existing.len();
-        None
     }
 
-    fn place_on_open(&mut self, pod: &Pod, kind_index: usize) -> Option<usize> {
-        let kind = &mut self.kinds[kind_index];
-        for index in kind.next_open..self.open.len() {
-            self.work += 1;
-            let open = &mut self.open[index];
-            if open.take(&self.templates[open.template], kind, kind_index, pod) {
-                kind.next_open = index;
-                return Some(index);
-            }
+    fn anywhere(&mut self, pod: &'a Pod, kind: usize) -> Option<Placement> {
+        let search = &mut self.search;
+        if let Some(index) = search.find_existing(kind) {
+            return Some(self.on_existing(kind, index));
         }
-        kind.next_open = self.open.len();
-        None
+        if let Some((index, fit)) = search.find_open(kind) {
+            search.put_on_open(kind, index, fit, pod);
+            return Some(Placement { node: Target::New(index), why: PlacementReason::RoomOnNewNode });
+        }
+        let index = search.open_for(kind, pod)?;
+        Some(Placement { node: Target::New(index), why: PlacementReason::OpensNode })
     }
 
-    fn open_for(&mut self, pod: &Pod, kind_index: usize) -> Option<usize> {
-        let kind = &mut self.kinds[kind_index];
-        while kind.passed.len() < self.templates.len() {
-            self.work += 1;
-            let index = kind.passed.len();
-            match open::open(index, &self.templates[index], &mut self.open, kind, kind_index, pod) {
-                Ok(()) => {
-                    kind.next_open = self.open.len() - 1;
-                    return Some(self.open.len() - 1);
-                }
-                Err(unfit) => kind.passed.push(unfit),
-            }
-        }
-        None
+    fn on_existing(&mut self, kind: usize, index: usize) -> Placement {
+        self.search.put_on_existing(kind, index);
+        let node = self.search.existing[index].node;
+        let why = match node.stage {
+            NodeStage::Ready => PlacementReason::RoomOnReadyNode,
+            NodeStage::InFlight | NodeStage::Leaving => PlacementReason::RoomOnNodeInFlight,
+        };
+        Placement { node: Target::Existing(node.key.clone()), why }
     }
 
-    /// Why no pod of this kind fits: a reason for each pool and one for the nodes there are, the nearest first.
-    fn reasons(&self, kind: usize) -> Vec<Unfit> {
-        let kind = &self.kinds[kind];
-        let mut reasons = kind.passed.clone();
-        if self.templates.is_empty() {
-            reasons.push(Unfit::NoPools);
+    fn finish(self, rest: Rest<'a>, solution: &mut Solution) {
+        let Self { mut search, placed, relaxed } = self;
+        let mut notes = Vec::new();
+        if relaxed > 0 {
+            notes.push(Note::PreferencesRelaxed { pods: relaxed });
         }
-        if kind.refusals != NodeRefusals::default() {
-            reasons.push(Unfit::Nodes(kind.refusals));
+        let short = search.open.iter().filter(|node| node.lacks_values(&search.templates[node.template])).count();
+        if short > 0 {
+            notes.push(Note::MinValuesRelaxed { nodes: short });
         }
-        // Stable: pools that are equally near stay in the order they were tried.
-        reasons.sort_by_key(Unfit::distance);
-        reasons
-    }
-
-    fn finish(self, solution: &mut Solution) {
-        let Self { open, templates, settings, placed, .. } = self;
-        solution.placed = placed;
+        if !rest.untried.is_empty() {
+            notes.push(Note::BudgetExhausted { pods: rest.untried.len() });
+        }
+        solution.notes.extend(notes);
+        for pod in rest.untried {
+            solution.unplaced.insert(pod.key.clone(), vec![Unfit::NotTried]);
+        }
+        let mut reasons: BTreeMap<usize, Vec<Unfit>> = BTreeMap::new();
+        for (pod, asked) in rest.refused {
+            let kind = search.least_kind(asked);
+            let reasons = reasons.entry(kind).or_insert_with(|| search.reasons(kind));
+            solution.unplaced.insert(pod.key.clone(), reasons.clone());
+        }
+        let Search { open, templates, settings, .. } = search;
+        solution.placed = placed.into_iter().map(|(key, placement)| (key.clone(), placement)).collect();
         solution.new_nodes = open.into_iter().map(|node| node.finish(&templates, settings.max_alternatives)).collect();
         solution.cost = solution.new_nodes.iter().map(|node| node.price).sum::<UsdMicrosPerHour>();
     }

@@ -39,6 +39,15 @@ impl Axis {
         self.names.iter().map(|name| list.get(name).0.max(0)).collect()
     }
 
+    /// Takes a pod's requests away, each as it is asked.
+    pub(super) fn subtract(&self, rest: &mut [i64], list: &ResourceList) {
+        for (name, amount) in list.iter() {
+            if let Ok(position) = self.names.binary_search(name) {
+                rest[position] = rest[position].saturating_sub(amount.0);
+            }
+        }
+    }
+
     /// What a type has of each resource for pods.
     pub(super) fn allocatable(&self, machine: &InstanceType) -> Vec<i64> {
         self.dense(&machine.allocatable())

@@ -1,88 +1,130 @@
-use std::sync::Arc;
-
-use requirements::{Requirements, labels};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use super::{
     axis::{self, Axis},
-    kind::{self, Daemon, Kind},
+    kind::{Daemon, Kind},
+    topology::{Here, Seat, Topology, Verdict, allowed, labels_of},
 };
 use crate::{HostPort, Node, NodeRefusals, Taint};
 
 /// A node of the snapshot and what is left of it.
 pub(super) struct Existing<'a> {
     pub(super) node: &'a Node,
-    labels: Requirements,
+    pub(super) labels: BTreeMap<&'a str, &'a str>,
+    pub(super) seats: Vec<Seat>,
+    pub(super) here: Here,
     taints: Vec<&'a Taint>,
     free: Vec<i64>,
     ports: Vec<HostPort>,
+    /// By driver whose limit is known: how many volumes at most, and which are attached.
+    volumes: BTreeMap<&'a str, (u32, BTreeSet<&'a str>)>,
 }
 
-/// The first thing that keeps a pod from a node.
+/// What keeps a pod from a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
     Taint,
     Requirement,
     Resource,
     HostPort,
+    VolumeLimit,
+    /// Where other pods are; the verdict says whether for good.
+    Topology(Verdict),
 }
 
 impl Refusal {
+    /// Whether the node will refuse every later pod of the kind too.
+    pub(super) fn is_final(self) -> bool {
+        self != Self::Topology(Verdict::NotNow)
+    }
+
     pub(super) fn count_in(self, refusals: &mut NodeRefusals) {
         let count = match self {
             Self::Taint => &mut refusals.taint,
             Self::Requirement => &mut refusals.requirement,
             Self::Resource => &mut refusals.resource,
             Self::HostPort => &mut refusals.host_port,
+            Self::VolumeLimit => &mut refusals.volume_limit,
+            Self::Topology(_) => &mut refusals.topology,
         };
         *count += 1;
     }
 }
 
 impl<'a> Existing<'a> {
-    pub(super) fn new(node: &'a Node, axis: &Axis, daemons: &[Daemon<'_>]) -> Self {
-        let mut labels = Requirements::from_labels(&node.labels);
-        if labels.get(labels::HOSTNAME).is_none() {
-            labels.add(kind::hostname(&node.key.0));
-        }
+    pub(super) fn new(node: &'a Node, axis: &Axis, daemons: &[Daemon<'_>], seats: Vec<Seat>) -> Self {
+        let labels = labels_of(node);
         let taints: Vec<&Taint> = node.lasting_taints().collect();
         let mut free = axis.dense(&node.allocatable);
-        axis::subtract(&mut free, &axis.dense(&kind::sum(node.pods.iter().map(Arc::as_ref))));
+        for pod in &node.pods {
+            axis.subtract(&mut free, &pod.requests);
+        }
         let mut ports: Vec<HostPort> = node.pods.iter().flat_map(|pod| pod.host_ports.iter().cloned()).collect();
         // Daemons that will still come need their room too.
         for daemon in daemons {
             let here = daemon.tolerates(taints.iter().copied())
-                && daemon.alternatives.iter().any(|wanted| labels.strictly_compatible(wanted).is_ok())
+                && daemon.alternatives.iter().any(|wanted| allowed(wanted, &labels))
                 && !node.pods.iter().any(|pod| daemon.made(pod));
             if here {
                 axis::subtract(&mut free, &daemon.request);
                 ports.extend(daemon.pod.host_ports.iter().cloned());
             }
         }
-        Self { node, labels, taints, free, ports }
+        let attached = |driver: &str| {
+            let of = node.pods.iter().map(Arc::as_ref).filter_map(move |pod| pod.volumes_by_driver.get(driver));
+            of.flatten().map(String::as_str).collect()
+        };
+        let volumes =
+            node.volume_limits.iter().map(|(driver, most)| (driver.as_str(), (*most, attached(driver)))).collect();
+        Self { node, labels, seats, here: Here::default(), taints, free, ports, volumes }
     }
 
-    /// Takes one pod of the kind, or says why not.
-    pub(super) fn take(&mut self, kind: &Kind<'_>) -> Result<(), Refusal> {
-        if !axis::fits(&kind.request, &self.free) {
-            // What is full is still told apart from what would not do empty: a person can act on the former alone.
-            return Err(self.unsuited(kind).unwrap_or(Refusal::Resource));
+    /// Whether the node takes one more pod of the kind, or what keeps it away.
+    ///
+    /// What is full is still told apart from what would not do empty: a person can act on the former alone.
+    pub(super) fn fits(&self, kind: &Kind<'_>, topology: &Topology<'_>) -> Result<(), Refusal> {
+        let has_room = axis::fits(&kind.shape.request, &self.free);
+        if kind.untolerated(self.taints.iter().copied()).next().is_some() {
+            return Err(Refusal::Taint);
         }
-        if let Some(refusal) = self.unsuited(kind) {
-            return Err(refusal);
+        if !kind.goes_anywhere() && !kind.shape.alternatives.iter().any(|wanted| allowed(wanted, &self.labels)) {
+            return Err(Refusal::Requirement);
+        }
+        if !has_room {
+            return Err(Refusal::Resource);
         }
         if kind.clash(&self.ports).is_some() {
             return Err(Refusal::HostPort);
         }
-        axis::subtract(&mut self.free, &kind.request);
-        self.ports.extend(kind.ports.iter().cloned());
-        Ok(())
+        if !self.can_attach(kind) {
+            return Err(Refusal::VolumeLimit);
+        }
+        let relations = &kind.shape.relations;
+        let verdicts = relations.keys.iter().map(|key| topology.verdict(relations, *key, self.seats[*key]));
+        let worst = verdicts.chain([topology.verdict_here(relations, &self.here)]).find(|one| *one != Verdict::Fine);
+        worst.map_or(Ok(()), |verdict| Err(Refusal::Topology(verdict)))
     }
 
-    fn unsuited(&self, kind: &Kind<'_>) -> Option<Refusal> {
-        if kind.untolerated(self.taints.iter().copied()).is_some() {
-            return Some(Refusal::Taint);
+    /// Takes a pod that fits.
+    pub(super) fn put(&mut self, kind: &Kind<'a>) {
+        axis::subtract(&mut self.free, &kind.shape.request);
+        self.ports.extend(kind.shape.ports.iter().cloned());
+        for (driver, names) in kind.shape.volumes {
+            if let Some((_, attached)) = self.volumes.get_mut(driver.as_str()) {
+                attached.extend(names.iter().map(String::as_str));
+            }
         }
-        let fits = kind.alternatives.iter().any(|wanted| self.labels.strictly_compatible(wanted).is_ok());
-        (!fits).then_some(Refusal::Requirement)
+    }
+
+    fn can_attach(&self, kind: &Kind<'_>) -> bool {
+        kind.shape.volumes.iter().all(|(driver, names)| {
+            self.volumes.get(driver.as_str()).is_none_or(|(most, attached)| {
+                let more = names.iter().filter(|name| !attached.contains(name.as_str())).count();
+                more == 0 || attached.len() + more <= *most as usize
+            })
+        })
     }
 }

@@ -1,125 +1,142 @@
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    hash::{Hash, Hasher},
+};
 
-use requirements::{Requirement, RequirementTerm, Requirements, TermError};
-use units::ResourceList;
+use requirements::Requirements;
 
-use super::{axis::Axis, template::Fresh};
-use crate::{HostPort, NodeRefusals, Pod, Snapshot, Taint, Toleration, Unfit, untolerated};
+use super::{
+    axis::Axis,
+    relations::{Map, Relations},
+    template::Fresh,
+    wishes::alternatives,
+};
+use crate::{HostPort, Pod, Snapshot, Taint, TaintEffect, Toleration, Unfit, untolerated};
 
 /// Pods that no node tells apart.
 pub(super) struct Kind<'a> {
+    pub(super) shape: Shape<'a>,
+    /// What an empty node of each pool offers it, other pods and limits aside; `None` if nothing.
+    pub(super) fresh: Vec<Option<Fresh>>,
+    pub(super) cursors: Cursors,
+    /// The pools that had no room left within their limits, until these are looked at again.
+    pub(super) at_limit: Vec<bool>,
+    /// Why it does not go to each pool, as far as that has been asked.
+    pub(super) passed: BTreeMap<usize, Unfit>,
+    /// How many pods were placed when it last found no place.
+    pub(super) refused_at: Option<usize>,
+}
+
+/// All that nodes can tell pods apart by.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(super) struct Shape<'a> {
     pub(super) request: Vec<i64>,
     /// Alternatives, each complete: any of them will do.
     pub(super) alternatives: Vec<Requirements>,
     pub(super) tolerations: &'a [Toleration],
+    /// Whether a taint that is only a preference keeps it away.
+    pub(super) shuns: bool,
     pub(super) ports: &'a [HostPort],
-    /// Nodes before these have refused the kind and will go on doing so.
-    pub(super) next_existing: usize,
-    pub(super) next_open: usize,
-    pub(super) refusals: NodeRefusals,
-    /// Why each pool refused, in the order of trying, as far as it has been tried.
-    pub(super) passed: Vec<Unfit>,
-    /// What an empty node of each pool says, once asked.
-    pub(super) fresh: BTreeMap<usize, Result<Fresh, Unfit>>,
+    pub(super) volumes: &'a BTreeMap<String, BTreeSet<String>>,
+    pub(super) relations: Relations,
+}
+
+/// Where to go on looking: everything before has refused the kind and will go on doing so.
+#[derive(Default)]
+pub(super) struct Cursors {
+    pub(super) existing: BTreeMap<List, usize>,
+    pub(super) open: BTreeMap<List, usize>,
+}
+
+/// A sequence of nodes to look through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum List {
+    /// All of them.
+    All,
+    /// Those in one domain of a label.
+    In(u32),
+    /// Those of which this label is not decided.
+    Undecided(usize),
+    /// Those with pods that the kind must be beside.
+    Companions,
 }
 
 impl Kind<'_> {
-    pub(super) fn untolerated<'t>(&self, taints: impl IntoIterator<Item = &'t Taint>) -> Option<&'t Taint> {
-        untolerated(self.tolerations, taints)
+    /// Every taint that keeps the kind away.
+    pub(super) fn untolerated<'t>(
+        &self,
+        taints: impl IntoIterator<Item = &'t Taint>,
+    ) -> impl Iterator<Item = &'t Taint> {
+        taints.into_iter().filter(|taint| {
+            let only_a_wish = taint.effect == TaintEffect::PreferNoSchedule && !self.shape.shuns;
+            !only_a_wish && !self.shape.tolerations.iter().any(|toleration| toleration.tolerates(taint))
+        })
     }
 
     pub(super) fn clash<'p>(&self, taken: impl IntoIterator<Item = &'p HostPort>) -> Option<&HostPort> {
-        if self.ports.is_empty() {
+        if self.shape.ports.is_empty() {
             return None;
         }
-        taken.into_iter().find_map(|taken| self.ports.iter().find(|port| port.clashes_with(taken)))
+        taken.into_iter().find_map(|taken| self.shape.ports.iter().find(|port| port.clashes_with(taken)))
+    }
+
+    /// Whether any node's labels will do.
+    pub(super) fn goes_anywhere(&self) -> bool {
+        matches!(self.shape.alternatives.as_slice(), [any] if any.is_empty())
     }
 
     pub(super) fn met_a_limit(&self) -> bool {
-        self.passed.iter().any(|unfit| matches!(unfit, Unfit::Limit { .. }))
-    }
-
-    /// Forgets the refusals that may have been due to a limit.
-    pub(super) fn try_pools_again(&mut self) {
-        self.passed.clear();
+        self.at_limit.contains(&true)
     }
 }
 
-/// The kinds met so far.
-pub(super) struct Kinds<'a> {
-    axis: &'a Axis,
-    index: BTreeMap<Shape<'a>, usize>,
-    met: Vec<Kind<'a>>,
-}
+/// Pods that are written alike: what [`Kind`]s are worked out from, once.
+pub(super) struct Alike<'a>(pub(super) &'a Pod);
 
-/// All that nodes can tell pods apart by.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-struct Shape<'a> {
-    request: Vec<i64>,
-    alternatives: Vec<Requirements>,
-    tolerations: &'a [Toleration],
-    ports: &'a [HostPort],
-}
-
-impl<'a> Kinds<'a> {
-    pub(super) fn new(axis: &'a Axis) -> Self {
-        Self { axis, index: BTreeMap::new(), met: Vec::new() }
-    }
-
-    /// The kind of a pod that must also satisfy what is implied, or why it cannot be placed at all.
-    pub(super) fn of(&mut self, pod: &'a Pod, implied: Requirements) -> Result<usize, Vec<Unfit>> {
-        let alternatives = alternatives(pod, implied)?;
-        let request = self.axis.request(&pod.requests);
-        let shape = Shape { request, alternatives, tolerations: &pod.tolerations, ports: &pod.host_ports };
-        if let Some(index) = self.index.get(&shape) {
-            return Ok(*index);
-        }
-        let kind = Kind {
-            request: shape.request.clone(),
-            alternatives: shape.alternatives.clone(),
-            tolerations: shape.tolerations,
-            ports: shape.ports,
-            next_existing: 0,
-            next_open: 0,
-            refusals: NodeRefusals::default(),
-            passed: Vec::new(),
-            fresh: BTreeMap::new(),
-        };
-        self.met.push(kind);
-        self.index.insert(shape, self.met.len() - 1);
-        Ok(self.met.len() - 1)
-    }
-
-    pub(super) fn into_kinds(self) -> Vec<Kind<'a>> {
-        self.met
+impl<'a> Alike<'a> {
+    /// The pods' numbers, equal for pods written alike, and one pod of each number.
+    pub(super) fn number(pods: &[&'a Pod]) -> (Vec<usize>, Vec<&'a Pod>) {
+        let mut index: Map<Self, usize> = Map::default();
+        let mut distinct = Vec::new();
+        let numbers = pods.iter().map(|pod| {
+            *index.entry(Self(pod)).or_insert_with(|| {
+                distinct.push(*pod);
+                distinct.len() - 1
+            })
+        });
+        (numbers.collect(), distinct)
     }
 }
 
-fn alternatives(pod: &Pod, implied: Requirements) -> Result<Vec<Requirements>, Vec<Unfit>> {
-    let invalid = |what: &String| Unfit::Invalid { what: what.clone() };
-    if !pod.invalid.is_empty() {
-        return Err(pod.invalid.iter().map(invalid).collect());
+impl PartialEq for Alike<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        let (a, b) = (self.0, other.0);
+        a.key.namespace == b.key.namespace
+            && a.labels == b.labels
+            && a.requests == b.requests
+            && a.node_selector == b.node_selector
+            && a.required_node_affinity == b.required_node_affinity
+            && a.preferred_node_affinity == b.preferred_node_affinity
+            && a.tolerations == b.tolerations
+            && a.topology_spread == b.topology_spread
+            && a.pod_affinity == b.pod_affinity
+            && a.pod_anti_affinity == b.pod_anti_affinity
+            && a.host_ports == b.host_ports
+            && a.volume_zones == b.volume_zones
+            && a.volumes_by_driver == b.volumes_by_driver
+            && a.invalid == b.invalid
     }
-    let read = |what: &str, terms: &[RequirementTerm]| {
-        let wrong = |error: TermError| vec![Unfit::Invalid { what: format!("{what}: {error}") }];
-        Requirements::try_from(terms).map_err(wrong)
-    };
-    let mut common = implied;
-    common.add_all(&Requirements::from_labels(&pod.node_selector));
-    common.add_all(&read("volume topology", &pod.volume_zones)?);
-    if pod.required_node_affinity.is_empty() {
-        return Ok(vec![common]);
+}
+
+impl Eq for Alike<'_> {}
+
+impl Hash for Alike<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let pod = self.0;
+        (&pod.key.namespace, &pod.labels, &pod.requests, &pod.node_selector, &pod.required_node_affinity).hash(state);
+        (&pod.preferred_node_affinity, &pod.tolerations, &pod.topology_spread, &pod.pod_affinity).hash(state);
+        (&pod.pod_anti_affinity, &pod.host_ports, &pod.volume_zones, &pod.volumes_by_driver, &pod.invalid).hash(state);
     }
-    // An alternative without terms matches no node, says Kubernetes.
-    let terms = pod.required_node_affinity.iter().filter(|terms| !terms.is_empty());
-    let all = terms
-        .map(|terms| Ok(common.intersect(&read("required node affinity", terms)?)))
-        .collect::<Result<Vec<_>, Vec<Unfit>>>()?;
-    if all.is_empty() {
-        let what = "required node affinity: an alternative without terms matches no node".to_owned();
-        return Err(vec![Unfit::Invalid { what }]);
-    }
-    Ok(all)
 }
 
 /// What a DaemonSet takes of the nodes it runs on.
@@ -137,7 +154,7 @@ pub(super) fn daemons<'a>(snapshot: &'a Snapshot, axis: &Axis) -> Vec<Daemon<'a>
         .iter()
         .map(|pod| Daemon {
             pod,
-            alternatives: alternatives(pod, Requirements::new()).unwrap_or_else(|_| vec![Requirements::new()]),
+            alternatives: alternatives(pod).unwrap_or_else(|_| vec![Requirements::new()]),
             request: axis.request(&pod.requests),
         })
         .collect();
@@ -159,16 +176,4 @@ impl Daemon<'_> {
         let owned = |owner: &crate::OwnerKey| owner.kind == "DaemonSet" && owner.name == *set;
         pod.key.namespace == self.pod.key.namespace && pod.owner.as_ref().is_some_and(owned)
     }
-}
-
-/// A requirement that an existing node's hostname label satisfies: the label is the node's own name.
-pub(super) fn hostname(name: &str) -> Requirement {
-    Requirement::one_of(requirements::labels::HOSTNAME, [name])
-}
-
-/// All that pods ask for together.
-pub(super) fn sum<'p>(pods: impl IntoIterator<Item = &'p Pod>) -> ResourceList {
-    let mut sum = ResourceList::new();
-    pods.into_iter().for_each(|pod| sum.add(&pod.requests));
-    sum
 }

@@ -1,243 +1,241 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use requirements::{Requirement, Requirements, labels};
+use requirements::{Requirements, labels};
 use units::{Amount, ResourceList};
 
 use super::{
     axis,
+    bits::Bits,
+    existing::Refusal,
     kind::Kind,
-    template::{Bits, Choice, Fresh, Template},
+    settle::{Decided, Settling},
+    template::{Choice, Template},
+    topology::{Here, Seat, Topology, Verdict},
 };
-use crate::{HostPort, NewNode, NewNodeReason, Pod, PodKey, PricedOffering, Unfit};
+use crate::{HostPort, NewNode, NewNodeReason, Pod, PricedOffering};
 
 /// A new node of this solve: everything it may still become.
-pub(super) struct Open {
+pub(super) struct Open<'a> {
     pub(super) template: usize,
-    requirements: Requirements,
+    pub(super) requirements: Requirements,
+    pub(super) seats: Vec<Seat>,
+    pub(super) here: Here,
     /// What its pods ask for, without daemons.
     used: Vec<i64>,
     ports: Vec<HostPort>,
-    choices: Bits,
+    pub(super) choices: Bits,
     /// At least what any choice leaves to pods; refuses most pods without a look at the choices.
     largest_room: Vec<i64>,
-    /// What the pool's limits are charged with: the most of each that any choice has.
-    charge: Vec<i64>,
-    /// The kinds of its pods; more of these change nothing but what is used.
+    /// What the pool's limits are charged with: at least the most of each that any choice has.
+    pub(super) charge: Vec<i64>,
+    /// The kinds of its pods that demand labels; more of these change nothing but what is used.
     kinds: BTreeSet<usize>,
-    pods: Vec<PodKey>,
+    /// Whether it was opened with fewer values than the pool demands.
+    relaxed: bool,
+    pods: Vec<&'a Pod>,
     why: Vec<NewNodeReason>,
     /// What the pool's limit took away from it, if anything.
     narrowed: Option<NewNodeReason>,
 }
 
-/// Opens a node of the pool for a pod, or says why there can be none.
-pub(super) fn open(
-    index: usize,
-    template: &Template<'_>,
-    nodes: &mut Vec<Open>,
-    kind: &mut Kind<'_>,
-    kind_index: usize,
-    pod: &Pod,
-) -> Result<(), Unfit> {
-    let passed_over: Vec<_> = kind.passed.iter().map(|why| NewNodeReason::PassedOver { why: why.clone() }).collect();
-    let fresh = fresh(kind, index, template).as_ref().map_err(Clone::clone)?;
-    let choices = within_limits(index, template, nodes, &fresh.choices)?;
-    let mut why = vec![NewNodeReason::OpenedFor { pod: pod.key.clone() }];
-    why.extend(passed_over);
-    let requirements = fresh.requirements.clone();
-    let narrowed = narrowed(template, &template.charge(&fresh.choices), &template.charge(&choices));
-    let node = Open {
-        template: index,
-        requirements,
-        used: kind.request.clone(),
-        ports: kind.ports.to_vec(),
-        largest_room: template.largest_room(&choices),
-        charge: template.charge(&choices),
-        kinds: BTreeSet::from([kind_index]),
-        pods: vec![pod.key.clone()],
-        why,
-        narrowed,
-        choices,
-    };
-    nodes.push(node);
-    Ok(())
+/// How a pod fits on a new node: what the node would be with it.
+pub(super) struct Fit {
+    /// Its requirements, if the pod changes them.
+    pub(super) requirements: Option<Requirements>,
+    pub(super) choices: Bits,
+    pub(super) decided: Decided,
+    /// Whether only because the pool's demand for different values is given up.
+    pub(super) relaxed: bool,
+    /// What it would be charged with if the pool's limits had not taken choices away; `None` if they did not.
+    pub(super) unlimited: Option<Vec<i64>>,
 }
 
-/// What an empty node of the pool says to the kind, asked once.
-fn fresh<'k>(kind: &'k mut Kind<'_>, index: usize, template: &Template<'_>) -> &'k Result<Fresh, Unfit> {
-    if !kind.fresh.contains_key(&index) {
-        let answer = template.fresh(kind);
-        kind.fresh.insert(index, answer);
-    }
-    &kind.fresh[&index]
-}
-
-/// The choices that the pool's limits leave, if need be after taking larger choices away from nodes opened before.
-fn within_limits(index: usize, template: &Template<'_>, nodes: &mut [Open], choices: &Bits) -> Result<Bits, Unfit> {
-    if template.limits.is_empty() {
-        return Ok(choices.clone());
-    }
-    let mut left: Vec<i64> = template.limits.iter().map(|limit| limit.left).collect();
-    let siblings = || nodes.iter().enumerate().filter(|(_, node)| node.template == index);
-    siblings().for_each(|(_, node)| axis::subtract(&mut left, &node.charge));
-    let within = |left: &[i64]| {
-        let mut within = choices.clone();
-        within.retain(|choice| template.choices[choice].within(left));
-        (!within.is_empty() && template.enough_values(&within).is_ok()).then_some(within)
-    };
-    if let Some(within) = within(&left) {
-        return Ok(within);
-    }
-    let mut smaller = BTreeMap::new();
-    // The last one opened is the least likely to have had to fit beside others.
-    for (position, node) in siblings().rev() {
-        if let Some(choices) = node.smallest(template) {
-            axis::add(&mut left, &node.charge);
-            axis::subtract(&mut left, &template.charge(&choices));
-            smaller.insert(position, choices);
-            if let Some(within) = within(&left) {
-                for (position, choices) in smaller {
-                    nodes[position].narrow(template, choices);
-                }
-                return Ok(within);
-            }
+impl<'a> Open<'a> {
+    /// An empty node of the pool, about to take the pod that it fits.
+    pub(super) fn new(
+        index: usize,
+        template: &Template<'_>,
+        topology: &Topology<'_>,
+        fit: &Fit,
+        why: Vec<NewNodeReason>,
+    ) -> Self {
+        let requirements = fit.requirements.clone().unwrap_or_else(|| template.base.clone());
+        let seats = 0..topology.groups.keys.len();
+        Self {
+            template: index,
+            seats: seats.map(|key| topology.new_seat(template, key, &fit.choices, &requirements)).collect(),
+            requirements,
+            here: Here::default(),
+            used: vec![0; template.axis.len()],
+            ports: Vec::new(),
+            largest_room: template.largest_room(&fit.choices),
+            charge: template.charge(&fit.choices),
+            choices: fit.choices.clone(),
+            kinds: BTreeSet::new(),
+            relaxed: fit.relaxed,
+            pods: Vec::new(),
+            why,
+            narrowed: None,
         }
     }
-    Err(limit_unfit(template, &left, choices))
-}
 
-/// The first limited resource of which the largest choice has less than before.
-fn narrowed(template: &Template<'_>, before: &[i64], after: &[i64]) -> Option<NewNodeReason> {
-    let mut each = template.limits.iter().zip(before.iter().zip(after));
-    let (limit, (_, left)) = each.find(|(_, (before, after))| after < before)?;
-    Some(NewNodeReason::NarrowedByLimit { resource: limit.resource.clone(), left: Amount(*left) })
-}
-
-fn limit_unfit(template: &Template<'_>, left: &[i64], choices: &Bits) -> Unfit {
-    let smallest = template.least_limited(choices).expect("a fresh node has at least one choice");
-    let limited = &template.choices[smallest].limited;
-    let blocking = template.limits.iter().zip(left).zip(limited).find(|((_, left), adds)| **adds > 0 && adds > left);
-    if let Some(((limit, left), adds)) = blocking {
-        return Unfit::Limit {
-            pool: template.pool.key.clone(),
-            resource: limit.resource.clone(),
-            limit: Amount(limit.most),
-            used: Amount(limit.most.saturating_sub(*left)),
-            would_add: Amount(*adds),
-        };
-    }
-    // The smallest would do, but not so many different ones as the pool demands.
-    let mut within = choices.clone();
-    within.retain(|choice| template.choices[choice].within(left));
-    template.enough_values(&within).expect_err("without a blocking limit only minValues refuse")
-}
-
-impl Open {
-    /// Takes a pod of the kind, if one of its choices has room for it.
-    pub(super) fn take(&mut self, template: &Template<'_>, kind: &mut Kind<'_>, kind_index: usize, pod: &Pod) -> bool {
-        let mut used = self.used.clone();
-        axis::add(&mut used, &kind.request);
-        if !axis::fits(&used, &self.largest_room) || kind.clash(&self.ports).is_some() {
-            return false;
-        }
-        let first = match fresh(kind, self.template, template) {
-            Ok(fresh) => fresh.alternative,
-            // What an empty node cannot take, no node of the pool can.
-            Err(_) => return false,
-        };
-        if self.kinds.contains(&kind_index) {
-            let Some(choices) = self.with_room(template, kind, &used, &[]) else { return false };
-            self.accept(template, kind, used, choices, pod);
-            return true;
-        }
-        for alternative in first..kind.alternatives.len() {
-            let Ok((joint, changed)) = template.join(&self.requirements, &kind.alternatives[alternative]) else {
-                continue;
-            };
-            if let Some(choices) = self.with_room(template, kind, &used, &changed) {
-                self.requirements = joint;
-                self.kinds.insert(kind_index);
-                self.accept(template, kind, used, choices, pod);
-                return true;
-            }
-        }
-        false
-    }
-
-    /// The choices that have room for so much and can have these labels; `None` if that leaves too few.
-    fn with_room(
+    /// Whether one of its choices has room for one more pod of the kind, and what the node would be then.
+    pub(super) fn fits(
         &self,
+        template: &Template<'a>,
+        kind: &Kind<'_>,
+        kind_index: usize,
+        topology: &Topology<'a>,
+    ) -> Result<Fit, Refusal> {
+        let shape = &kind.shape;
+        let total = |(used, more): (&i64, &i64)| used.saturating_add(*more);
+        let mut totals = self.used.iter().zip(&shape.request).map(total).zip(&self.largest_room);
+        if totals.any(|(total, room)| total > 0 && total > *room) {
+            return Err(Refusal::Resource);
+        }
+        // What an empty node cannot take, no node of the pool can.
+        let Some(fresh) = &kind.fresh[self.template] else { return Err(Refusal::Requirement) };
+        let relations = &shape.relations;
+        let decided = relations.keys.iter().filter(|key| self.seats[**key] != Seat::Undecided);
+        let verdicts = decided.map(|key| topology.verdict(relations, *key, self.seats[*key]));
+        for verdict in verdicts.chain([topology.verdict_here(relations, &self.here)]) {
+            if verdict != Verdict::Fine {
+                return Err(Refusal::Topology(verdict));
+            }
+        }
+        if kind.clash(&self.ports).is_some() {
+            return Err(Refusal::HostPort);
+        }
+        let mut used = self.used.clone();
+        axis::add(&mut used, &shape.request);
+        let undecided: Vec<usize> =
+            relations.keys.iter().copied().filter(|key| self.seats[*key] == Seat::Undecided).collect();
+        let known = kind.goes_anywhere() || self.kinds.contains(&kind_index);
+        let mut refusal = Refusal::Requirement;
+        for alternative in fresh.alternative..shape.alternatives.len() {
+            let mut choices = self.choices.clone();
+            if shape.alternatives.len() == 1 {
+                choices.keep_common(&fresh.choices);
+            }
+            let joint = if known {
+                None
+            } else {
+                let Ok((joint, changed)) = template.join(&self.requirements, &shape.alternatives[alternative]) else {
+                    continue;
+                };
+                template.keep_holding(&mut choices, &changed);
+                Some(joint)
+            };
+            template.keep_roomy(&mut choices, &used);
+            template.keep_portly(&mut choices, kind);
+            let enough = |choices: &Bits| self.relaxed || template.too_few_values(choices).is_none();
+            let has = joint.as_ref().unwrap_or(&self.requirements);
+            let settling = Settling { topology, template, relations, has, enough: &enough };
+            let had = !choices.is_empty();
+            if let Some((choices, decided)) = settling.settle(&undecided, choices) {
+                return Ok(Fit { requirements: joint, choices, decided, relaxed: self.relaxed, unlimited: None });
+            }
+            if had && !undecided.is_empty() {
+                refusal = Refusal::Topology(Verdict::NotNow);
+            }
+            if known {
+                break;
+            }
+        }
+        Err(refusal)
+    }
+
+    /// Takes a pod that fits so.
+    pub(super) fn put(
+        &mut self,
         template: &Template<'_>,
         kind: &Kind<'_>,
-        used: &[i64],
-        changed: &[Requirement],
-    ) -> Option<Bits> {
-        let mut choices = self.choices.clone();
-        if let (Some(Ok(fresh)), [_]) = (kind.fresh.get(&self.template), kind.alternatives.as_slice()) {
-            choices.keep_common(&fresh.choices);
+        kind_index: usize,
+        topology: &Topology<'_>,
+        fit: Fit,
+        pod: &'a Pod,
+    ) {
+        axis::add(&mut self.used, &kind.shape.request);
+        self.ports.extend(kind.shape.ports.iter().cloned());
+        self.pods.push(pod);
+        let narrowed = fit.requirements.is_some() || !fit.decided.is_empty();
+        if let Some(requirements) = fit.requirements {
+            self.requirements = requirements;
+            self.kinds.insert(kind_index);
         }
-        let (mut last, mut last_fits) = (usize::MAX, false);
-        choices.retain(|index| {
-            let choice = &template.choices[index];
-            if choice.shape != last {
-                let shape = &template.shapes[choice.shape];
-                (last, last_fits) = (choice.shape, axis::fits(used, &shape.free) && kind.clash(&shape.ports).is_none());
+        for (key, domain) in fit.decided {
+            self.seats[key] = match domain {
+                Some(domain) => {
+                    self.requirements.add(topology.pin(key, domain));
+                    Seat::In(domain)
+                }
+                None => Seat::Nowhere,
+            };
+        }
+        if fit.choices != self.choices {
+            self.choices = fit.choices;
+            // What only the room takes away are the smallest: that leaves the largest as they are.
+            if narrowed {
+                self.measure(template);
             }
-            last_fits && changed.iter().all(|wanted| choice.can_have(wanted))
-        });
-        (!choices.is_empty() && template.enough_values(&choices).is_ok()).then_some(choices)
-    }
-
-    fn accept(&mut self, template: &Template<'_>, kind: &Kind<'_>, used: Vec<i64>, choices: Bits, pod: &Pod) {
-        self.used = used;
-        self.ports.extend(kind.ports.iter().cloned());
-        self.pods.push(pod.key.clone());
-        self.set_choices(template, choices);
-    }
-
-    fn set_choices(&mut self, template: &Template<'_>, choices: Bits) {
-        if choices != self.choices {
-            self.largest_room = template.largest_room(&choices);
-            self.charge = template.charge(&choices);
-            self.choices = choices;
         }
+    }
+
+    /// Works out anew what the largest of the choices is.
+    pub(super) fn measure(&mut self, template: &Template<'_>) {
+        self.largest_room = template.largest_room(&self.choices);
+        self.charge = template.charge(&self.choices);
     }
 
     /// The choices no larger than the smallest in what is limited, if these are fewer.
-    fn smallest(&self, template: &Template<'_>) -> Option<Bits> {
+    pub(super) fn smallest(&self, template: &Template<'_>) -> Option<Bits> {
         let least = &template.choices[template.least_limited(&self.choices)?].limited;
         let mut smaller = self.choices.clone();
         smaller.retain(|index| axis::fits(&template.choices[index].limited, least));
-        (smaller != self.choices && template.enough_values(&smaller).is_ok()).then_some(smaller)
+        let enough = self.relaxed || template.too_few_values(&smaller).is_none();
+        (smaller != self.choices && enough).then_some(smaller)
     }
 
     /// Gives up all but these choices, for the sake of the pool's limit.
-    fn narrow(&mut self, template: &Template<'_>, choices: Bits) {
-        let (before, after) = (self.charge.clone(), template.charge(&choices));
-        self.narrowed = narrowed(template, &before, &after).or(self.narrowed.take());
-        self.set_choices(template, choices);
+    pub(super) fn narrow(&mut self, template: &Template<'_>, choices: Bits) {
+        let before = std::mem::take(&mut self.charge);
+        self.choices = choices;
+        self.measure(template);
+        self.note_narrowed(template, &before);
+    }
+
+    /// Says that the largest choice had so much more of what is limited before the limit was looked at.
+    pub(super) fn note_narrowed(&mut self, template: &Template<'_>, before: &[i64]) {
+        let mut each = template.limits.iter().zip(before.iter().zip(&self.charge));
+        if let Some((limit, (_, left))) = each.find(|(_, (before, after))| after < before) {
+            let (resource, left) = (limit.resource.clone(), Amount(*left));
+            self.narrowed = Some(NewNodeReason::NarrowedByLimit { resource, left });
+        }
     }
 
     /// The node as it is to be made.
     pub(super) fn finish(mut self, templates: &[Template<'_>], max_alternatives: usize) -> NewNode {
         let template = &templates[self.template];
-        let mut offered: Vec<_> = self.choices.iter().map(|index| &template.choices[index]).collect();
-        offered.sort_by_cached_key(|choice| (choice.price, choice.key()));
-        let of = offered.len();
+        let of = self.choices.len();
         self.why.extend(self.narrowed.take());
-        let kept = cheapest(&offered, &template.min_values, max_alternatives.max(1));
+        let kept = cheapest(template, &self.choices, max_alternatives.max(1));
         if kept.len() < of {
             self.why.push(NewNodeReason::Truncated { kept: kept.len(), of });
         }
         let mut capacity = ResourceList::new();
         let mut daemons = vec![0; template.axis.len()];
+        let mut last = "";
         for choice in &kept {
-            capacity.max_with(&choice.machine.capacity);
+            if choice.machine.name != last {
+                capacity.max_with(&choice.machine.capacity);
+                last = &choice.machine.name;
+            }
             axis::max(&mut daemons, &template.shapes[choice.shape].daemons);
         }
         let mut requests = self.used.clone();
         axis::add(&mut requests, &daemons);
-        self.pods.sort();
+        let mut pods: Vec<_> = self.pods.iter().map(|pod| pod.key.clone()).collect();
+        pods.sort();
         NewNode {
             pool: template.pool.key.clone(),
             labels: labels_to_set(template, &self.requirements),
@@ -248,37 +246,42 @@ impl Open {
             startup_taints: template.pool.startup_taints.clone(),
             requests: template.axis.list(&requests),
             capacity,
-            pods: self.pods,
+            pods,
             why: self.why,
         }
+    }
+
+    /// Whether fewer different values remain possible than its pool demands.
+    pub(super) fn lacks_values(&self, template: &Template<'_>) -> bool {
+        self.relaxed && template.too_few_values(&self.choices).is_some()
     }
 }
 
 /// The cheapest so many, and before these the cheapest that bring the values the pool demands.
-fn cheapest<'c, 'a>(offered: &[&'c Choice<'a>], min_values: &[(String, u32)], max: usize) -> Vec<&'c Choice<'a>> {
+fn cheapest<'c, 'a>(template: &'c Template<'a>, choices: &Bits, max: usize) -> Vec<&'c Choice<'a>> {
     let mut kept = BTreeSet::new();
-    for (key, needed) in min_values {
+    for (key, needed) in &template.min_values {
         let mut values = BTreeSet::new();
         for index in &kept {
-            let choice: &&Choice<'_> = &offered[*index];
+            let choice: &Choice<'_> = &template.choices[*index];
             choice.adds_to(key, &mut values);
         }
-        for (index, choice) in offered.iter().enumerate() {
+        for index in choices.iter() {
             if values.len() >= *needed as usize {
                 break;
             }
-            if choice.adds_to(key, &mut values) {
+            if template.choices[index].adds_to(key, &mut values) {
                 kept.insert(index);
             }
         }
     }
-    for index in 0..offered.len() {
+    for index in choices.iter() {
         if kept.len() >= max {
             break;
         }
         kept.insert(index);
     }
-    kept.into_iter().map(|index| offered[index]).collect()
+    kept.into_iter().map(|index| &template.choices[index]).collect()
 }
 
 /// The labels that making a node must set: the pool's, its name, and a value for every other label the pool leaves open.

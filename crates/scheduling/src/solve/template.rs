@@ -1,13 +1,18 @@
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use requirements::{Requirement, Requirements, labels};
 use units::{Amount, ResourceName, UsdMicrosPerHour};
 
 use super::{
     axis::{self, Axis},
+    bits::{AtLeast, Bits},
     kind::{Daemon, Kind},
+    relations::Map,
 };
-use crate::{CapacityType, HostPort, InstanceType, OfferingKey, Pool, Snapshot, Unfit};
+use crate::{CapacityType, HostPort, InstanceType, OfferingKey, Pool, Snapshot, Taint, TaintEffect};
 
 /// A pool and everything its nodes can be.
 pub(super) struct Template<'a> {
@@ -15,13 +20,26 @@ pub(super) struct Template<'a> {
     pub(super) axis: &'a Axis,
     /// The pool's requirements with its labels and its name.
     pub(super) base: Requirements,
+    /// The cheapest first.
     pub(super) choices: Vec<Choice<'a>>,
     pub(super) shapes: Vec<Shape>,
     pub(super) limits: Vec<Limit>,
     /// How many different values of which labels must stay possible.
     pub(super) min_values: Vec<(String, u32)>,
+    /// For each label by whose values pods are related: the domains, by number, and the choices that can be in each.
+    pub(super) domains: Vec<Vec<(u32, Bits)>>,
+    pub(super) available: Bits,
+    /// Choices that can be bought only so often, and which counter says how often.
+    pub(super) counted: Vec<(usize, usize)>,
+    /// By resource: which choices leave how much to pods.
+    room: Vec<AtLeast>,
+    /// By limit: which choices have how much of it.
+    charges: Vec<AtLeast>,
+    has_daemon_ports: bool,
     /// Labels that the choice of a machine decides; all others are the pool's to set.
     machine_keys: BTreeSet<&'a str>,
+    /// What has been found out about which choices can have which labels.
+    holding: RefCell<Map<Requirement, Bits>>,
 }
 
 /// An offering that the pool's own requirements allow.
@@ -31,6 +49,8 @@ pub(super) struct Choice<'a> {
     pub(super) capacity_type: CapacityType,
     pub(super) price: UsdMicrosPerHour,
     pub(super) available: bool,
+    /// How many more can be bought this way, if that is limited.
+    pub(super) remaining: Option<u32>,
     pub(super) shape: usize,
     /// What it has of each limited resource.
     pub(super) limited: Vec<i64>,
@@ -54,18 +74,18 @@ pub(super) struct Limit {
     pub(super) left: i64,
 }
 
-/// An empty node of the pool as one kind of pod needs it.
+/// What an empty node of the pool offers to one kind of pod.
 pub(super) struct Fresh {
+    /// The first of the kind's alternatives that the pool can meet.
     pub(super) alternative: usize,
-    pub(super) requirements: Requirements,
     pub(super) choices: Bits,
 }
 
 /// What a pod wants of a label that a node cannot have.
 pub(super) struct Conflict {
-    key: String,
-    wanted: Requirement,
-    has: Option<Requirement>,
+    pub(super) key: String,
+    pub(super) wanted: Requirement,
+    pub(super) has: Option<Requirement>,
 }
 
 impl Conflict {
@@ -91,57 +111,83 @@ impl<'a> Template<'a> {
             shapes: Vec::new(),
             limits: limits(pool, snapshot),
             min_values,
+            domains: Vec::new(),
+            available: Bits::none(0),
+            counted: Vec::new(),
+            room: Vec::new(),
+            charges: Vec::new(),
+            has_daemon_ports: false,
             machine_keys,
+            holding: RefCell::default(),
         };
         template.fill(daemons);
+        template.index();
         template
     }
 
     fn fill(&mut self, daemons: &[Daemon<'_>]) {
-        let mut machines: Vec<&InstanceType> = self.pool.instance_types.iter().collect();
-        machines.sort_by_key(|machine| &machine.name);
         let base: Vec<Requirement> =
             self.base.iter().filter(|one| self.is_of_the_machine(one.key())).cloned().collect();
         let daemons: Vec<_> = daemons.iter().filter_map(|daemon| DaemonHere::new(daemon, self)).collect();
+        let offered = self.pool.instance_types.iter();
+        let mut offered: Vec<_> =
+            offered.flat_map(|machine| machine.offerings.iter().map(move |offering| (machine, offering))).collect();
+        // The cheapest first, so that the first of a set of choices is the one to buy.
+        offered.sort_by_key(|(machine, offering)| (offering.price, &machine.name, *offering));
         let mut shapes: BTreeMap<Shape, usize> = BTreeMap::new();
-        for machine in machines {
-            let mut offerings: Vec<_> = machine.offerings.iter().collect();
-            offerings.sort();
-            let limited = self.limits.iter().map(|limit| limit.of(machine)).collect::<Vec<_>>();
-            let allocatable = self.axis.allocatable(machine);
-            for offering in offerings {
-                let mut choice = Choice {
-                    machine,
-                    zone: &offering.zone,
-                    capacity_type: offering.capacity_type,
-                    price: offering.price,
-                    available: offering.available,
-                    shape: 0,
-                    limited: limited.clone(),
-                };
-                if !base.iter().all(|wanted| choice.can_have(wanted)) {
-                    continue;
-                }
-                let len = self.axis.len();
-                let mut shape = Shape { free: allocatable.clone(), daemons: vec![0; len], ports: Vec::new() };
-                for daemon in daemons.iter().filter(|daemon| daemon.runs_on(&choice)) {
-                    axis::subtract(&mut shape.free, &daemon.daemon.request);
-                    axis::add(&mut shape.daemons, &daemon.daemon.request);
-                    shape.ports.extend(daemon.daemon.pod.host_ports.iter().cloned());
-                }
-                let next = shapes.len();
-                choice.shape = *shapes.entry(shape).or_insert(next);
-                self.choices.push(choice);
+        let mut allocatable: BTreeMap<&str, Vec<i64>> = BTreeMap::new();
+        for (machine, offering) in offered {
+            let mut choice = Choice {
+                machine,
+                zone: &offering.zone,
+                capacity_type: offering.capacity_type,
+                price: offering.price,
+                available: offering.available,
+                remaining: offering.remaining,
+                shape: 0,
+                limited: self.limits.iter().map(|limit| limit.of(machine)).collect(),
+            };
+            if !base.iter().all(|wanted| choice.can_have(wanted)) {
+                continue;
             }
+            let free = allocatable.entry(&machine.name).or_insert_with(|| self.axis.allocatable(machine)).clone();
+            let mut shape = Shape { free, daemons: vec![0; self.axis.len()], ports: Vec::new() };
+            for daemon in daemons.iter().filter(|daemon| daemon.runs_on(&choice)) {
+                axis::subtract(&mut shape.free, &daemon.daemon.request);
+                axis::add(&mut shape.daemons, &daemon.daemon.request);
+                shape.ports.extend(daemon.daemon.pod.host_ports.iter().cloned());
+            }
+            let next = shapes.len();
+            choice.shape = *shapes.entry(shape).or_insert(next);
+            self.choices.push(choice);
         }
         let mut ordered: Vec<_> = shapes.into_iter().map(|(shape, index)| (index, shape)).collect();
         ordered.sort_by_key(|(index, _)| *index);
         self.shapes = ordered.into_iter().map(|(_, shape)| shape).collect();
     }
 
+    fn index(&mut self) {
+        let column = |position: usize| {
+            self.choices.iter().map(|choice| self.shapes[choice.shape].free[position]).collect::<Vec<_>>()
+        };
+        self.room = (0..self.axis.len()).map(|position| AtLeast::new(&column(position))).collect();
+        let charge = |position: usize| self.choices.iter().map(|choice| choice.limited[position]).collect::<Vec<_>>();
+        self.charges = (0..self.limits.len()).map(|position| AtLeast::new(&charge(position))).collect();
+        self.has_daemon_ports = self.shapes.iter().any(|shape| !shape.ports.is_empty());
+        self.available = self.choices_where(|choice| choice.available && choice.remaining != Some(0));
+    }
+
+    pub(super) fn choices_where(&self, wanted: impl Fn(&Choice<'a>) -> bool) -> Bits {
+        Bits::of(self.choices.len(), (0..self.choices.len()).filter(|index| wanted(&self.choices[*index])))
+    }
+
     /// Whether the choice of a machine decides the label.
     pub(super) fn is_of_the_machine(&self, key: &str) -> bool {
         self.machine_keys.contains(key) || (labels::is_of_the_machine(key) && !self.pool.labels.contains_key(key))
+    }
+
+    pub(super) fn has_preferred_taint(&self) -> bool {
+        self.pool.taints.iter().any(|taint: &Taint| taint.effect == TaintEffect::PreferNoSchedule)
     }
 
     /// A node's requirements with a pod's joined, and which of them the machine must be looked at for.
@@ -183,120 +229,92 @@ impl<'a> Template<'a> {
         Ok((joint, changed))
     }
 
-    /// What an empty node says to a pod of this kind; limits aside.
-    pub(super) fn fresh(&self, kind: &Kind<'_>) -> Result<Fresh, Unfit> {
-        let mut nearest: Option<Unfit> = None;
-        for (alternative, wanted) in kind.alternatives.iter().enumerate() {
-            match self.fresh_for(kind, wanted) {
-                Ok((requirements, choices)) => return Ok(Fresh { alternative, requirements, choices }),
-                Err(unfit) if nearest.as_ref().is_none_or(|other| unfit.distance() < other.distance()) => {
-                    nearest = Some(unfit);
-                }
-                Err(_) => {}
-            }
-        }
-        Err(nearest.expect("a kind has at least one alternative"))
+    /// All that keeps a node's requirements and a pod's from being joined, if anything does.
+    pub(super) fn conflicts(&self, node: &Requirements, wanted: &Requirements) -> Vec<Conflict> {
+        let alone = |want: &Requirement| self.join(node, &std::iter::once(want.clone()).collect()).err();
+        wanted.iter().filter_map(alone).collect()
     }
 
-    fn fresh_for(&self, kind: &Kind<'_>, wanted: &Requirements) -> Result<(Requirements, Bits), Unfit> {
-        let pool = self.pool.key.clone();
-        if let Some(nothing) = self.base.first_empty() {
-            return Err(Unfit::Contradiction { pool, key: nothing.key().to_owned() });
+    /// What an empty node offers to a pod of this kind, limits and other pods aside.
+    pub(super) fn fresh(&self, kind: &Kind<'_>) -> Option<Fresh> {
+        if self.base.first_empty().is_some() || kind.untolerated(&self.pool.taints).next().is_some() {
+            return None;
         }
-        if let Some(taint) = kind.untolerated(&self.pool.taints) {
-            return Err(Unfit::Taint { pool, taint: taint.clone() });
-        }
-        let (joint, changed) = self.join(&self.base, wanted).map_err(|conflict| self.unfit(conflict))?;
-        let mut left: Vec<usize> = (0..self.choices.len()).collect();
-        if left.is_empty() {
-            return Err(Unfit::NoOffering { pool, unavailable: 0 });
-        }
-        for want in &changed {
-            let before = left.clone();
-            left.retain(|index| self.choices[*index].can_have(want));
-            if left.is_empty() {
-                let has = self.values(&before, want.key());
-                return Err(Unfit::Requirement { pool, key: want.key().to_owned(), wanted: want.clone(), has });
-            }
-        }
-        for (position, asked) in kind.request.iter().enumerate().filter(|(_, asked)| **asked > 0) {
-            let free = |index: &usize| self.shapes[self.choices[*index].shape].free[position];
-            let largest = left.iter().map(free).max().unwrap_or(0);
-            left.retain(|index| free(index) >= *asked);
-            if left.is_empty() {
-                let name = self.axis.name(position).clone();
-                let (asked, largest_free) = (Amount(*asked), Amount(largest.max(0)));
-                return Err(Unfit::Resource { pool, name, asked, largest_free });
-            }
-        }
-        let mut clash = None;
-        left.retain(|index| {
-            let found = kind.clash(&self.shapes[self.choices[*index].shape].ports);
-            clash = clash.or(found);
-            found.is_none()
-        });
-        if left.is_empty() {
-            let port = clash.expect("only a clash took the last choice away").clone();
-            return Err(Unfit::HostPort { pool, port });
-        }
-        let would_do = left.len();
-        left.retain(|index| self.choices[*index].available);
-        if left.is_empty() {
-            return Err(Unfit::NoOffering { pool, unavailable: would_do });
-        }
-        let choices = Bits::of(self.choices.len(), left);
-        self.enough_values(&choices)?;
-        Ok((joint, choices))
+        (0..kind.shape.alternatives.len()).find_map(|alternative| {
+            let (_, changed) = self.join(&self.base, &kind.shape.alternatives[alternative]).ok()?;
+            let mut choices = self.available.clone();
+            self.keep_holding(&mut choices, &changed);
+            self.keep_roomy(&mut choices, &kind.shape.request);
+            self.keep_portly(&mut choices, kind);
+            (!choices.is_empty()).then_some(Fresh { alternative, choices })
+        })
     }
 
-    fn unfit(&self, conflict: Conflict) -> Unfit {
-        let Conflict { key, wanted, has } = conflict;
-        Unfit::Requirement { pool: self.pool.key.clone(), key, wanted, has }
+    /// Drops the choices that cannot have these labels.
+    pub(super) fn keep_holding(&self, choices: &mut Bits, wanted: &[Requirement]) {
+        for want in wanted {
+            let mut known = self.holding.borrow_mut();
+            if !known.contains_key(want) {
+                known.insert(want.clone(), self.choices_where(|choice| choice.can_have(want)));
+            }
+            choices.keep_common(&known[want]);
+        }
+    }
+
+    /// Drops the choices that leave less than so much to pods.
+    pub(super) fn keep_roomy(&self, choices: &mut Bits, used: &[i64]) {
+        for (table, used) in self.room.iter().zip(used) {
+            if *used > 0 {
+                table.keep(choices, *used);
+            }
+        }
+    }
+
+    /// Drops the choices on which a daemon has one of the kind's ports.
+    pub(super) fn keep_portly(&self, choices: &mut Bits, kind: &Kind<'_>) {
+        if self.has_daemon_ports && !kind.shape.ports.is_empty() {
+            choices.retain(|index| kind.clash(&self.shapes[self.choices[index].shape].ports).is_none());
+        }
+    }
+
+    /// Drops the choices that have more than what is left of a limit. What they have nothing of does not count.
+    pub(super) fn keep_within(&self, choices: &mut Bits, left: &[i64]) {
+        if !self.limits.is_empty() {
+            choices.retain(|index| self.choices[index].within(left));
+        }
     }
 
     /// What some choices have of a label, together; `None` if none of them has it.
-    fn values(&self, choices: &[usize], key: &str) -> Option<Requirement> {
+    pub(super) fn values(&self, choices: &Bits, key: &str) -> Option<Requirement> {
         let mut values = BTreeSet::new();
-        for index in choices {
-            self.choices[*index].add_values(key, &mut values);
-        }
+        choices.iter().for_each(|index| {
+            self.choices[index].adds_to(key, &mut values);
+        });
         (!values.is_empty()).then(|| Requirement::one_of(key, values))
     }
 
-    /// Whether so many values as the pool demands remain possible of every label.
-    pub(super) fn enough_values(&self, choices: &Bits) -> Result<(), Unfit> {
-        for (key, needed) in &self.min_values {
+    /// The first label of which fewer values remain possible than the pool demands: how many it demands and how many there are.
+    pub(super) fn too_few_values(&self, choices: &Bits) -> Option<(&str, u32, usize)> {
+        self.min_values.iter().find_map(|(key, needed)| {
             let mut values = BTreeSet::new();
-            choices.iter().for_each(|index| self.choices[index].add_values(key, &mut values));
-            if values.len() < *needed as usize {
-                let (pool, key) = (self.pool.key.clone(), key.clone());
-                return Err(Unfit::MinValues { pool, key, needed: *needed, found: values.len() });
+            for index in choices.iter() {
+                self.choices[index].adds_to(key, &mut values);
+                if values.len() >= *needed as usize {
+                    return None;
+                }
             }
-        }
-        Ok(())
+            Some((key.as_str(), *needed, values.len()))
+        })
     }
 
     /// The resource-wise largest of the choices, in limited resources.
     pub(super) fn charge(&self, choices: &Bits) -> Vec<i64> {
-        let mut charge = vec![0; self.limits.len()];
-        if !charge.is_empty() {
-            choices.iter().for_each(|index| axis::max(&mut charge, &self.choices[index].limited));
-        }
-        charge
+        self.charges.iter().map(|table| table.most(choices).unwrap_or(0).max(0)).collect()
     }
 
     /// The resource-wise largest room that any of the choices leaves to pods.
     pub(super) fn largest_room(&self, choices: &Bits) -> Vec<i64> {
-        let mut room = vec![i64::MIN; self.axis.len()];
-        let mut last = usize::MAX;
-        for index in choices.iter() {
-            let shape = self.choices[index].shape;
-            if shape != last {
-                axis::max(&mut room, &self.shapes[shape].free);
-                last = shape;
-            }
-        }
-        room
+        self.room.iter().map(|table| table.most(choices).unwrap_or(i64::MIN)).collect()
     }
 
     /// The choice that takes the least of the limits.
@@ -399,49 +417,5 @@ impl<'d> DaemonHere<'d> {
     /// Pods that narrow the node later can only keep the daemon away, so this never reckons with too little.
     fn runs_on(&self, choice: &Choice<'_>) -> bool {
         self.wanted.iter().any(|wanted| wanted.iter().all(|want| choice.can_have(want)))
-    }
-}
-
-/// A set of small numbers.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Bits(Vec<u64>);
-
-impl Bits {
-    pub(super) fn of(len: usize, members: impl IntoIterator<Item = usize>) -> Self {
-        let mut bits = Self(vec![0; len.div_ceil(64)]);
-        members.into_iter().for_each(|member| bits.0[member / 64] |= 1 << (member % 64));
-        bits
-    }
-
-    pub(super) fn iter(&self) -> impl Iterator<Item = usize> {
-        self.0.iter().enumerate().flat_map(|(word_index, word)| {
-            let mut rest = *word;
-            std::iter::from_fn(move || {
-                let bit = rest.trailing_zeros() as usize;
-                rest &= rest.checked_sub(1)?;
-                Some(word_index * 64 + bit)
-            })
-        })
-    }
-
-    pub(super) fn retain(&mut self, mut keep: impl FnMut(usize) -> bool) {
-        for (word_index, word) in self.0.iter_mut().enumerate() {
-            let mut rest = *word;
-            while rest != 0 {
-                let bit = rest.trailing_zeros() as usize;
-                rest &= rest - 1;
-                if !keep(word_index * 64 + bit) {
-                    *word &= !(1 << bit);
-                }
-            }
-        }
-    }
-
-    pub(super) fn keep_common(&mut self, other: &Self) {
-        self.0.iter_mut().zip(&other.0).for_each(|(word, other)| *word &= other);
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.iter().all(|word| *word == 0)
     }
 }

@@ -1,0 +1,67 @@
+//! What the pools' limits and the reservations still leave.
+
+use std::collections::BTreeMap;
+
+use super::{axis, bits::Bits, open::Open, template::Template};
+use crate::OfferingKey;
+
+/// What is left for new nodes.
+pub(super) struct Left {
+    /// By pool: what its limits leave when each of the nodes opened is charged with the largest of its choices.
+    pub(super) limits: Vec<Vec<i64>>,
+    /// By offering that can be bought only so often: how often still, when each node that may become it does.
+    reserved: Vec<u32>,
+}
+
+impl Left {
+    /// Numbers the offerings that can be bought only so often; pools that offer the same one share it.
+    pub(super) fn new(templates: &mut [Template<'_>]) -> Self {
+        let mut numbers: BTreeMap<OfferingKey, usize> = BTreeMap::new();
+        let mut reserved = Vec::new();
+        for template in templates.iter_mut() {
+            for (index, choice) in template.choices.iter().enumerate() {
+                if let Some(remaining) = choice.remaining {
+                    let number = *numbers.entry(choice.key()).or_insert_with(|| {
+                        reserved.push(remaining);
+                        reserved.len() - 1
+                    });
+                    reserved[number] = reserved[number].min(remaining);
+                    template.counted.push((index, number));
+                }
+            }
+        }
+        let limits =
+            templates.iter().map(|template| template.limits.iter().map(|limit| limit.left).collect()).collect();
+        Self { limits, reserved }
+    }
+
+    /// Drops the choices that may all be bought up already.
+    pub(super) fn keep_unreserved(&self, template: &Template<'_>, choices: &mut Bits) {
+        for (choice, number) in template.counted.iter().filter(|(_, number)| self.reserved[*number] == 0) {
+            debug_assert!(*number < self.reserved.len(), "every counted choice has a counter");
+            choices.remove(*choice);
+        }
+    }
+
+    /// Charges a new node.
+    pub(super) fn charge(&mut self, template: &Template<'_>, node: &Open<'_>) {
+        axis::subtract(&mut self.limits[node.template], &node.charge);
+        for (choice, number) in &template.counted {
+            if node.choices.contains(*choice) {
+                self.reserved[*number] = self.reserved[*number].saturating_sub(1);
+            }
+        }
+    }
+
+    /// Gives back what a node no longer may become: its charge and its choices before it changed.
+    pub(super) fn recharge(&mut self, template: &Template<'_>, node: &Open<'_>, charge: &[i64], choices: &Bits) {
+        let left = &mut self.limits[node.template];
+        axis::add(left, charge);
+        axis::subtract(left, &node.charge);
+        for (choice, number) in &template.counted {
+            if choices.contains(*choice) && !node.choices.contains(*choice) {
+                self.reserved[*number] += 1;
+            }
+        }
+    }
+}

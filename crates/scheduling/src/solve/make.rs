@@ -1,0 +1,186 @@
+//! New nodes: of which pool, and what they may become.
+
+use std::collections::BTreeMap;
+
+use super::{
+    axis,
+    bits::Bits,
+    open::{Fit, Open},
+    relations::Filter,
+    search::Search,
+    settle::Settling,
+    topology::{Here, Seat, Verdict},
+};
+use crate::{NewNodeReason, Pod};
+
+/// Why a pool can have no new node for a pod now.
+enum Blocked {
+    /// Nothing it could make would do.
+    Unsuited,
+    /// Other pods are in the way.
+    Topology,
+    /// Its limit is.
+    Limit,
+}
+
+impl<'a> Search<'a> {
+    /// Opens a node for a pod of the kind, of the first pool by weight that can.
+    pub(super) fn open_for(&mut self, kind: usize, pod: &'a Pod) -> Option<usize> {
+        for template in 0..self.templates.len() {
+            if self.kinds[kind].fresh[template].is_none() || self.kinds[kind].at_limit[template] {
+                continue;
+            }
+            self.work += 1;
+            match self.try_open(template, None, kind, pod) {
+                Ok(index) => return Some(index),
+                Err(Blocked::Limit) => self.kinds[kind].at_limit[template] = true,
+                Err(Blocked::Unsuited | Blocked::Topology) => {}
+            }
+        }
+        None
+    }
+
+    /// Opens a node of this pool that may become these choices only, and puts a pod of the kind on it; `None` if that
+    /// breaks a demand or a limit.
+    #[expect(dead_code, reason = "for those who have a plan")]
+    pub(super) fn open_with(&mut self, template: usize, choices: &Bits, kind: usize, pod: &'a Pod) -> Option<usize> {
+        self.try_open(template, Some(choices), kind, pod).ok()
+    }
+
+    fn try_open(
+        &mut self,
+        template: usize,
+        planned: Option<&Bits>,
+        kind: usize,
+        pod: &'a Pod,
+    ) -> Result<usize, Blocked> {
+        let fit = self.fit_new(template, planned, kind)?;
+        let mut why = vec![NewNodeReason::OpenedFor { pod: pod.key.clone() }];
+        for earlier in 0..template {
+            let unfit = self.farthest_reason(kind, earlier);
+            why.extend(unfit.map(|why| NewNodeReason::PassedOver { why }));
+        }
+        let one = &self.templates[template];
+        let mut node = Open::new(template, one, &self.topology, &fit, why);
+        if let Some(before) = &fit.unlimited {
+            node.note_narrowed(one, before);
+        }
+        self.left.charge(one, &node);
+        let index = self.open.len();
+        for (key, seat) in node.seats.iter().enumerate() {
+            match seat {
+                // What the pod decides is listed when it is put there.
+                _ if fit.decided.iter().any(|(decided, _)| *decided == key) => {}
+                Seat::In(domain) => {
+                    self.open_in[key].entry(*domain).or_default().push(index);
+                    let admits = |filter: &Filter<'_>| filter.admits_new(one, &node.requirements);
+                    self.topology.note_domain(key, template, *domain, admits);
+                }
+                Seat::Undecided => self.undecided[key].push(index),
+                Seat::Nowhere => {}
+            }
+        }
+        self.open.push(node);
+        self.put_on_open(kind, index, fit, pod);
+        Ok(index)
+    }
+
+    /// What a new node of the pool would be for a pod of the kind, if need be after taking larger choices away from nodes
+    /// opened before.
+    fn fit_new(&mut self, template: usize, planned: Option<&Bits>, kind: usize) -> Result<Fit, Blocked> {
+        let left = self.left.limits[template].clone();
+        if let Some(fit) = self.fit_within(template, planned, kind, Some(&left)) {
+            return Ok(fit);
+        }
+        let unlimited = self.fit_within(template, planned, kind, None);
+        if self.templates[template].limits.is_empty() || unlimited.is_none() {
+            let alone =
+                self.topology.verdict_here(&self.kinds[kind].shape.relations, &Here::default()) == Verdict::Fine;
+            return Err(if alone { Blocked::Unsuited } else { Blocked::Topology });
+        }
+        let one = &self.templates[template];
+        let siblings: Vec<usize> =
+            (0..self.open.len()).filter(|index| self.open[*index].template == template).collect();
+        // What was charged may have become less since.
+        for index in &siblings {
+            let node = &mut self.open[*index];
+            let (charge, choices) = (node.charge.clone(), node.choices.clone());
+            node.measure(one);
+            self.left.recharge(one, node, &charge, &choices);
+        }
+        self.work += siblings.len() as u64;
+        let mut left = self.left.limits[template].clone();
+        if let Some(fit) = self.fit_within(template, planned, kind, Some(&left)) {
+            return Ok(fit);
+        }
+        let mut smaller = BTreeMap::new();
+        // The last one opened is the least likely to have had to fit beside others.
+        for index in siblings.into_iter().rev() {
+            self.work += 1;
+            let (node, one) = (&self.open[index], &self.templates[template]);
+            let Some(choices) = node.smallest(one) else { continue };
+            axis::add(&mut left, &node.charge);
+            axis::subtract(&mut left, &one.charge(&choices));
+            smaller.insert(index, choices);
+            if let Some(fit) = self.fit_within(template, planned, kind, Some(&left)) {
+                for (index, choices) in smaller {
+                    let (node, one) = (&mut self.open[index], &self.templates[template]);
+                    let (charge, before) = (node.charge.clone(), node.choices.clone());
+                    node.narrow(one, choices);
+                    self.left.recharge(one, node, &charge, &before);
+                }
+                return Ok(fit);
+            }
+        }
+        Err(Blocked::Limit)
+    }
+
+    /// What a new node of the pool would be for a pod of the kind if so much is left of the limits; `None` for no limits.
+    pub(super) fn fit_within(
+        &self,
+        template: usize,
+        planned: Option<&Bits>,
+        kind: usize,
+        left: Option<&[i64]>,
+    ) -> Option<Fit> {
+        let (index, template, kind) = (template, &self.templates[template], &self.kinds[kind]);
+        let fresh = kind.fresh[index].as_ref()?;
+        let relations = &kind.shape.relations;
+        if self.topology.verdict_here(relations, &Here::default()) != Verdict::Fine {
+            return None;
+        }
+        let policies: &[bool] = if self.settings.relax_min_values { &[false, true] } else { &[false] };
+        for (relaxed, alternative) in policies
+            .iter()
+            .flat_map(|relaxed| (fresh.alternative..kind.shape.alternatives.len()).map(|one| (*relaxed, one)))
+        {
+            let Ok((joint, changed)) = template.join(&template.base, &kind.shape.alternatives[alternative]) else {
+                continue;
+            };
+            let mut choices = if alternative == fresh.alternative {
+                fresh.choices.clone()
+            } else {
+                let mut choices = template.available.clone();
+                template.keep_holding(&mut choices, &changed);
+                template.keep_roomy(&mut choices, &kind.shape.request);
+                template.keep_portly(&mut choices, kind);
+                choices
+            };
+            self.left.keep_unreserved(template, &mut choices);
+            if let Some(planned) = planned {
+                choices.keep_common(planned);
+            }
+            let charge = template.charge(&choices);
+            let unlimited = left.filter(|left| !axis::fits(&charge, left)).map(|left| {
+                template.keep_within(&mut choices, left);
+                charge
+            });
+            let enough = |choices: &Bits| relaxed || template.too_few_values(choices).is_none();
+            let settling = Settling { topology: &self.topology, template, relations, has: &joint, enough: &enough };
+            if let Some((choices, decided)) = settling.settle(&relations.keys, choices) {
+                return Some(Fit { requirements: Some(joint), choices, decided, relaxed, unlimited });
+            }
+        }
+        None
+    }
+}

@@ -1,0 +1,281 @@
+//! Why a pod has no place: for every pool every reason, and one for the nodes there are.
+
+use units::Amount;
+
+use super::{
+    bits::Bits,
+    kind::Kind,
+    relations::{Demand, Place, Rule},
+    search::Search,
+    template::Template,
+    topology::{Domain, Seat, Verdict},
+};
+use crate::{NodeRefusals, Unfit};
+
+/// How many domains are named.
+const NAMED: usize = 10;
+
+impl Search<'_> {
+    /// Why no pod of this kind finds a place, the nearest first. Of several reasons of one pool none may hold for it to come
+    /// nearer, so a pool is as near as its farthest reason, and of those equally near the one with fewer comes first.
+    pub(super) fn reasons(&self, kind: usize) -> Vec<Unfit> {
+        if self.templates.is_empty() && self.existing.is_empty() {
+            return vec![Unfit::NoPools];
+        }
+        let mut pools: Vec<Vec<Unfit>> =
+            (0..self.templates.len()).map(|template| self.pool_reasons(kind, template)).collect();
+        for reasons in &mut pools {
+            reasons.sort_by_key(Unfit::distance);
+        }
+        // Stable: pools that are equally near stay in the order they were tried.
+        pools.sort_by_key(|reasons| (reasons.last().map(Unfit::distance), reasons.len()));
+        let mut all: Vec<Unfit> = pools.into_iter().flatten().collect();
+        if self.templates.is_empty() {
+            all.push(Unfit::NoPools);
+        }
+        let mut refusals = NodeRefusals::default();
+        for index in 0..self.existing.len() {
+            if let Err(refusal) = self.fits_existing(kind, index) {
+                refusal.count_in(&mut refusals);
+            }
+        }
+        if refusals != NodeRefusals::default() {
+            all.push(Unfit::Nodes(refusals));
+        }
+        all
+    }
+
+    /// What keeps the kind most from a pool that is tried before another, asked once.
+    pub(super) fn farthest_reason(&mut self, kind: usize, template: usize) -> Option<Unfit> {
+        if !self.kinds[kind].passed.contains_key(&template) {
+            let farthest = self.pool_reasons(kind, template).into_iter().max_by_key(Unfit::distance)?;
+            self.kinds[kind].passed.insert(template, farthest);
+        }
+        self.kinds[kind].passed.get(&template).cloned()
+    }
+
+    /// Every reason why a pool has no node for the kind.
+    fn pool_reasons(&self, kind: usize, template: usize) -> Vec<Unfit> {
+        let (index, kind, template) = (template, &self.kinds[kind], &self.templates[template]);
+        let pool = || template.pool.key.clone();
+        if let Some(nothing) = template.base.first_empty() {
+            return vec![Unfit::Contradiction { pool: pool(), key: nothing.key().to_owned() }];
+        }
+        let taints =
+            kind.untolerated(&template.pool.taints).map(|taint| Unfit::Taint { pool: pool(), taint: taint.clone() });
+        let mut reasons: Vec<Unfit> = taints.collect();
+        let labelled = labelled(kind, template, &mut reasons);
+        let all = Bits::of(template.choices.len(), 0..template.choices.len());
+        let has_labels = labelled.as_ref().is_some_and(|choices| !choices.is_empty());
+        let mut left = if has_labels { labelled.unwrap_or(all) } else { all };
+        if left.is_empty() {
+            reasons.push(Unfit::NoOffering { pool: pool(), unavailable: 0 });
+            return reasons;
+        }
+        keep_roomy(kind, template, &mut left, &mut reasons);
+        let before = left.clone();
+        template.keep_portly(&mut left, kind);
+        if left.is_empty() && !before.is_empty() {
+            let taken =
+                before.iter().find_map(|choice| kind.clash(&template.shapes[template.choices[choice].shape].ports));
+            reasons.extend(taken.map(|port| Unfit::HostPort { pool: pool(), port: port.clone() }));
+        }
+        let would_do = left.len();
+        left.keep_common(&template.available);
+        self.left.keep_unreserved(template, &mut left);
+        if left.is_empty() && would_do > 0 && has_labels {
+            reasons.push(Unfit::NoOffering { pool: pool(), unavailable: would_do });
+        }
+        if !left.is_empty()
+            && !self.settings.relax_min_values
+            && let Some((key, needed, found)) = template.too_few_values(&left)
+        {
+            reasons.push(Unfit::MinValues { pool: pool(), key: key.to_owned(), needed, found });
+        }
+        let nothing_so_far = reasons.is_empty();
+        self.topology_reasons(kind, template, &left, &mut reasons);
+        if nothing_so_far {
+            self.limit_reasons(index, &left, &mut reasons);
+        }
+        if reasons.is_empty() {
+            // Each demand alone could be met, all together cannot.
+            let rules = &kind.shape.relations.rules;
+            reasons.extend(rules.iter().map(|rule| self.rule_reason(rule, template, &left)));
+        }
+        if reasons.is_empty() {
+            reasons.push(Unfit::NoOffering { pool: pool(), unavailable: would_do });
+        }
+        reasons
+    }
+
+    /// The demands on where other pods are that nothing the pool can make meets.
+    fn topology_reasons(&self, kind: &Kind<'_>, template: &Template<'_>, left: &Bits, reasons: &mut Vec<Unfit>) {
+        let relations = &kind.shape.relations;
+        let seats = |key: usize| {
+            let possible = template.domains[key].iter().filter(|(_, can)| left.is_empty() || can.overlaps(left));
+            let mut seats: Vec<Seat> = possible.map(|(domain, _)| Seat::In(*domain)).collect();
+            if seats.is_empty() {
+                seats.push(Seat::Nowhere);
+            }
+            seats
+        };
+        let mut blocked = Vec::new();
+        for rule in &relations.rules {
+            let fine = match rule.place {
+                Place::Host => match rule.demand {
+                    Demand::Near { itself } => itself && !self.topology.is_populated(rule.group),
+                    Demand::Spread { .. } | Demand::Apart => true,
+                },
+                Place::Key(key) => {
+                    seats(key).into_iter().any(|seat| self.topology.rule_verdict(rule, seat) == Verdict::Fine)
+                }
+            };
+            if !fine {
+                blocked.push(self.rule_reason(rule, template, left));
+            }
+        }
+        let keys = if blocked.is_empty() { relations.keys.as_slice() } else { &[] };
+        for key in keys {
+            let repelled = super::relations::Relations { repelled: relations.repelled.clone(), ..Default::default() };
+            if seats(*key).into_iter().all(|seat| self.topology.verdict(&repelled, *key, seat) != Verdict::Fine) {
+                let (pool, key) = (template.pool.key.clone(), self.topology.groups.keys[*key].to_owned());
+                blocked.push(Unfit::PodAntiAffinity { pool, key });
+            }
+        }
+        blocked.dedup();
+        reasons.extend(blocked);
+    }
+
+    fn rule_reason(&self, rule: &Rule, template: &Template<'_>, left: &Bits) -> Unfit {
+        let pool = template.pool.key.clone();
+        let key = match rule.place {
+            Place::Host => requirements::labels::HOSTNAME.to_owned(),
+            Place::Key(key) => self.topology.groups.keys[key].to_owned(),
+        };
+        match rule.demand {
+            Demand::Apart => Unfit::PodAntiAffinity { pool, key },
+            Demand::Near { .. } => {
+                let domains = self.topology.populated(rule.group).into_iter().map(|(domain, _)| domain);
+                let domains = match rule.place {
+                    Place::Host => self.homes(rule.group),
+                    Place::Key(_) => domains.take(NAMED).collect(),
+                };
+                Unfit::PodAffinity { pool, key, domains }
+            }
+            Demand::Spread { max_skew, .. } => {
+                let Place::Key(index) = rule.place else {
+                    return Unfit::TopologySpread { pool, key, max_skew, domains: Vec::new() };
+                };
+                let here = template.domains[index].iter().filter(|(_, can)| left.is_empty() || can.overlaps(left));
+                let counted = |(domain, _): &(Domain, Bits)| {
+                    (self.topology.name(index, *domain).to_owned(), self.topology.pods_in(rule.group, *domain))
+                };
+                let mut domains: Vec<_> = here.map(counted).collect();
+                domains.sort_by(|a, b| (a.1, &a.0).cmp(&(b.1, &b.0)));
+                domains.truncate(NAMED);
+                Unfit::TopologySpread { pool, key, max_skew, domains }
+            }
+        }
+    }
+
+    /// The names of the nodes of the snapshot that have pods of a group.
+    fn homes(&self, group: usize) -> Vec<String> {
+        let named = self.topology.homes(group).iter().filter_map(|spot| match spot {
+            super::topology::Spot::Existing(index) => Some(self.existing[*index].node.key.0.clone()),
+            super::topology::Spot::Open(_) => None,
+        });
+        named.take(NAMED).collect()
+    }
+
+    /// Every limit that the smallest of the choices would pass.
+    fn limit_reasons(&self, index: usize, choices: &Bits, reasons: &mut Vec<Unfit>) {
+        let (template, left) = (&self.templates[index], &self.left.limits[index]);
+        let Some(smallest) = template.least_limited(choices) else { return };
+        let limited = &template.choices[smallest].limited;
+        let each = template.limits.iter().zip(left).zip(limited).filter(|((_, left), adds)| **adds > 0 && adds > left);
+        let mut found: Vec<Unfit> = each
+            .map(|((limit, left), adds)| Unfit::Limit {
+                pool: template.pool.key.clone(),
+                resource: limit.resource.clone(),
+                limit: Amount(limit.most),
+                used: Amount(limit.most.saturating_sub(*left)),
+                would_add: Amount(*adds),
+            })
+            .collect();
+        if found.is_empty() {
+            // The smallest would do, but not so many different ones as the pool demands.
+            let mut within = choices.clone();
+            template.keep_within(&mut within, left);
+            let few = template.too_few_values(&within).filter(|_| !self.settings.relax_min_values);
+            found.extend(few.map(|(key, needed, found)| {
+                let (pool, key) = (template.pool.key.clone(), key.to_owned());
+                Unfit::MinValues { pool, key, needed, found }
+            }));
+        }
+        reasons.extend(found);
+    }
+}
+
+/// The choices that can have the labels one of the kind's alternatives wants. If there are none, the reasons of the
+/// alternative that comes nearest.
+fn labelled(kind: &Kind<'_>, template: &Template<'_>, reasons: &mut Vec<Unfit>) -> Option<Bits> {
+    let mut nearest: Option<Vec<Unfit>> = None;
+    for wanted in &kind.shape.alternatives {
+        let pool = || template.pool.key.clone();
+        let conflicts = template.conflicts(&template.base, wanted).into_iter();
+        let mut found: Vec<Unfit> = conflicts
+            .map(|conflict| Unfit::Requirement {
+                pool: pool(),
+                key: conflict.key,
+                wanted: conflict.wanted,
+                has: conflict.has,
+            })
+            .collect();
+        let all = Bits::of(template.choices.len(), 0..template.choices.len());
+        let mut left = all.clone();
+        let changed = template.join(&template.base, wanted).map(|(_, changed)| changed).unwrap_or_default();
+        for want in changed.iter().filter(|_| !all.is_empty()) {
+            // What no type at all has is told of each label, what no type has together of the first that is too much.
+            let mut alone = all.clone();
+            template.keep_holding(&mut alone, std::slice::from_ref(want));
+            let before = left.clone();
+            left.keep_common(&alone);
+            if alone.is_empty() || (left.is_empty() && !before.is_empty()) {
+                let among = if before.is_empty() { &all } else { &before };
+                let has = template.values(among, want.key());
+                found.push(Unfit::Requirement { pool: pool(), key: want.key().to_owned(), wanted: want.clone(), has });
+            }
+        }
+        if found.is_empty() {
+            return Some(left);
+        }
+        if nearest.as_ref().is_none_or(|other| found.len() < other.len()) {
+            nearest = Some(found);
+        }
+    }
+    reasons.extend(nearest.into_iter().flatten());
+    None
+}
+
+/// Drops the choices without room. If that leaves none: each resource of which none has enough, or else the first of which
+/// none that has enough of those before it has.
+fn keep_roomy(kind: &Kind<'_>, template: &Template<'_>, left: &mut Bits, reasons: &mut Vec<Unfit>) {
+    let all = left.clone();
+    let asked = kind.shape.request.iter().enumerate().filter(|(_, asked)| **asked > 0);
+    for (position, asked) in asked {
+        let free = |choice: usize| template.shapes[template.choices[choice].shape].free[position];
+        let had_some = !left.is_empty();
+        let among = if had_some { left.clone() } else { all.clone() };
+        left.retain(|choice| free(choice) >= *asked);
+        let none_alone = !all.iter().any(|choice| free(choice) >= *asked);
+        if none_alone || (had_some && left.is_empty()) {
+            let largest = among.iter().map(free).max().unwrap_or(0).max(0);
+            reasons.push(Unfit::Resource {
+                pool: template.pool.key.clone(),
+                name: template.axis.name(position).clone(),
+                asked: Amount(*asked),
+                largest_free: Amount(largest),
+            });
+        }
+    }
+}

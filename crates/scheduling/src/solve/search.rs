@@ -1,0 +1,289 @@
+//! The state of one solve: nodes, kinds and counts, and the only definition of what fits.
+
+use std::collections::BTreeMap;
+
+use super::{
+    axis::Axis,
+    existing::{Existing, Refusal},
+    kind::{self, Kind, Shape},
+    limits::Left,
+    open::{Fit, Open},
+    relations::{Filter, Groups, Map, Place, required},
+    template::Template,
+    topology::{Here, Seat, Spot, Topology, labels_of},
+    wishes::Asked,
+};
+use crate::{NodeStage, Pod, PodKey, Settings, Snapshot, Unfit};
+
+/// See the module.
+///
+/// Places are found by [`Search::find_existing`], [`Search::find_open`] and [`Search::open_for`], tested by
+/// [`Search::fits_existing`] and [`Search::fits_open`], and taken by [`Search::put_on_existing`] and
+/// [`Search::put_on_open`]. Whoever has a plan opens its nodes by [`Search::open_with`] and puts the pods there one by one.
+pub(super) struct Search<'a> {
+    pub(super) settings: &'a Settings,
+    axis: &'a Axis,
+    pub(super) existing: Vec<Existing<'a>>,
+    pub(super) templates: Vec<Template<'a>>,
+    pub(super) open: Vec<Open<'a>>,
+    pub(super) kinds: Vec<Kind<'a>>,
+    pub(super) topology: Topology<'a>,
+    pub(super) left: Left,
+    asked: Vec<Asked<'a>>,
+    /// By number of pods written alike: groups that others wait for them to begin.
+    free_member_of: Vec<Vec<usize>>,
+    shapes: Map<Shape<'a>, usize>,
+    /// By label and domain: the nodes there are.
+    pub(super) existing_in: Vec<BTreeMap<u32, Vec<usize>>>,
+    /// By label and domain: the nodes opened, in the order in which they came there.
+    pub(super) open_in: Vec<BTreeMap<u32, Vec<usize>>>,
+    /// By label: the nodes opened that had not decided it.
+    pub(super) undecided: Vec<Vec<usize>>,
+    /// By group, and the most pods of it that a node may have: all nodes opened before this one have more.
+    pub(super) crowded: BTreeMap<(usize, u32), usize>,
+    placed: usize,
+    pub(super) work: u64,
+}
+
+impl<'a> Search<'a> {
+    /// Reads a snapshot and the pods to place; pods of the same number are alike. Those that cannot be understood get their
+    /// reasons.
+    pub(super) fn new(
+        snapshot: &'a Snapshot,
+        settings: &'a Settings,
+        axis: &'a Axis,
+        distinct: &[&'a Pod],
+        pending: impl Fn(&PodKey) -> bool,
+    ) -> (Self, Vec<Result<usize, Vec<Unfit>>>) {
+        let daemons = kind::daemons(snapshot, axis);
+        let mut pools: Vec<_> = snapshot.pools.iter().collect();
+        pools.sort_by_key(|pool| (std::cmp::Reverse(pool.weight), &pool.key));
+        let mut templates: Vec<_> =
+            pools.into_iter().map(|pool| Template::new(pool, snapshot, axis, &daemons)).collect();
+        let preferred_taint = |taint: &crate::Taint| taint.effect == crate::TaintEffect::PreferNoSchedule;
+        let tainted = templates.iter().any(Template::has_preferred_taint)
+            || snapshot.nodes.iter().any(|node| node.taints.iter().any(preferred_taint));
+        let mut groups = Groups::new(&snapshot.namespace_labels);
+        let mut asked = Vec::new();
+        let read = distinct.iter().map(|pod| {
+            asked.push(Asked::new(pod, &mut groups, settings, tainted)?);
+            Ok(asked.len() - 1)
+        });
+        let numbers = read.collect();
+        let mut bound: Vec<_> =
+            snapshot.nodes.iter().flat_map(|node| node.pods.iter().map(move |pod| (node, &**pod))).collect();
+        bound.retain(|(_, pod)| !pending(&pod.key));
+        let mut repelling: Vec<_> =
+            bound.iter().copied().filter(|(_, pod)| required(&pod.pod_anti_affinity).next().is_some()).collect();
+        repelling.sort_by_key(|(node, pod)| (&pod.key, &node.key));
+        let mut repelled_by: BTreeMap<&PodKey, Vec<usize>> = BTreeMap::new();
+        for (_, pod) in &repelling {
+            let groups = required(&pod.pod_anti_affinity).map(|term| groups.repelling(pod, term)).collect();
+            repelled_by.insert(&pod.key, groups);
+        }
+        let mut topology = Topology::new(groups);
+        topology.name_domains(&snapshot.nodes, &mut templates);
+        let staying = snapshot.nodes.iter().filter(|node| node.stage != NodeStage::Leaving);
+        let mut existing: Vec<_> =
+            staying.map(|node| Existing::new(node, axis, &daemons, topology.seats(node))).collect();
+        existing.sort_by_key(|one| (one.node.stage, &one.node.key));
+        topology.find_domains(&existing, &templates);
+        let left = Left::new(&mut templates);
+        let keys = topology.groups.keys.len();
+        let mut search = Self {
+            settings,
+            axis,
+            existing,
+            templates,
+            open: Vec::new(),
+            kinds: Vec::new(),
+            topology,
+            left,
+            asked,
+            free_member_of: Vec::new(),
+            shapes: Map::default(),
+            existing_in: vec![BTreeMap::new(); keys],
+            open_in: vec![BTreeMap::new(); keys],
+            undecided: vec![Vec::new(); keys],
+            crowded: BTreeMap::new(),
+            placed: 0,
+            work: 0,
+        };
+        search.sort_existing_by_domain();
+        if !search.topology.groups.is_empty() {
+            search.count_bound(snapshot, &repelled_by, pending);
+        }
+        (search, numbers)
+    }
+
+    fn sort_existing_by_domain(&mut self) {
+        for (index, one) in self.existing.iter().enumerate() {
+            for (key, seat) in one.seats.iter().enumerate() {
+                if let Seat::In(domain) = seat {
+                    self.existing_in[key].entry(*domain).or_default().push(index);
+                }
+            }
+        }
+    }
+
+    /// Counts the pods that run already, those to be placed again excepted.
+    fn count_bound(
+        &mut self,
+        snapshot: &'a Snapshot,
+        repelled_by: &BTreeMap<&PodKey, Vec<usize>>,
+        pending: impl Fn(&PodKey) -> bool,
+    ) {
+        let mut known: Map<_, Vec<(usize, Place)>> = Map::default();
+        let positions: BTreeMap<_, _> =
+            self.existing.iter().enumerate().map(|(index, one)| (&one.node.key, index)).collect();
+        let mut nodes: Vec<_> = snapshot.nodes.iter().map(|node| (positions.get(&node.key).copied(), node)).collect();
+        nodes.sort_by_key(|(position, node)| (position.is_none(), *position, &node.key));
+        for (position, node) in nodes {
+            let gone = position.is_none();
+            let (seats, labels) = if gone { (self.topology.seats(node), labels_of(node)) } else { Default::default() };
+            for pod in node.pods.iter().filter(|pod| !pending(&pod.key)) {
+                let counted = known.entry((pod.key.namespace.as_str(), &pod.labels)).or_insert_with(|| {
+                    let [counted, _] = self.topology.groups.of(&pod.key.namespace, &pod.labels);
+                    counted
+                });
+                let repels: Vec<_> = repelled_by.get(&pod.key).into_iter().flatten().copied().collect();
+                if counted.is_empty() && repels.is_empty() {
+                    continue;
+                }
+                let repels: Vec<_> =
+                    repels.into_iter().map(|group| (group, self.topology.groups.found[group].place)).collect();
+                let spot = position.map(Spot::Existing);
+                if let Some(position) = position {
+                    let one = &mut self.existing[position];
+                    let admits = |filter: &Filter<'_>| filter.admits(node, &one.labels);
+                    self.topology.record(counted, &repels, &one.seats, &mut one.here, spot, admits);
+                } else {
+                    let admits = |filter: &Filter<'_>| filter.admits(node, &labels);
+                    self.topology.record(counted, &repels, &seats, &mut Here::default(), spot, admits);
+                }
+            }
+        }
+    }
+
+    /// The kind of pods of this number with so many of their wishes given up; `None` if there are fewer wishes.
+    pub(super) fn kind(&mut self, asked: usize, given_up: usize) -> Option<usize> {
+        let one = &mut self.asked[asked];
+        if let Some(kind) = one.kinds.get(given_up) {
+            return Some(*kind);
+        }
+        if given_up > one.wishes() {
+            return None;
+        }
+        let shape = one.shape(given_up, &self.topology.groups, self.axis);
+        let next = self.kinds.len();
+        let number = *self.shapes.entry(shape.clone()).or_insert(next);
+        one.kinds.push(number);
+        if number == next {
+            let mut kind = Kind {
+                shape,
+                fresh: Vec::new(),
+                cursors: kind::Cursors::default(),
+                at_limit: vec![false; self.templates.len()],
+                passed: BTreeMap::new(),
+                refused_at: None,
+            };
+            kind.fresh = self.templates.iter().map(|template| template.fresh(&kind)).collect();
+            self.kinds.push(kind);
+        }
+        Some(number)
+    }
+
+    /// Whether a node of the snapshot takes one more pod of the kind, or what keeps it away.
+    pub(super) fn fits_existing(&self, kind: usize, index: usize) -> Result<(), Refusal> {
+        self.existing[index].fits(&self.kinds[kind], &self.topology)
+    }
+
+    /// Whether a node opened by this solve takes one more pod of the kind, and what it would be then.
+    pub(super) fn fits_open(&self, kind: usize, index: usize) -> Result<Fit, Refusal> {
+        let open = &self.open[index];
+        open.fits(&self.templates[open.template], &self.kinds[kind], kind, &self.topology)
+    }
+
+    /// Puts a pod of the kind on a node of the snapshot that it fits.
+    pub(super) fn put_on_existing(&mut self, kind: usize, index: usize) {
+        let (one, kind) = (&mut self.existing[index], &self.kinds[kind]);
+        one.put(kind);
+        let Existing { node, labels, seats, here, .. } = one;
+        let admits = |filter: &Filter<'_>| filter.admits(node, labels);
+        let relations = &kind.shape.relations;
+        self.topology.record(&relations.counted, &relations.repels, seats, here, Some(Spot::Existing(index)), admits);
+        self.placed += 1;
+    }
+
+    /// Puts a pod of the kind on an opened node that it fits so.
+    pub(super) fn put_on_open(&mut self, kind: usize, index: usize, fit: Fit, pod: &'a Pod) {
+        let kind_index = kind;
+        let (open, kind) = (&mut self.open[index], &self.kinds[kind]);
+        let template = &self.templates[open.template];
+        let decided = fit.decided.clone();
+        let changes = fit.requirements.is_some() || !decided.is_empty();
+        let before = (changes || !template.counted.is_empty()).then(|| (open.charge.clone(), open.choices.clone()));
+        open.put(template, kind, kind_index, &self.topology, fit, pod);
+        if let Some((charge, choices)) = before {
+            self.left.recharge(template, open, &charge, &choices);
+        }
+        let admits =
+            |requirements: &requirements::Requirements, filter: &Filter<'_>| filter.admits_new(template, requirements);
+        for (key, domain) in decided {
+            if let Some(domain) = domain {
+                self.open_in[key].entry(domain).or_default().push(index);
+                self.topology.note_domain(key, open.template, domain, |filter| admits(&open.requirements, filter));
+            }
+        }
+        let relations = &kind.shape.relations;
+        let Open { requirements, seats, here, .. } = open;
+        self.topology.record(&relations.counted, &relations.repels, seats, here, Some(Spot::Open(index)), |filter| {
+            admits(requirements, filter)
+        });
+        self.placed += 1;
+    }
+
+    /// The kind that is left of pods of this number when all their wishes are given up.
+    pub(super) fn least_kind(&mut self, asked: usize) -> usize {
+        let mut given_up = 0;
+        while self.kind(asked, given_up + 1).is_some() {
+            given_up += 1;
+        }
+        self.kind(asked, given_up).expect("there is a kind with no wish given up")
+    }
+
+    /// Whether pods of this number that find no place may find one later in this solve.
+    pub(super) fn may_change(&self, asked: usize) -> bool {
+        self.asked[asked]
+            .kinds
+            .iter()
+            .map(|kind| &self.kinds[*kind])
+            .any(|kind| kind.met_a_limit() || kind.shape.relations.may_change())
+    }
+
+    /// Begins another round: what pools, and other pods, stood in the way of may be otherwise now.
+    pub(super) fn try_again(&mut self) {
+        for kind in &mut self.kinds {
+            kind.at_limit.fill(false);
+            kind.refused_at = None;
+        }
+    }
+
+    /// Says that pods of these numbers are to be placed, each as often as it is named.
+    pub(super) fn expect_pods(&mut self, asked: impl Iterator<Item = usize>) {
+        self.free_member_of = self.asked.iter().map(|one| one.free_member_of(&self.topology.groups)).collect();
+        for one in asked {
+            self.free_member_of[one].iter().for_each(|group| self.topology.await_pods(*group, 1));
+        }
+    }
+
+    /// Says that a pod of this number has a place: those that must be near it need not wait for it any longer.
+    pub(super) fn has_place(&mut self, asked: usize) {
+        self.free_member_of[asked].iter().for_each(|group| self.topology.await_less(*group));
+    }
+
+    /// How many pods have been put anywhere.
+    pub(super) fn placed(&self) -> usize {
+        self.placed
+    }
+}

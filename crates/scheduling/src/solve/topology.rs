@@ -1,0 +1,484 @@
+//! How many pods of each group are in each domain, and what follows for the next pod.
+//!
+//! Every count is certain: before a node takes a pod that counts in a group, the node's value of the group's label is
+//! decided. So nothing has to be reckoned with twice, and a solution holds whatever is bought.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use requirements::{Requirement, Requirements, labels};
+
+use super::{
+    bits::Bits,
+    existing::Existing,
+    relations::{Demand, Filter, Found, Groups, Place, Relation, Relations, Rule},
+    template::Template,
+};
+use crate::Node;
+
+/// The number of a value of a label, in the order of the values.
+pub(super) type Domain = u32;
+
+/// Where a node is, in terms of one label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Seat {
+    In(Domain),
+    /// It has no such label.
+    Nowhere,
+    /// It may still become several.
+    Undecided,
+}
+
+/// The groups' pods on one node, as far as each node is a domain.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Here(BTreeMap<usize, Count>);
+
+impl Here {
+    /// How many pods of the group are on the node.
+    pub(super) fn pods(&self, group: usize) -> u32 {
+        self.0.get(&group).map_or(0, |count| count.pods)
+    }
+}
+
+/// Pods of a group, and pods that must not have these near.
+#[derive(Clone, Copy, Debug, Default)]
+struct Count {
+    pods: u32,
+    owners: u32,
+}
+
+/// What relations say to a pod in a domain or on a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Fine,
+    /// Not as things are.
+    NotNow,
+    /// Not in this solve: counts only grow.
+    Never,
+}
+
+/// The counts of a solve.
+pub(super) struct Topology<'a> {
+    pub(super) groups: Groups<'a>,
+    pub(super) names: Vec<Vec<String>>,
+    tallies: Vec<Tally>,
+    /// By label: the spreads over it.
+    spreads: Vec<Vec<usize>>,
+    /// Domains of each label that new nodes have been opened in, by pool.
+    opened: BTreeSet<(usize, usize, Domain)>,
+}
+
+/// The counts of one group.
+#[derive(Default)]
+struct Tally {
+    counts: BTreeMap<Domain, Count>,
+    /// The domains a spread is over, the emptiest first.
+    ranked: BTreeSet<(u32, Domain)>,
+    /// Pods of the group anywhere.
+    total: u32,
+    /// Pods of the group that have no place yet and need not be near it themselves.
+    waiting: u32,
+    /// Nodes that have pods of the group, in the order of their first, where each node is a domain.
+    homes: Vec<Spot>,
+}
+
+/// A node there is, or one opened by this solve, by its position.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Spot {
+    Existing(usize),
+    Open(usize),
+}
+
+impl Tally {
+    fn pods(&self, domain: Domain) -> u32 {
+        self.counts.get(&domain).map_or(0, |count| count.pods)
+    }
+
+    fn add(&mut self, domain: Domain) {
+        let count = self.counts.entry(domain).or_default();
+        if self.ranked.remove(&(count.pods, domain)) {
+            self.ranked.insert((count.pods + 1, domain));
+        }
+        count.pods += 1;
+    }
+
+    /// Whether a pod of the group may be the first: it would be alone, and those that choose more freely have chosen.
+    fn may_begin(&self) -> bool {
+        self.total == 0 && self.waiting == 0
+    }
+
+    /// What the emptiest domain has, if there are as many domains as there should be.
+    fn least(&self, min_domains: u32) -> u32 {
+        let few = self.ranked.len() < min_domains as usize;
+        self.ranked.first().filter(|_| !few).map_or(0, |(count, _)| *count)
+    }
+}
+
+impl<'a> Topology<'a> {
+    pub(super) fn new(groups: Groups<'a>) -> Self {
+        let tallies = groups.found.iter().map(|_| Tally::default()).collect();
+        let spreads = (0..groups.keys.len())
+            .map(|key| {
+                let over = |found: &Found| found.relation == Relation::Spread && found.place == Place::Key(key);
+                (0..groups.found.len()).filter(|group| over(&groups.found[*group])).collect()
+            })
+            .collect();
+        Self { groups, names: Vec::new(), tallies, spreads, opened: BTreeSet::new() }
+    }
+
+    /// Numbers the domains of every label, from the nodes there are and all that the pools can make.
+    pub(super) fn name_domains(&mut self, nodes: &'a [Node], templates: &mut [Template<'a>]) {
+        for key in 0..self.groups.keys.len() {
+            let name = self.groups.keys[key];
+            let mut values: BTreeSet<String> =
+                nodes.iter().filter_map(|node| label(node, name)).map(str::to_owned).collect();
+            let of_pools: Vec<_> = templates.iter().map(|template| possible(template, name)).collect();
+            values.extend(of_pools.iter().flatten().map(|(value, _)| value.clone()));
+            let names: Vec<String> = values.into_iter().collect();
+            for (template, possible) in templates.iter_mut().zip(of_pools) {
+                let number = |value: String| number(&names, &value).expect("all values have been named");
+                template.domains.push(possible.into_iter().map(|(value, choices)| (number(value), choices)).collect());
+            }
+            self.names.push(names);
+        }
+    }
+
+    /// The domains that each spread is over before anything is placed: those of the nodes it counts, and those in which a
+    /// pool can make a node for its pods.
+    pub(super) fn find_domains(&mut self, existing: &[Existing<'_>], templates: &[Template<'_>]) {
+        let mut known: BTreeMap<(usize, Option<usize>), Vec<Domain>> = BTreeMap::new();
+        for group in 0..self.groups.found.len() {
+            let Found { relation: Relation::Spread, place: Place::Key(key), filter, .. } = self.groups.found[group]
+            else {
+                continue;
+            };
+            let domains = known.entry((key, filter)).or_insert_with(|| {
+                let filter = filter.map(|filter| &self.groups.filters[filter]);
+                let counts = |one: &&Existing<'_>| filter.is_none_or(|filter| filter.admits(one.node, &one.labels));
+                let there = existing.iter().filter(counts).filter_map(|one| match one.seats[key] {
+                    Seat::In(domain) => Some(domain),
+                    Seat::Nowhere | Seat::Undecided => None,
+                });
+                let new = templates.iter().flat_map(|template| self.reachable(template, key, filter));
+                let all: BTreeSet<Domain> = there.chain(new).collect();
+                all.into_iter().collect()
+            });
+            self.tallies[group].ranked = domains.iter().map(|domain| (0, *domain)).collect();
+        }
+    }
+
+    /// The domains in which the pool can make a node that the spread's pods can be on.
+    fn reachable(&self, template: &Template<'_>, key: usize, filter: Option<&Filter<'_>>) -> Vec<Domain> {
+        let Some(filter) = filter else { return Vec::new() };
+        if crate::untolerated(filter.tolerations, &template.pool.taints).is_some() {
+            return Vec::new();
+        }
+        let reached = |wanted: &Requirements| {
+            let (joint, changed) = template.join(&template.base, wanted).ok()?;
+            let mut choices = template.available.clone();
+            template.keep_holding(&mut choices, &changed);
+            let allowed = |domain: Domain| {
+                let has = joint.get(self.groups.keys[key]);
+                has.is_none_or(|has| has.allows(Some(self.name(key, domain))))
+            };
+            let possible =
+                template.domains[key].iter().filter(|(domain, can)| allowed(*domain) && can.overlaps(&choices));
+            Some(possible.map(|(domain, _)| *domain).collect::<Vec<_>>())
+        };
+        filter.alternatives.iter().filter_map(reached).flatten().collect()
+    }
+
+    /// Where a node of these labels is, label by label.
+    pub(super) fn seats(&self, node: &Node) -> Vec<Seat> {
+        let seat = |(name, names): (&&str, &Vec<String>)| {
+            label(node, name).and_then(|value| number(names, value)).map_or(Seat::Nowhere, Seat::In)
+        };
+        self.groups.keys.iter().zip(&self.names).map(seat).collect()
+    }
+
+    /// Where a new node of these choices is, in terms of one label.
+    pub(super) fn new_seat(&self, template: &Template<'_>, key: usize, choices: &Bits, has: &Requirements) -> Seat {
+        let wanted = has.get(self.groups.keys[key]);
+        let allowed = |domain: Domain| wanted.is_none_or(|wanted| wanted.allows(Some(self.name(key, domain))));
+        let mut possible =
+            template.domains[key].iter().filter(|(domain, can)| allowed(*domain) && can.overlaps(choices));
+        match (possible.next(), possible.next()) {
+            (None, _) => Seat::Nowhere,
+            (Some((domain, can)), None) if choices.is_within(can) => {
+                let certain =
+                    template.is_of_the_machine(self.groups.keys[key]) || wanted.is_some_and(|one| !one.may_be_absent());
+                if certain { Seat::In(*domain) } else { Seat::Undecided }
+            }
+            _ => Seat::Undecided,
+        }
+    }
+
+    pub(super) fn name(&self, key: usize, domain: Domain) -> &str {
+        &self.names[key][domain as usize]
+    }
+
+    /// The requirement that puts a node into a domain.
+    pub(super) fn pin(&self, key: usize, domain: Domain) -> Requirement {
+        Requirement::one_of(self.groups.keys[key], [self.name(key, domain)])
+    }
+
+    /// Whether a pod of these relations may be in the domain.
+    pub(super) fn verdict(&self, relations: &Relations, key: usize, seat: Seat) -> Verdict {
+        for rule in relations.on(key) {
+            let verdict = self.rule_verdict(rule, seat);
+            if verdict != Verdict::Fine {
+                return verdict;
+            }
+        }
+        if let Seat::In(domain) = seat {
+            let here = |(group, _): &&(usize, Place)| {
+                self.tallies[*group].counts.get(&domain).is_some_and(|count| count.owners > 0)
+            };
+            if relations.repelled.iter().filter(|(_, place)| *place == Place::Key(key)).any(|one| here(&one)) {
+                return Verdict::Never;
+            }
+        }
+        Verdict::Fine
+    }
+
+    /// What one demand says to a domain.
+    pub(super) fn rule_verdict(&self, rule: &Rule, seat: Seat) -> Verdict {
+        let tally = &self.tallies[rule.group];
+        let Seat::In(domain) = seat else {
+            // Without the label nothing is near and nothing evenly spread.
+            return if rule.demand == Demand::Apart { Verdict::Fine } else { Verdict::Never };
+        };
+        let pods = tally.pods(domain);
+        let (fine, otherwise) = match rule.demand {
+            Demand::Spread { max_skew, min_domains, itself } => {
+                let after = pods.saturating_add(u32::from(itself));
+                (after.saturating_sub(tally.least(min_domains)) <= max_skew, Verdict::NotNow)
+            }
+            Demand::Near { itself } => (pods > 0 || (itself && tally.may_begin()), Verdict::NotNow),
+            Demand::Apart => (pods == 0, Verdict::Never),
+        };
+        if fine { Verdict::Fine } else { otherwise }
+    }
+
+    /// Whether a pod of these relations may be on a node with these pods.
+    pub(super) fn verdict_here(&self, relations: &Relations, here: &Here) -> Verdict {
+        let count = |group: &usize| here.0.get(group).copied().unwrap_or_default();
+        for rule in relations.rules.iter().filter(|rule| rule.place == Place::Host) {
+            let pods = count(&rule.group).pods;
+            let (fine, otherwise) = match rule.demand {
+                // A node without any such pod can always be made, so the emptiest has none.
+                Demand::Spread { max_skew, itself, .. } => {
+                    (pods.saturating_add(u32::from(itself)) <= max_skew, Verdict::Never)
+                }
+                Demand::Near { itself } => {
+                    (pods > 0 || (itself && self.tallies[rule.group].may_begin()), Verdict::NotNow)
+                }
+                Demand::Apart => (pods == 0, Verdict::Never),
+            };
+            if !fine {
+                return otherwise;
+            }
+        }
+        let shunned = relations.repelled.iter().any(|(group, place)| *place == Place::Host && count(group).owners > 0);
+        if shunned { Verdict::Never } else { Verdict::Fine }
+    }
+
+    /// The domains of a label in which a pod of these relations may be now, in the order in which to try them.
+    pub(super) fn domains_to_try<'s>(
+        &'s self,
+        relations: &'s Relations,
+        key: usize,
+    ) -> impl Iterator<Item = Domain> + 's {
+        let near = relations.on(key).find(|rule| matches!(rule.demand, Demand::Near { .. }));
+        let spread = relations.on(key).find(|rule| matches!(rule.demand, Demand::Spread { .. }));
+        let domains: Box<dyn Iterator<Item = Domain> + 's> = match (near, spread) {
+            (Some(rule), _) if self.tallies[rule.group].total > 0 => {
+                Box::new(self.tallies[rule.group].counts.keys().copied())
+            }
+            (_, Some(rule)) => {
+                let ranked = self.tallies[rule.group].ranked.iter().map(|(_, domain)| *domain);
+                // Counts only grow along the ranking: after the first that is too full all are.
+                Box::new(ranked.take_while(|domain| self.rule_verdict(rule, Seat::In(*domain)) == Verdict::Fine))
+            }
+            _ => Box::new((0..self.names[key].len()).filter_map(|domain| Domain::try_from(domain).ok())),
+        };
+        domains.filter(move |domain| self.verdict(relations, key, Seat::In(*domain)) == Verdict::Fine)
+    }
+
+    /// How full a domain is for a pod's spreads: what to prefer the least of.
+    pub(super) fn fullness(&self, relations: &Relations, key: usize, domain: Domain) -> u32 {
+        let spreads = relations.on(key).filter(|rule| matches!(rule.demand, Demand::Spread { .. }));
+        spreads.map(|rule| self.tallies[rule.group].pods(domain)).fold(0, u32::saturating_add)
+    }
+
+    /// Nodes with pods of the group, in the order in which they got the first.
+    pub(super) fn homes(&self, group: usize) -> &[Spot] {
+        &self.tallies[group].homes
+    }
+
+    /// So many pods of the group, with no demand to be near it, are yet to be placed.
+    pub(super) fn await_pods(&mut self, group: usize, pods: u32) {
+        self.tallies[group].waiting = self.tallies[group].waiting.saturating_add(pods);
+    }
+
+    /// One of these has a place.
+    pub(super) fn await_less(&mut self, group: usize) {
+        self.tallies[group].waiting = self.tallies[group].waiting.saturating_sub(1);
+    }
+
+    /// Lets the first of the groups that nobody has begun, or all of them, begin without those that are still awaited.
+    /// Whether there was one.
+    pub(super) fn stop_waiting(&mut self, all: bool) -> bool {
+        let waiting = self.tallies.iter_mut().filter(|tally| tally.total == 0 && tally.waiting > 0);
+        waiting.take(if all { usize::MAX } else { 1 }).map(|tally| tally.waiting = 0).count() > 0
+    }
+
+    /// Whether the group has a pod anywhere.
+    pub(super) fn is_populated(&self, group: usize) -> bool {
+        self.tallies[group].total > 0
+    }
+
+    /// The domains with pods of the group, and how many, by name.
+    pub(super) fn populated(&self, group: usize) -> Vec<(String, u32)> {
+        let Place::Key(key) = self.groups.found[group].place else { return Vec::new() };
+        let counts = self.tallies[group].counts.iter().filter(|(_, count)| count.pods > 0);
+        counts.map(|(domain, count)| (self.name(key, *domain).to_owned(), count.pods)).collect()
+    }
+
+    pub(super) fn pods_in(&self, group: usize, domain: Domain) -> u32 {
+        self.tallies[group].pods(domain)
+    }
+
+    /// Counts a pod that is on this node now.
+    pub(super) fn record(
+        &mut self,
+        counted: &[(usize, Place)],
+        repels: &[(usize, Place)],
+        seats: &[Seat],
+        here: &mut Here,
+        spot: Option<Spot>,
+        admits: impl Fn(&Filter<'_>) -> bool,
+    ) {
+        for (group, place) in counted {
+            let tally = &mut self.tallies[*group];
+            tally.total = tally.total.saturating_add(1);
+            match place {
+                Place::Host => {
+                    let count = here.0.entry(*group).or_default();
+                    count.pods += 1;
+                    if count.pods == 1 {
+                        tally.homes.extend(spot);
+                    }
+                }
+                Place::Key(key) => {
+                    let filter = self.groups.found[*group].filter.map(|filter| &self.groups.filters[filter]);
+                    if let Seat::In(domain) = seats[*key]
+                        && filter.is_none_or(&admits)
+                        // Whoever is leaving is no company.
+                        && (spot.is_some() || self.groups.found[*group].relation != Relation::Near)
+                    {
+                        tally.add(domain);
+                    }
+                }
+            }
+        }
+        for (group, place) in repels {
+            match place {
+                Place::Host => here.0.entry(*group).or_default().owners += 1,
+                Place::Key(key) => {
+                    if let Seat::In(domain) = seats[*key] {
+                        self.tallies[*group].counts.entry(domain).or_default().owners += 1;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Lets the spreads over a label know of a domain that a new node of a pool is in.
+    pub(super) fn note_domain(
+        &mut self,
+        key: usize,
+        template: usize,
+        domain: Domain,
+        admits: impl Fn(&Filter<'_>) -> bool,
+    ) {
+        if !self.opened.insert((key, template, domain)) {
+            return;
+        }
+        for group in &self.spreads[key] {
+            let filter = self.groups.found[*group].filter.map(|filter| &self.groups.filters[filter]);
+            if filter.is_none_or(&admits) {
+                let tally = &mut self.tallies[*group];
+                let pods = tally.pods(domain);
+                tally.ranked.insert((pods, domain));
+            }
+        }
+    }
+}
+
+impl Filter<'_> {
+    /// Whether the pods on a node, and its domain, count.
+    pub(super) fn admits(&self, node: &Node, labels: &BTreeMap<&str, &str>) -> bool {
+        let tolerated = || crate::untolerated(self.tolerations, node.lasting_taints()).is_none();
+        let wanted = || self.alternatives.iter().any(|wanted| allowed(wanted, labels));
+        (!self.by_taints || tolerated()) && (!self.by_affinity || wanted())
+    }
+
+    /// The same of a new node.
+    pub(super) fn admits_new(&self, template: &Template<'_>, requirements: &Requirements) -> bool {
+        let tolerated = || crate::untolerated(self.tolerations, &template.pool.taints).is_none();
+        let wanted = || self.alternatives.iter().any(|wanted| template.join(requirements, wanted).is_ok());
+        (!self.by_taints || tolerated()) && (!self.by_affinity || wanted())
+    }
+}
+
+/// Whether these are the labels that are wanted.
+pub(super) fn allowed(wanted: &Requirements, labels: &BTreeMap<&str, &str>) -> bool {
+    wanted.iter().all(|want| want.allows(labels.get(want.key()).copied()))
+}
+
+/// A node's labels by their present names, its name among them.
+pub(super) fn labels_of(node: &Node) -> BTreeMap<&str, &str> {
+    let mut all: BTreeMap<&str, &str> = BTreeMap::from([(labels::HOSTNAME, node.key.0.as_str())]);
+    let (present, older): (Vec<_>, Vec<_>) =
+        node.labels.iter().partition(|(key, _)| labels::normalize(key) == key.as_str());
+    for (key, value) in older.into_iter().chain(present) {
+        all.insert(labels::normalize(key), value);
+    }
+    all
+}
+
+fn label<'n>(node: &'n Node, name: &str) -> Option<&'n str> {
+    let present = node.labels.get(name);
+    let older = || node.labels.iter().find(|(key, _)| labels::normalize(key) == name).map(|(_, value)| value);
+    present.or_else(older).map(String::as_str)
+}
+
+fn number(names: &[String], value: &str) -> Option<Domain> {
+    let position = names.binary_search_by(|name| name.as_str().cmp(value)).ok()?;
+    Domain::try_from(position).ok()
+}
+
+/// The values of a label that nodes of the pool can have, and the choices for each.
+fn possible(template: &Template<'_>, name: &str) -> Vec<(String, Bits)> {
+    let all = || Bits::of(template.choices.len(), 0..template.choices.len());
+    let base = template.base.get(name);
+    if !template.is_of_the_machine(name) {
+        let values = match base {
+            // Nobody sets it.
+            None => Vec::new(),
+            Some(wanted) => wanted
+                .finite()
+                .map_or_else(|| wanted.example().into_iter().collect(), |values| values.iter().cloned().collect()),
+        };
+        return values.into_iter().map(|value| (value, all())).collect();
+    }
+    let mut possible: BTreeMap<String, Bits> = BTreeMap::new();
+    for (index, choice) in template.choices.iter().enumerate() {
+        let mut values = BTreeSet::new();
+        choice.adds_to(name, &mut values);
+        for value in values.into_iter().filter(|value| base.is_none_or(|base| base.allows(Some(value)))) {
+            possible.entry(value).or_insert_with(|| Bits::none(template.choices.len())).insert(index);
+        }
+    }
+    possible.into_iter().collect()
+}

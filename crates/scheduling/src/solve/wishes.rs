@@ -1,0 +1,187 @@
+//! What a pod asks for, and what of it may be given up, one by one.
+//!
+//! The order is Karpenter's: the heaviest preferred pod affinity, the heaviest preferred anti-affinity, the heaviest
+//! preferred node affinity, the first `ScheduleAnyway` spread, and at last the dislike of `PreferNoSchedule` taints. Of the
+//! preferred node affinities only the heaviest that is left counts. Karpenter begins by dropping alternatives of the
+//! required node affinity; here all alternatives are tried anyway.
+
+use std::cmp::Reverse;
+
+use requirements::{RequirementTerm, Requirements, TermError};
+
+use super::{
+    axis::Axis,
+    kind::Shape,
+    relations::{Groups, Place, Relation, Relations, Rule, is_wish, weight},
+};
+use crate::{Pod, Settings, Strength, Unfit};
+
+/// Everything that pods written alike ask for, from which the kinds of all stages of giving up are made.
+pub(super) struct Asked<'a> {
+    pod: &'a Pod,
+    alternatives: Vec<Requirements>,
+    rules: Vec<Rule>,
+    repels: Vec<(usize, Place)>,
+    /// In the order in which they are given up.
+    wishes: Vec<Wish>,
+    /// The kinds of its stages, as far as they were needed.
+    pub(super) kinds: Vec<usize>,
+}
+
+enum Wish {
+    Rule(Rule),
+    Labels(Requirements),
+    NoPreferredTaints,
+}
+
+impl<'a> Asked<'a> {
+    /// Reads a pod and finds its groups.
+    pub(super) fn new(
+        pod: &'a Pod,
+        groups: &mut Groups<'a>,
+        settings: &Settings,
+        tainted: bool,
+    ) -> Result<Self, Vec<Unfit>> {
+        let alternatives = alternatives(pod)?;
+        let affinity = by_affinity(pod)?;
+        let (mut rules, mut repels, mut spread_wishes) = (Vec::new(), Vec::new(), Vec::new());
+        for spread in &pod.topology_spread {
+            if !is_wish(spread) {
+                rules.push(groups.spread(pod, spread, &affinity));
+            } else if !settings.ignore_preferences {
+                spread_wishes.push(Wish::Rule(groups.spread(pod, spread, &affinity)));
+            }
+        }
+        let mut weighed: [Vec<(i32, Rule)>; 2] = Default::default();
+        for (index, (terms, relation)) in
+            [(&pod.pod_affinity, Relation::Near), (&pod.pod_anti_affinity, Relation::Apart)].into_iter().enumerate()
+        {
+            for term in terms {
+                match weight(term) {
+                    None => {
+                        let rule = groups.term(pod, term, relation);
+                        if relation == Relation::Apart {
+                            repels.push((rule.group, rule.place));
+                        }
+                        rules.push(rule);
+                    }
+                    Some(_) if settings.ignore_preferences => {}
+                    Some(weight) => weighed[index].push((weight, groups.term(pod, term, relation))),
+                }
+            }
+        }
+        let mut wishes = Vec::new();
+        for mut terms in weighed {
+            // Stable: equal weights stay in the order they are written.
+            terms.sort_by_key(|(weight, _)| Reverse(*weight));
+            wishes.extend(terms.into_iter().map(|(_, rule)| Wish::Rule(rule)));
+        }
+        if !settings.ignore_preferences {
+            let mut preferred: Vec<_> = pod.preferred_node_affinity.iter().collect();
+            preferred.sort_by_key(|(weight, _)| Reverse(*weight));
+            // A wish that cannot be understood cannot be granted either.
+            let read = |(_, terms): &(i32, Vec<RequirementTerm>)| Requirements::try_from(terms.as_slice()).ok();
+            wishes.extend(preferred.into_iter().filter_map(read).map(Wish::Labels));
+            wishes.extend(spread_wishes);
+            if tainted {
+                wishes.push(Wish::NoPreferredTaints);
+            }
+        }
+        Ok(Self { pod, alternatives, rules, repels, wishes, kinds: Vec::new() })
+    }
+
+    /// The groups that others must be near to, in which it counts and which it need not be near to itself.
+    pub(super) fn free_member_of(&self, groups: &Groups<'a>) -> Vec<usize> {
+        let [counted, _] = groups.of(&self.pod.key.namespace, &self.pod.labels);
+        let wished = self.wishes.iter().filter_map(|wish| if let Wish::Rule(rule) = wish { Some(rule) } else { None });
+        let own: Vec<usize> = self.rules.iter().chain(wished).map(|rule| rule.group).collect();
+        let near = |group: &usize| groups.found[*group].relation == Relation::Near && !own.contains(group);
+        counted.into_iter().map(|(group, _)| group).filter(near).collect()
+    }
+
+    /// How many wishes there are to give up.
+    pub(super) fn wishes(&self) -> usize {
+        self.wishes.len()
+    }
+
+    /// The shape that is left when so many wishes are given up.
+    pub(super) fn shape(&self, given_up: usize, groups: &Groups<'a>, axis: &Axis) -> Shape<'a> {
+        let mut alternatives = self.alternatives.clone();
+        let mut rules = self.rules.clone();
+        let (mut shuns, mut heaviest) = (false, true);
+        for wish in &self.wishes[given_up..] {
+            match wish {
+                Wish::Rule(rule) => rules.push(*rule),
+                Wish::Labels(wanted) if heaviest => {
+                    for alternative in &mut alternatives {
+                        alternative.add_all(wanted);
+                    }
+                    heaviest = false;
+                }
+                Wish::Labels(_) => {}
+                Wish::NoPreferredTaints => shuns = true,
+            }
+        }
+        rules.sort_unstable();
+        rules.dedup();
+        let [counted, repelled] = groups.of(&self.pod.key.namespace, &self.pod.labels);
+        let mut keys: Vec<usize> = rules
+            .iter()
+            .map(|rule| rule.place)
+            .chain(counted.iter().chain(&repelled).map(|(_, place)| *place))
+            .filter_map(|place| if let Place::Key(key) = place { Some(key) } else { None })
+            .collect();
+        keys.sort_unstable();
+        keys.dedup();
+        Shape {
+            request: axis.request(&self.pod.requests),
+            alternatives,
+            tolerations: &self.pod.tolerations,
+            shuns,
+            ports: &self.pod.host_ports,
+            volumes: &self.pod.volumes_by_driver,
+            relations: Relations { rules, counted, repelled, repels: self.repels.clone(), keys },
+        }
+    }
+}
+
+/// Whether the pod has wishes at all.
+pub(super) fn has_wishes(pod: &Pod) -> bool {
+    let wish = |term: &crate::PodAffinityTerm| term.strength != Strength::Required;
+    !pod.preferred_node_affinity.is_empty()
+        || pod.topology_spread.iter().any(is_wish)
+        || pod.pod_affinity.iter().chain(&pod.pod_anti_affinity).any(wish)
+}
+
+/// The labels that a pod's node must have: alternatives, each complete.
+pub(super) fn alternatives(pod: &Pod) -> Result<Vec<Requirements>, Vec<Unfit>> {
+    let volumes = read("volume topology", &pod.volume_zones)?;
+    Ok(by_affinity(pod)?.iter().map(|alternative| alternative.intersect(&volumes)).collect())
+}
+
+/// What the node selector and the node affinity demand alone.
+fn by_affinity(pod: &Pod) -> Result<Vec<Requirements>, Vec<Unfit>> {
+    let invalid = |what: &String| Unfit::Invalid { what: what.clone() };
+    if !pod.invalid.is_empty() {
+        return Err(pod.invalid.iter().map(invalid).collect());
+    }
+    let common = Requirements::from_labels(&pod.node_selector);
+    if pod.required_node_affinity.is_empty() {
+        return Ok(vec![common]);
+    }
+    // An alternative without terms matches no node, says Kubernetes.
+    let terms = pod.required_node_affinity.iter().filter(|terms| !terms.is_empty());
+    let all = terms
+        .map(|terms| Ok(common.intersect(&read("required node affinity", terms)?)))
+        .collect::<Result<Vec<_>, Vec<Unfit>>>()?;
+    if all.is_empty() {
+        let what = "required node affinity: an alternative without terms matches no node".to_owned();
+        return Err(vec![Unfit::Invalid { what }]);
+    }
+    Ok(all)
+}
+
+fn read(what: &str, terms: &[RequirementTerm]) -> Result<Requirements, Vec<Unfit>> {
+    let wrong = |error: TermError| vec![Unfit::Invalid { what: format!("{what}: {error}") }];
+    Requirements::try_from(terms).map_err(wrong)
+}
