@@ -40,6 +40,6 @@ pub use crate::{
     solution::{
         LowerBound, NewNode, NewNodeReason, Note, Placement, PlacementReason, PricedOffering, Solution, Target,
     },
-    solve::{solve, solve_greedy, solve_within},
+    solve::{solve, solve_after, solve_greedy, solve_within},
     unfit::{NodeRefusals, Unfit},
 };
