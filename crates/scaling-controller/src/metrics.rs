@@ -1,5 +1,6 @@
 //! What operators see of the triggers: KEDA's series, and ours.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 
-use crate::object::ObjectKey;
+use crate::object::{ObjectKey, Subject};
 use crate::read::Outcome;
 
 type Labels = Vec<(&'static str, String)>;
@@ -181,23 +182,24 @@ impl Metrics {
     }
 
     /// Counts what is there; series of what is gone disappear.
-    pub(crate) fn count<'a>(&self, objects: impl Iterator<Item = (&'a str, Vec<&'a str>)>) {
-        let mut triggers = std::collections::BTreeMap::<String, i64>::new();
-        let mut resources = std::collections::BTreeMap::<String, i64>::new();
-        for (namespace, types) in objects {
-            *resources.entry(namespace.to_owned()).or_default() += 1;
-            for kind in types {
-                *triggers.entry(kind.to_owned()).or_default() += 1;
+    pub(crate) fn count<'a>(&self, subjects: impl Iterator<Item = Subject<'a>>) {
+        let mut triggers = BTreeMap::<&str, i64>::new();
+        let mut resources = BTreeMap::<(&str, String), i64>::new();
+        for subject in subjects {
+            *resources.entry((subject.kind, subject.key().namespace)).or_default() += 1;
+            for trigger in subject.triggers {
+                *triggers.entry(&trigger.r#type).or_default() += 1;
             }
         }
         self.triggers.clear();
         self.resources.clear();
         for (kind, count) in triggers {
-            self.triggers.get_or_create(&vec![("type", kind)]).set(count);
+            self.triggers.get_or_create(&vec![("type", kind.to_owned())]).set(count);
         }
-        for (namespace, count) in resources {
-            let labels = vec![("type", "scaled_object".to_owned()), ("namespace", namespace)];
-            self.resources.get_or_create(&labels).set(count);
+        for ((kind, namespace), count) in resources {
+            // The same kinds have an underscore here.
+            let kind = kind.replace("scaled", "scaled_");
+            self.resources.get_or_create(&vec![("type", kind), ("namespace", namespace)]).set(count);
         }
     }
 }
@@ -240,5 +242,32 @@ mod tests {
         }
         metrics.forget_trigger(&labels);
         assert!(!registry.encode().unwrap().contains("s0-prometheus"));
+    }
+
+    #[test]
+    fn what_is_there_is_counted_by_kind_and_trigger() {
+        let registry = Arc::new(Registry::default());
+        let metrics = Metrics::new(&registry);
+        let whole = |kind: &str| {
+            serde_json::json!({
+                "apiVersion": "keda.sh/v1alpha1", "kind": kind, "metadata": {"name": "a", "namespace": "shop"},
+                "spec": {
+                    "scaleTargetRef": {"name": "a"}, "jobTargetRef": {}, "triggers": [{"type": "redis", "metadata": {}}],
+                },
+            })
+        };
+        let object: api::keda::ScaledObject = serde_json::from_value(whole("ScaledObject")).unwrap();
+        let job: api::keda::ScaledJob = serde_json::from_value(whole("ScaledJob")).unwrap();
+        metrics.count([Subject::object(&object), Subject::job(&job)].into_iter());
+        let text = registry.encode().unwrap();
+        for line in [
+            "keda_trigger_registered_total{type=\"redis\"} 2",
+            "keda_resource_registered_total{type=\"scaled_job\",namespace=\"shop\"} 1",
+            "keda_resource_registered_total{type=\"scaled_object\",namespace=\"shop\"} 1",
+        ] {
+            assert!(text.contains(line), "{line}\n{text}");
+        }
+        metrics.count([Subject::object(&object)].into_iter());
+        assert!(!registry.encode().unwrap().contains("scaled_job\""));
     }
 }

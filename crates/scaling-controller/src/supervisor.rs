@@ -6,7 +6,7 @@ use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::keda::ScaledObject;
+use api::keda::{ScaledJob, ScaledObject};
 use controller_runtime::events::Recorder;
 use controller_runtime::health::Check;
 use controller_runtime::index::{Wakeup, Watched};
@@ -27,7 +27,7 @@ use crate::authentications;
 use crate::credentials::{CredentialSettings, Resolver};
 use crate::jobs;
 use crate::metrics::Metrics;
-use crate::object::{ObjectKey, polling_interval};
+use crate::object::{ObjectKey, Subject, polling_interval};
 use crate::sources::Sources;
 
 /// What the program decides for the controller.
@@ -172,7 +172,7 @@ struct Crew {
     by_task: HashMap<Id, ObjectKey>,
     resting: HashMap<ObjectKey, Instant>,
     hpas: HashMap<(String, String), Seen>,
-    counted: Vec<(ObjectKey, Option<i64>)>,
+    counted: Vec<(&'static str, ObjectKey, i64)>,
     /// Objects that appear later are new, and polled at once.
     first_pass: bool,
     stop: CancellationToken,
@@ -215,7 +215,7 @@ impl Crew {
         let by_key: HashMap<ObjectKey, &Arc<ScaledObject>> =
             objects.iter().map(|object| (ObjectKey::of(object.as_ref()), object)).collect();
         self.shared.sources.retain(|key| by_key.contains_key(key));
-        self.count(&by_key);
+        self.count(&by_key, namespaces);
         self.resting.retain(|key, _| by_key.contains_key(key));
         if !acts {
             return;
@@ -302,15 +302,18 @@ impl Crew {
     }
 
     /// Counts objects and triggers, if there are others than before.
-    fn count(&mut self, objects: &HashMap<ObjectKey, &Arc<ScaledObject>>) {
-        let mut now: Vec<_> = objects.iter().map(|(key, o)| (key.clone(), o.metadata.generation)).collect();
+    fn count(&mut self, objects: &HashMap<ObjectKey, &Arc<ScaledObject>>, namespaces: &[String]) {
+        let jobs = self.shared.jobs.state();
+        let ours =
+            |job: &&Arc<ScaledJob>| namespaces.is_empty() || namespaces.contains(&job.namespace().unwrap_or_default());
+        let jobs: Vec<Subject<'_>> = jobs.iter().filter(ours).map(|job| Subject::job(job)).collect();
+        let subjects = || objects.values().map(|object| Subject::object(object)).chain(jobs.iter().copied());
+        let mut now: Vec<_> = subjects().map(|s| (s.kind, s.key(), s.generation())).collect();
         now.sort_unstable();
         if now == self.counted {
             return;
         }
-        self.shared.metrics.count(objects.iter().map(|(key, object)| {
-            (key.namespace.as_str(), object.spec.triggers.iter().map(|t| t.r#type.as_str()).collect())
-        }));
+        self.shared.metrics.count(subjects());
         self.counted = now;
     }
 

@@ -14,6 +14,8 @@ use crate::http::{ANSWER_BYTES, Http, body, refusal, too_large, unavailable};
 pub struct AwsSecrets {
     /// Region of the secrets.
     pub region: String,
+    /// Address of the service, instead of AWS's own in that region.
+    pub endpoint: Option<String>,
     /// The secrets.
     pub secrets: Vec<AwsSecret>,
 }
@@ -61,12 +63,7 @@ impl AwsSecrets {
     /// # Errors
     /// AWS is silent, busy or refuses us, or a secret or field is not there; the error names it.
     pub async fn read(&self, http: &Http, keys: AwsKeys<'_>) -> Result<Stored, ScalerError> {
-        let variable = |name: &str| std::env::var(name).ok().filter(|text| !text.is_empty());
-        let endpoint = variable("AWS_ENDPOINT_URL_SECRETS_MANAGER").or_else(|| variable("AWS_ENDPOINT_URL"));
-        self.read_at(endpoint.unwrap_or_else(|| endpoint_of(&self.region)), http, keys).await
-    }
-
-    async fn read_at(&self, endpoint: String, http: &Http, keys: AwsKeys<'_>) -> Result<Stored, ScalerError> {
+        let endpoint = self.endpoint.clone().unwrap_or_else(|| endpoint_of(&self.region));
         let url = Url::parse(&endpoint)
             .map_err(|error| ScalerError::Misconfigured { what: format!("awsSecretManager.region: {error}") })?;
         let client = http.client(true).map_err(|error| ScalerError::Unavailable(Box::new(error)))?;
@@ -181,9 +178,9 @@ mod tests {
             version_stage: Some("AWSPREVIOUS".into()),
             field: None,
         };
-        let secrets = AwsSecrets { region: "eu-west-1".into(), secrets: vec![secret] };
+        let secrets = AwsSecrets { region: "eu-west-1".into(), endpoint: Some(address), secrets: vec![secret] };
         let keys = AwsKeys::Given { id: "AKID", secret: "k", token: None };
-        let stored = secrets.read_at(address, &Http::new(HTTP_TIMEOUT), keys).await.unwrap();
+        let stored = secrets.read(&Http::new(HTTP_TIMEOUT), keys).await.unwrap();
         assert_eq!(stored.parameters["password"], "s3cret");
         let asked = served.await.unwrap().remove(0);
         assert!(asked.contains("x-amz-target: secretsmanager.GetSecretValue"), "{asked}");

@@ -120,8 +120,11 @@ impl Stores {
                 return Err(Failure::Refused(what.into()));
             }
         };
-        let secrets =
-            AwsSecrets { region: region(written)?, secrets: written.secrets.iter().map(aws_secret).collect() };
+        let secrets = AwsSecrets {
+            region: region(written)?,
+            endpoint: variable("AWS_ENDPOINT_URL_SECRETS_MANAGER").or_else(|| variable("AWS_ENDPOINT_URL")),
+            secrets: written.secrets.iter().map(aws_secret).collect(),
+        };
         let ask = async {
             let identity;
             let with = match &keys {
@@ -307,9 +310,14 @@ fn aws_secret(written: &api::keda::AwsSecret) -> AwsSecret {
     }
 }
 
+/// A variable of this program's environment.
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|text| !text.is_empty())
+}
+
 /// The region that is written, or the program's own.
 fn region(written: &AwsSecretManager) -> Result<String, Failure> {
-    let own = || ["AWS_REGION", "AWS_DEFAULT_REGION"].into_iter().find_map(|name| std::env::var(name).ok());
+    let own = || variable("AWS_REGION").or_else(|| variable("AWS_DEFAULT_REGION"));
     let region = written.region.clone().filter(|region| !region.is_empty()).or_else(own);
     let region = region.ok_or_else(|| Failure::Refused("awsSecretManager.region is required".into()))?;
     // It becomes a part of a host name.
