@@ -116,7 +116,7 @@ async fn scaled_objects(world: &World) -> Result<()> {
         let steady = seen.iter().all(|(_, replicas)| *replicas == u64::from(REPLICAS));
         Ok(when(steady, seen).found(Some(())))
     });
-    together(told.into_iter().chain(unscaled.await.err()).collect())
+    together(&told.into_iter().chain(unscaled.await.err()).collect::<Vec<_>>())
 }
 
 /// What is looked at side by side. A mistake that is not told must not hide another one.
@@ -145,7 +145,7 @@ impl<'a> Looks<'a> {
     }
 }
 
-fn together(errors: Vec<anyhow::Error>) -> Result<()> {
+fn together(errors: &[anyhow::Error]) -> Result<()> {
     let said: Vec<String> = errors.iter().map(|error| format!("{error:#}")).collect();
     ensure!(said.is_empty(), "{} of what was looked at is not so:\n{}", said.len(), said.join("\n"));
     Ok(())
@@ -245,7 +245,7 @@ async fn provisioners(world: &World) -> Result<()> {
         let nodes = world.list(NODE, None).await?.len();
         Ok(when(owners == ["healthy"] && nodes == 1, (owners, nodes)).found(Some(())))
     });
-    together(told.into_iter().chain(alone.await.err()).collect())
+    together(&told.into_iter().chain(alone.await.err()).collect::<Vec<_>>())
 }
 
 fn refused_provisioners() -> [(Value, &'static str); 2] {
