@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod bed;
+mod conformance;
 mod crash;
 mod credentials;
 mod door;
