@@ -12,7 +12,8 @@ use units::{Amount, ResourceList, UsdMicrosPerHour};
 
 use super::*;
 use crate::{
-    NodeStage, OfferingKey, Placement, PlacementReason, Pod, PodKey, Settings, Target, Unfit, solve, testing::*,
+    NodeStage, OfferingKey, Placement, PlacementReason, Pod, PodKey, Settings, Target, Unfit, solve, solve_greedy,
+    testing::*,
 };
 
 fn solved() -> (Snapshot, Solution) {
@@ -20,7 +21,7 @@ fn solved() -> (Snapshot, Solution) {
     small.limits = Some(resources(20_000, 100, 1000));
     let pods = vec![pod("a", 1000, 1), pod("b", 3000, 1), pod("c", 500, 1), pod("big", 99_000, 1)];
     let snapshot = snapshot(pods, vec![node("n0", 700)], vec![small]);
-    let solution = solve(&snapshot, &Settings::default());
+    let solution = solve_greedy(&snapshot, &Settings::default());
     (snapshot, solution)
 }
 
