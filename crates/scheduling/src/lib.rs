@@ -15,6 +15,7 @@
 //! other's places holds for certain at each pod's turn. It does not promise the least cost.
 //!
 //! Left to others: reading the cluster, launching, and which nodes to take away.
+#![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_types))]
 
 pub mod check;
 mod pod;
@@ -39,6 +40,6 @@ pub use crate::{
     solution::{
         LowerBound, NewNode, NewNodeReason, Note, Placement, PlacementReason, PricedOffering, Solution, Target,
     },
-    solve::{solve, solve_greedy, solve_within},
+    solve::{solve, solve_after, solve_greedy, solve_within},
     unfit::{NodeRefusals, Unfit},
 };

@@ -263,7 +263,7 @@ impl HostPort {
             && (self.ip == other.ip || self.is_everywhere() || other.is_everywhere())
     }
 
-    fn is_everywhere(&self) -> bool {
+    pub(crate) fn is_everywhere(&self) -> bool {
         matches!(self.ip.as_str(), "" | "0.0.0.0" | "::")
     }
 }

@@ -49,6 +49,9 @@ pub struct Settings {
     /// How much work one solve may do before it stops with what it has. Unit: tests of one group of equal pods against
     /// one node or pool. A count, not a time, so that the same input ends at the same place.
     pub budget_work_units: u64,
+    /// How much work the search for a cheaper plan may do before it stops with the best so far. Unit: steps of its inner
+    /// loops, each a nanosecond or two. A count for the same reason.
+    pub search_work_units: u64,
     /// How many offerings a new node keeps at most. Karpenter sends 60 types to CreateFleet.
     pub max_alternatives: usize,
     /// How near to the proven bound is near enough to stop searching, in millionths of the bound.
@@ -61,6 +64,7 @@ impl Default for Settings {
             ignore_preferences: false,
             relax_min_values: false,
             budget_work_units: 50_000_000,
+            search_work_units: 100_000_000,
             max_alternatives: 60,
             target_gap_ppm: 5_000,
         }

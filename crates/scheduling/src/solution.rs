@@ -157,6 +157,20 @@ pub enum NewNodeReason {
         /// How many would have done.
         of: usize,
     },
+    /// What it costs, and the cheapest dearer machine that would do as well.
+    Costs {
+        /// The price of its cheapest offering.
+        price: UsdMicrosPerHour,
+        /// The next dearer of its offerings, if one is left.
+        next: Option<PricedOffering>,
+    },
+    /// The greedy rule would have bought another machine for the pod it was opened for.
+    InsteadOf {
+        /// That machine.
+        offering: PricedOffering,
+        /// How many pods it would have put there.
+        pods: usize,
+    },
     /// Larger machines were left out so that the pool's limit holds whatever is bought.
     NarrowedByLimit {
         /// What is limited.
@@ -172,6 +186,13 @@ impl fmt::Display for NewNodeReason {
             Self::OpenedFor { pod } => write!(f, "opened for pod {pod}"),
             Self::PassedOver { why } => write!(f, "passed over {why}"),
             Self::Truncated { kept, of } => write!(f, "the {kept} cheapest of {of} offerings were kept"),
+            Self::Costs { price, next: None } => write!(f, "it costs {price}"),
+            Self::Costs { price, next: Some(next) } => {
+                write!(f, "it costs {price}; next would be {} for {}", next.key, next.price)
+            }
+            Self::InsteadOf { offering, pods } => {
+                write!(f, "by the greedy rule it would be {} for {}, with {pods} pods", offering.key, offering.price)
+            }
             Self::NarrowedByLimit { resource, left } => {
                 let left = units::Quantity::of(resource, *left);
                 write!(f, "machines with more than {left} {resource} were left out by the limit")

@@ -26,6 +26,7 @@ mod limits;
 mod make;
 mod map;
 mod open;
+mod plan;
 mod reasons;
 mod relations;
 mod search;
@@ -62,12 +63,29 @@ pub fn solve(snapshot: &Snapshot, settings: &Settings) -> Solution {
 /// As [`solve`], but no longer than until `stop` says so, which is asked rarely: a guard against a machine that is slower
 /// than the work budget assumes. A plan stopped that way is complete, but another run may give another one.
 pub fn solve_within(snapshot: &Snapshot, settings: &Settings, stop: &dyn Fn() -> bool) -> Solution {
-    let _ = stop;
-    solve_greedy(snapshot, settings)
+    plan::cheapest(snapshot, settings, stop, None)
+}
+
+/// As [`solve_within`], but never dearer than a plan made before, as long as that one can still be carried out: with more
+/// types, a looser limit or fewer constraints it can.
+pub fn solve_after(snapshot: &Snapshot, settings: &Settings, stop: &dyn Fn() -> bool, previous: &Solution) -> Solution {
+    plan::cheapest(snapshot, settings, stop, Some(previous))
 }
 
 /// Places the pods of a snapshot by the greedy rule alone: the plan to fall back to, and the yardstick of the others.
 pub fn solve_greedy(snapshot: &Snapshot, settings: &Settings) -> Solution {
+    let axis = Axis::of(snapshot);
+    let (mut greedy, queue, mut solution) = prepare(snapshot, settings, &axis);
+    let rest = greedy.place_all(queue);
+    greedy.finish(rest, &mut solution);
+    solution
+}
+
+/// Pods with the number of those that are alike, in the order of placing.
+type Queue<'a> = Vec<(&'a Pod, usize)>;
+
+/// Everything before the first pod is placed.
+fn prepare<'a>(snapshot: &'a Snapshot, settings: &'a Settings, axis: &'a Axis) -> (Greedy<'a>, Queue<'a>, Solution) {
     let mut solution = Solution::default();
     if settings.ignore_preferences {
         let wishing = snapshot.pods.iter().filter(|pod| wishes::has_wishes(pod)).count();
@@ -76,8 +94,7 @@ pub fn solve_greedy(snapshot: &Snapshot, settings: &Settings) -> Solution {
     let pods = in_order(snapshot);
     let keys: Set<&PodKey> = pods.iter().filter(|_| !snapshot.nodes.is_empty()).map(|pod| &pod.key).collect();
     let (numbers, distinct) = Alike::number(&pods);
-    let axis = Axis::of(snapshot);
-    let (mut search, asked) = Search::new(snapshot, settings, &axis, &distinct, |key| keys.contains(key));
+    let (mut search, asked) = Search::new(snapshot, settings, axis, &distinct, |key| keys.contains(key));
     let mut queue = Vec::new();
     for (pod, number) in pods.into_iter().zip(numbers) {
         match &asked[number] {
@@ -88,10 +105,7 @@ pub fn solve_greedy(snapshot: &Snapshot, settings: &Settings) -> Solution {
         }
     }
     search.expect_pods(queue.iter().map(|(_, asked)| *asked));
-    let mut greedy = Greedy { search, placed: Vec::new(), relaxed: 0 };
-    let rest = greedy.place_all(queue);
-    greedy.finish(rest, &mut solution);
-    solution
+    (Greedy { search, placed: Vec::new(), relaxed: 0 }, queue, solution)
 }
 
 /// By priority, the highest first; then the largest: cpu, then memory; then the oldest; then by name.
@@ -115,6 +129,7 @@ fn in_order(snapshot: &Snapshot) -> Vec<&Pod> {
 const PATIENCE: usize = 16;
 
 /// The greedy rule at work.
+#[derive(Clone)]
 struct Greedy<'a> {
     search: Search<'a>,
     placed: Vec<(&'a PodKey, Placement)>,
@@ -124,14 +139,14 @@ struct Greedy<'a> {
 
 /// The pods that found no place.
 struct Rest<'a> {
-    refused: Vec<(&'a Pod, usize)>,
+    refused: Queue<'a>,
     untried: Vec<&'a Pod>,
 }
 
 impl<'a> Greedy<'a> {
     /// Tries every pod, and those that were refused again as long as that places any: a pod may have waited for others to
     /// be near to, and a node that took pods may have become smaller than its pool's limit was charged for.
-    fn place_all(&mut self, mut queue: Vec<(&'a Pod, usize)>) -> Rest<'a> {
+    fn place_all(&mut self, mut queue: Queue<'a>) -> Rest<'a> {
         let mut waited = 0;
         loop {
             let before = queue.len();

@@ -25,6 +25,10 @@ impl Bits {
         self.0[member / 64] & (1 << (member % 64)) != 0
     }
 
+    pub(super) fn add_all(&mut self, other: &Self) {
+        self.0.iter_mut().zip(&other.0).for_each(|(word, other)| *word |= other);
+    }
+
     /// The members, ascending.
     pub(super) fn iter(&self) -> impl Iterator<Item = usize> {
         self.0.iter().enumerate().flat_map(|(word_index, word)| {
@@ -83,6 +87,7 @@ impl Bits {
 }
 
 /// Which members have at least how much of something, ready to be asked for any amount.
+#[derive(Clone)]
 pub(super) struct AtLeast(Vec<(i64, Bits)>);
 
 impl AtLeast {

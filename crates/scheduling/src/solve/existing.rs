@@ -11,14 +11,15 @@ use super::{
 use crate::{HostPort, Node, NodeRefusals, Taint};
 
 /// A node of the snapshot and what is left of it.
+#[derive(Clone)]
 pub(super) struct Existing<'a> {
     pub(super) node: &'a Node,
     pub(super) labels: BTreeMap<&'a str, &'a str>,
     pub(super) seats: Vec<Seat>,
     pub(super) here: Here,
     taints: Vec<&'a Taint>,
-    free: Vec<i64>,
-    ports: Vec<HostPort>,
+    pub(super) free: Vec<i64>,
+    pub(super) ports: Vec<HostPort>,
     /// By driver whose limit is known: how many volumes at most, and which are attached.
     volumes: BTreeMap<&'a str, (u32, BTreeSet<&'a str>)>,
 }

@@ -9,6 +9,7 @@ use super::{axis::Axis, map::Map, relations::Relations, template::Fresh, wishes:
 use crate::{HostPort, Pod, Snapshot, Taint, TaintEffect, Toleration, Unfit, untolerated};
 
 /// Pods that no node tells apart.
+#[derive(Clone)]
 pub(super) struct Kind<'a> {
     pub(super) shape: Shape<'a>,
     /// What an empty node of each pool offers it, other pods and limits aside; `None` if nothing.
@@ -37,7 +38,7 @@ pub(super) struct Shape<'a> {
 }
 
 /// Where to go on looking: everything before has refused the kind and will go on doing so.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Cursors {
     pub(super) existing: BTreeMap<List, usize>,
     pub(super) open: BTreeMap<List, usize>,

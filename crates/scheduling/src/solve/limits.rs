@@ -6,6 +6,7 @@ use super::{axis, bits::Bits, open::Open, template::Template};
 use crate::OfferingKey;
 
 /// What is left for new nodes.
+#[derive(Clone)]
 pub(super) struct Left {
     /// By pool: what its limits leave when each of the nodes opened is charged with the largest of its choices.
     pub(super) limits: Vec<Vec<i64>>,

@@ -40,9 +40,10 @@ impl<'a> Search<'a> {
 
     /// Opens a node of this pool that may become these choices only, and puts a pod of the kind on it; `None` if that
     /// breaks a demand or a limit.
-    #[expect(dead_code, reason = "for those who have a plan")]
     pub(super) fn open_with(&mut self, template: usize, choices: &Bits, kind: usize, pod: &'a Pod) -> Option<usize> {
-        self.try_open(template, Some(choices), kind, pod).ok()
+        let index = self.try_open(template, Some(choices), kind, pod).ok()?;
+        self.open[index].planned = self.templates[template].min_values.is_empty();
+        Some(index)
     }
 
     fn try_open(

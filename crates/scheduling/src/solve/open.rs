@@ -1,6 +1,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use requirements::{Requirements, labels};
+use requirements::{Requirement, Requirements, labels};
 use units::{Amount, ResourceList};
 
 use super::{
@@ -15,6 +15,7 @@ use super::{
 use crate::{HostPort, NewNode, NewNodeReason, Pod, PricedOffering};
 
 /// A new node of this solve: everything it may still become.
+#[derive(Clone)]
 pub(super) struct Open<'a> {
     pub(super) template: usize,
     pub(super) requirements: Requirements,
@@ -40,9 +41,12 @@ pub(super) struct Open<'a> {
     why: Vec<NewNodeReason>,
     /// What the pool's limit took away from it, if anything.
     narrowed: Option<NewNodeReason>,
+    /// Opened on the choices of a plan; what else its pods fit on is found in the end.
+    pub(super) planned: bool,
 }
 
 /// What a node could give up for the sake of its pool's limits.
+#[derive(Clone)]
 enum Spare {
     Unknown,
     Nothing,
@@ -90,6 +94,7 @@ impl<'a> Open<'a> {
             pods: Vec::new(),
             why,
             narrowed: None,
+            planned: false,
         }
     }
 
@@ -250,12 +255,44 @@ impl<'a> Open<'a> {
         }
     }
 
+    /// Adds to what was planned everything else that all its pods fit on where they are, and that takes no more of the
+    /// pool's limits.
+    pub(super) fn widen(&mut self, template: &Template<'_>) {
+        let machine = |wanted: &&Requirement| template.is_of_the_machine(wanted.key());
+        let wanted: Vec<Requirement> = self.requirements.iter().filter(machine).cloned().collect();
+        let mut choices = template.available.clone();
+        template.keep_holding(&mut choices, &wanted);
+        template.keep_roomy(&mut choices, &self.used);
+        for (key, seat) in self.seats.iter().enumerate() {
+            for (domain, can) in &template.domains[key] {
+                match seat {
+                    Seat::In(here) if here == domain => choices.keep_common(can),
+                    Seat::Nowhere => choices.retain(|index| !can.contains(index)),
+                    _ => {}
+                }
+            }
+        }
+        let taken = |port: &HostPort| self.ports.iter().any(|other| other.clashes_with(port));
+        choices.retain(|index| {
+            let choice = &template.choices[index];
+            choice.remaining.is_none()
+                && axis::fits(&choice.limited, &self.charge)
+                && !template.shapes[choice.shape].ports.iter().any(taken)
+        });
+        choices.add_all(&self.choices);
+        self.choices = choices;
+    }
+
     /// The node as it is to be made.
     pub(super) fn finish(mut self, templates: &[Template<'_>], max_alternatives: usize) -> NewNode {
         let template = &templates[self.template];
         let of = self.choices.len();
         self.why.extend(self.narrowed.take());
         let kept = cheapest(template, &self.choices, max_alternatives.max(1));
+        let price = kept.first().map(|choice| choice.price).unwrap_or_default();
+        let next = kept.iter().find(|choice| choice.price > price);
+        let next = next.map(|choice| PricedOffering { key: choice.key(), price: choice.price });
+        self.why.push(NewNodeReason::Costs { price, next });
         if kept.len() < of {
             self.why.push(NewNodeReason::Truncated { kept: kept.len(), of });
         }
@@ -277,7 +314,7 @@ impl<'a> Open<'a> {
             pool: template.pool.key.clone(),
             labels: labels_to_set(template, &self.requirements),
             requirements: self.requirements,
-            price: kept.first().map(|choice| choice.price).unwrap_or_default(),
+            price,
             offerings: kept.iter().map(|choice| PricedOffering { key: choice.key(), price: choice.price }).collect(),
             taints: template.pool.taints.clone(),
             startup_taints: template.pool.startup_taints.clone(),

@@ -116,6 +116,7 @@ pub(super) struct Found {
 }
 
 /// The groups of a snapshot.
+#[derive(Clone)]
 pub(super) struct Groups<'a> {
     namespace_labels: &'a BTreeMap<String, BTreeMap<String, String>>,
     pub(super) keys: Vec<&'a str>,

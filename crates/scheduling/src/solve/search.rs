@@ -21,6 +21,7 @@ use crate::{NodeStage, Pod, PodKey, Settings, Snapshot, Unfit};
 /// Places are found by [`Search::find_existing`], [`Search::find_open`] and [`Search::open_for`], tested by
 /// [`Search::fits_existing`] and [`Search::fits_open`], and taken by [`Search::put_on_existing`] and
 /// [`Search::put_on_open`]. Whoever has a plan opens its nodes by [`Search::open_with`] and puts the pods there one by one.
+#[derive(Clone)]
 pub(super) struct Search<'a> {
     pub(super) settings: &'a Settings,
     axis: &'a Axis,

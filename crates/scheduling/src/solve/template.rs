@@ -15,6 +15,7 @@ use super::{
 use crate::{CapacityType, HostPort, InstanceType, OfferingKey, Pool, Snapshot, Taint, TaintEffect};
 
 /// A pool and everything its nodes can be.
+#[derive(Clone)]
 pub(super) struct Template<'a> {
     pub(super) pool: &'a Pool,
     pub(super) axis: &'a Axis,
@@ -43,6 +44,7 @@ pub(super) struct Template<'a> {
 }
 
 /// An offering that the pool's own requirements allow.
+#[derive(Clone)]
 pub(super) struct Choice<'a> {
     pub(super) machine: &'a InstanceType,
     pub(super) zone: &'a str,
@@ -67,6 +69,7 @@ pub(super) struct Shape {
 }
 
 /// A limit of the pool.
+#[derive(Clone)]
 pub(super) struct Limit {
     pub(super) resource: ResourceName,
     pub(super) most: i64,
@@ -75,6 +78,7 @@ pub(super) struct Limit {
 }
 
 /// What an empty node of the pool offers to one kind of pod.
+#[derive(Clone)]
 pub(super) struct Fresh {
     /// The first of the kind's alternatives that the pool can meet.
     pub(super) alternative: usize,

@@ -57,6 +57,7 @@ pub(super) enum Verdict {
 }
 
 /// The counts of a solve.
+#[derive(Clone)]
 pub(super) struct Topology<'a> {
     pub(super) groups: Groups<'a>,
     pub(super) names: Vec<Vec<String>>,
@@ -68,7 +69,7 @@ pub(super) struct Topology<'a> {
 }
 
 /// The counts of one group.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Tally {
     counts: BTreeMap<Domain, Count>,
     /// The domains a spread is over, the emptiest first.
@@ -342,6 +343,17 @@ impl<'a> Topology<'a> {
         let Place::Key(key) = self.groups.found[group].place else { return Vec::new() };
         let counts = self.tallies[group].counts.iter().filter(|(_, count)| count.pods > 0);
         counts.map(|(domain, count)| (self.name(key, *domain).to_owned(), count.pods)).collect()
+    }
+
+    /// The domains with pods of the group.
+    pub(super) fn populated_domains(&self, group: usize) -> Vec<Domain> {
+        let counts = self.tallies[group].counts.iter();
+        counts.filter(|(_, count)| count.pods > 0).map(|(domain, _)| *domain).collect()
+    }
+
+    /// The domains that a spread is over, with the pods in each.
+    pub(super) fn spread_over(&self, group: usize) -> Vec<(Domain, u32)> {
+        self.tallies[group].ranked.iter().map(|(pods, domain)| (*domain, *pods)).collect()
     }
 
     pub(super) fn pods_in(&self, group: usize, domain: Domain) -> u32 {

@@ -17,6 +17,7 @@ use super::{
 use crate::{Pod, Settings, Strength, Unfit};
 
 /// Everything that pods written alike ask for, from which the kinds of all stages of giving up are made.
+#[derive(Clone)]
 pub(super) struct Asked<'a> {
     pod: &'a Pod,
     alternatives: Vec<Requirements>,
@@ -28,6 +29,7 @@ pub(super) struct Asked<'a> {
     pub(super) kinds: Vec<usize>,
 }
 
+#[derive(Clone)]
 enum Wish {
     Rule(Rule),
     Labels(Requirements),

@@ -94,10 +94,10 @@ fn some_spreading_snapshot() -> impl Strategy<Value = Snapshot> {
     )
 }
 
-/// What the checker holds against a placement that the scheduler may well make: it wants pods near each other in the end,
-/// the scheduler when each is placed; and fewer alternatives are left when one offering is bought.
+/// What the checker holds against a placement that the scheduler may well make: it spreads pods over the domains that pools
+/// could add too, the scheduler over those of the nodes there are; and fewer alternatives are left when one is bought.
 fn is_of_the_plan_alone(violation: &Violation) -> bool {
-    matches!(violation, Violation::NotNear { .. } | Violation::TooFewValues { .. })
+    matches!(violation, Violation::Uneven { .. } | Violation::TooFewValues { .. })
 }
 
 fn openings() -> impl Strategy<Value = Opening> {

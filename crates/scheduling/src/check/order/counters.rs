@@ -1,0 +1,280 @@
+//! How many pods of some selection are in each domain, and what that allows.
+
+use std::collections::BTreeMap;
+
+use super::super::topology::{Counts, Scope, Topology};
+
+/// What pods demand of the others, and by what they are counted; pods of equal behaviour are interchangeable.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Behaviour {
+    pub(super) rules: Vec<Rule>,
+    /// By index: pods one of which must be near, for each term.
+    pub(super) near: Vec<usize>,
+    /// Whether it is one of the pods that it must be near.
+    pub(super) is_first: bool,
+    /// The counters that count it.
+    pub(super) counted: Vec<usize>,
+    /// The companies it belongs to.
+    pub(super) supports: Vec<usize>,
+}
+
+impl Behaviour {
+    pub(super) fn demands(&self) -> bool {
+        !(self.rules.is_empty() && self.near.is_empty())
+    }
+}
+
+/// One hard spread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Rule {
+    pub(super) counter: usize,
+    pub(super) max_skew: u32,
+    pub(super) min_domains: usize,
+    /// One if the pod counts itself.
+    pub(super) itself: u32,
+}
+
+/// The pods that a spread counts, by domain.
+#[derive(Debug)]
+pub(super) struct Counter {
+    pub(super) topology: usize,
+    scope: usize,
+    /// How many there are for certain.
+    lower: Vec<u32>,
+    /// How many there may be.
+    upper: Vec<u32>,
+    /// How many of the domains that must not fall behind have so many for certain.
+    levels: BTreeMap<u32, usize>,
+}
+
+/// The pods that a term of affinity wants near, by domain.
+#[derive(Debug)]
+pub(super) struct Company {
+    pub(super) topology: usize,
+    /// How many there are for certain.
+    certain: Vec<u32>,
+    /// How many there are on nodes whose domain is not known; they are near to what is on the same node.
+    on_site: BTreeMap<usize, u32>,
+    /// How many there are, wherever.
+    total: u32,
+    /// Grows whenever a place gets its first.
+    populated: u64,
+}
+
+/// Why a pod cannot come now.
+#[derive(Clone, Debug)]
+pub(super) enum Refusal {
+    Skew { key: String, there: u32, least: u32, max_skew: u32 },
+    NotNear { key: String },
+    NoDomain { key: String },
+}
+
+/// All counts at one moment of the placing.
+pub(super) struct State<'m> {
+    pub(super) topologies: &'m [Topology],
+    scopes: Vec<Scope>,
+    counters: Vec<Counter>,
+    companies: Vec<Company>,
+}
+
+impl<'m> State<'m> {
+    /// Nothing is counted yet. Counters are over (topology, scope), companies over a topology.
+    pub(super) fn new(
+        topologies: &'m [Topology],
+        scopes: Vec<Scope>,
+        counters: &[(usize, usize)],
+        companies: &[usize],
+    ) -> Self {
+        let counter = |(topology, scope): &(usize, usize)| Counter {
+            topology: *topology,
+            scope: *scope,
+            lower: vec![0; topologies[*topology].len()],
+            upper: vec![0; topologies[*topology].len()],
+            levels: BTreeMap::from([(0, scopes[*scope].domains.len())]),
+        };
+        let company = |topology: &usize| Company {
+            topology: *topology,
+            certain: vec![0; topologies[*topology].len()],
+            on_site: BTreeMap::new(),
+            total: 0,
+            populated: 0,
+        };
+        let counters = counters.iter().map(counter).collect();
+        let companies = companies.iter().map(company).collect();
+        Self { topologies, scopes, counters, companies }
+    }
+
+    /// Counts pods that are there before the first is placed.
+    pub(super) fn settle(&mut self, behaviour: &Behaviour, site: usize, pods: usize, leaving: bool) {
+        let pods = u32::try_from(pods).unwrap_or(u32::MAX);
+        self.count(behaviour, site, |count| count.saturating_add(pods));
+        for company in &behaviour.supports {
+            let company = &mut self.companies[*company];
+            if self.topologies[company.topology].place(site).domains.is_empty() {
+                continue;
+            }
+            company.total = company.total.saturating_add(pods);
+            // Who is leaving will not be there to be near to, and yet keeps others from being the first.
+            if !leaving {
+                company.come(&self.topologies[company.topology], site, |count| count.saturating_add(pods));
+            }
+        }
+    }
+
+    /// Places one pod.
+    pub(super) fn add(&mut self, behaviour: &Behaviour, site: usize) {
+        self.settle(behaviour, site, 1, false);
+    }
+
+    /// Takes one pod off again.
+    pub(super) fn remove(&mut self, behaviour: &Behaviour, site: usize) {
+        self.count(behaviour, site, |count| count - 1);
+        for company in &behaviour.supports {
+            let company = &mut self.companies[*company];
+            if !self.topologies[company.topology].place(site).domains.is_empty() {
+                company.total -= 1;
+                company.come(&self.topologies[company.topology], site, |count| count - 1);
+            }
+        }
+    }
+
+    fn count(&mut self, behaviour: &Behaviour, site: usize, change: impl Fn(u32) -> u32) {
+        for counter in &behaviour.counted {
+            let counter = &mut self.counters[*counter];
+            let scope = &self.scopes[counter.scope];
+            let place = self.topologies[counter.topology].place(site);
+            if scope.counts[site] == Counts::No {
+                continue;
+            }
+            for domain in &place.domains {
+                counter.upper[*domain] = change(counter.upper[*domain]);
+            }
+            let Some(domain) = place.single().filter(|_| scope.counts[site] == Counts::Yes) else { continue };
+            let (before, after) = (counter.lower[domain], change(counter.lower[domain]));
+            counter.lower[domain] = after;
+            if scope.domains.contains(&domain) {
+                if let Some(domains) = counter.levels.get_mut(&before) {
+                    *domains -= 1;
+                    if *domains == 0 {
+                        counter.levels.remove(&before);
+                    }
+                }
+                *counter.levels.entry(after).or_default() += 1;
+            }
+        }
+    }
+
+    /// Changes whenever something may have become possible that was not.
+    pub(super) fn stamp(&self, behaviour: &Behaviour) -> u64 {
+        let least = |rule: &Rule| u64::from(self.counters[rule.counter].levels.keys().next().copied().unwrap_or(0));
+        let least: u64 = behaviour.rules.iter().map(least).sum();
+        least + behaviour.near.iter().map(|company| self.companies[*company].populated).sum::<u64>()
+    }
+
+    /// Whether the pod would be the first of its company.
+    pub(super) fn may_found(&self, behaviour: &Behaviour) -> bool {
+        behaviour.is_first && behaviour.near.iter().all(|company| self.companies[*company].total == 0)
+    }
+
+    /// Whether nobody of these is there yet.
+    pub(super) fn is_empty(&self, company: usize) -> bool {
+        self.companies[company].total == 0
+    }
+
+    pub(super) fn topology_of(&self, counter: usize) -> &'m Topology {
+        &self.topologies[self.counters[counter].topology]
+    }
+
+    pub(super) fn topology_of_company(&self, company: usize) -> &'m Topology {
+        &self.topologies[self.companies[company].topology]
+    }
+
+    /// How many may be where the node may be, at most.
+    pub(super) fn fill(&self, counter: usize, site: usize) -> u32 {
+        let counter = &self.counters[counter];
+        let domains = &self.topologies[counter.topology].place(site).domains;
+        domains.iter().map(|domain| counter.upper[*domain]).max().unwrap_or(0)
+    }
+
+    /// The first label that a demand is about and that the node may lack.
+    pub(super) fn missing_label(&self, behaviour: &Behaviour, site: usize) -> Option<&'m str> {
+        let of_rules = behaviour.rules.iter().map(|rule| self.topology_of(rule.counter));
+        let of_near = behaviour.near.iter().map(|company| self.topology_of_company(*company));
+        of_rules.chain(of_near).find(|topology| !topology.place(site).certain).map(|topology| topology.key.as_str())
+    }
+
+    /// What keeps a pod from the node now.
+    pub(super) fn refusal(&self, behaviour: &Behaviour, site: usize) -> Option<Refusal> {
+        behaviour.rules.iter().find_map(|rule| self.uneven(rule, site)).or_else(|| self.lonely(behaviour, site))
+    }
+
+    /// What keeps a pod from every node that is in the same places, hosts aside.
+    pub(super) fn refusal_of_places(&self, behaviour: &Behaviour, site: usize) -> Option<Refusal> {
+        let shared = |rule: &&Rule| !self.topology_of(rule.counter).is_hostname;
+        behaviour.rules.iter().filter(shared).find_map(|rule| self.uneven(rule, site))
+    }
+
+    fn uneven(&self, rule: &Rule, site: usize) -> Option<Refusal> {
+        let counter = &self.counters[rule.counter];
+        let scope = &self.scopes[counter.scope];
+        let topology = &self.topologies[counter.topology];
+        let place = topology.place(site);
+        if !place.certain {
+            return Some(Refusal::NoDomain { key: topology.key.clone() });
+        }
+        let too_few = scope.domains.len() < rule.min_domains;
+        let few_even_later = scope.domains.len() + scope.maybe_later.len() < rule.min_domains;
+        place.domains.iter().find_map(|domain| {
+            let there = counter.upper[*domain].saturating_add(rule.itself);
+            let least = if few_even_later { Some(0) } else { counter.least_besides(*domain, scope) };
+            // Domains that would make them enough are there only together with what they have.
+            let later = scope.maybe_later.iter().filter(|_| too_few).filter(|other| *other != domain);
+            let least = least.into_iter().chain(later.map(|domain| counter.lower[*domain])).min()?;
+            (there > least.saturating_add(rule.max_skew)).then(|| Refusal::Skew {
+                key: topology.key.clone(),
+                there: counter.upper[*domain],
+                least,
+                max_skew: rule.max_skew,
+            })
+        })
+    }
+
+    fn lonely(&self, behaviour: &Behaviour, site: usize) -> Option<Refusal> {
+        let company_of = |index: &usize| (&self.companies[*index], &self.topologies[self.companies[*index].topology]);
+        let nowhere = behaviour.near.iter().map(company_of).find(|(_, topology)| !topology.place(site).certain);
+        if let Some((_, topology)) = nowhere {
+            return Some(Refusal::NoDomain { key: topology.key.clone() });
+        }
+        let apart = behaviour.near.iter().map(company_of).find(|(company, topology)| !company.is_at(topology, site));
+        let (_, topology) = apart?;
+        (!self.may_found(behaviour)).then(|| Refusal::NotNear { key: topology.key.clone() })
+    }
+}
+
+impl Counter {
+    /// How many the emptiest of the other domains has for certain; none if there is no other.
+    fn least_besides(&self, domain: usize, scope: &Scope) -> Option<u32> {
+        let mut levels = self.levels.iter();
+        let (least, domains) = levels.next()?;
+        let alone = *domains == 1 && self.lower[domain] == *least && scope.domains.contains(&domain);
+        if alone { levels.next().map(|(least, _)| *least) } else { Some(*least) }
+    }
+}
+
+impl Company {
+    fn come(&mut self, topology: &Topology, site: usize, change: impl Fn(u32) -> u32) {
+        let count = match topology.place(site).single() {
+            Some(domain) => &mut self.certain[domain],
+            None => self.on_site.entry(site).or_default(),
+        };
+        let before = *count;
+        *count = change(before);
+        self.populated += u64::from(before == 0);
+    }
+
+    fn is_at(&self, topology: &Topology, site: usize) -> bool {
+        let place = topology.place(site);
+        self.on_site.get(&site).is_some_and(|count| *count > 0)
+            || place.domains.iter().all(|domain| self.certain[*domain] > 0)
+    }
+}

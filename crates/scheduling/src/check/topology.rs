@@ -1,0 +1,269 @@
+//! Which domain of a topology each node is in, or may come to be in, and which domains there could be.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use requirements::labels;
+
+use super::{
+    ground::{Ground, Look, Suit},
+    labels::{Labels, Possible, Present},
+};
+use crate::{NodeInclusion, NodeStage, Snapshot, Taint, TopologySpread, untolerated};
+
+/// The values of one label.
+#[derive(Debug)]
+pub(super) struct Topology {
+    pub(super) key: String,
+    pub(super) is_hostname: bool,
+    domains: BTreeMap<String, usize>,
+    /// For each node its place.
+    place: Vec<usize>,
+    pub(super) places: Vec<Place>,
+}
+
+/// Where in a topology a node may be.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Place {
+    /// One of these; which one is decided when the machine is bought.
+    pub(super) domains: Vec<usize>,
+    /// Whether it is in one of them for certain.
+    pub(super) certain: bool,
+}
+
+impl Place {
+    /// The domain, if it is known.
+    pub(super) fn single(&self) -> Option<usize> {
+        match self.domains.as_slice() {
+            [only] if self.certain => Some(*only),
+            _ => None,
+        }
+    }
+}
+
+impl Topology {
+    /// The index of the node's place: nodes with the same one are in the same domains.
+    pub(super) fn place_index(&self, site: usize) -> usize {
+        self.place[site]
+    }
+
+    pub(super) fn place(&self, site: usize) -> &Place {
+        &self.places[self.place[site]]
+    }
+
+    /// How many domains are known.
+    pub(super) fn len(&self) -> usize {
+        self.domains.len()
+    }
+
+    fn domain(&mut self, value: &str) -> usize {
+        if let Some(domain) = self.domains.get(value) {
+            return *domain;
+        }
+        self.domains.insert(value.to_owned(), self.domains.len());
+        self.domains.len() - 1
+    }
+}
+
+/// Whether the pods of a node count for a spread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Counts {
+    No,
+    /// It depends on what is bought.
+    Maybe,
+    Yes,
+}
+
+/// The nodes that count for a spread, and the domains that must not fall behind.
+#[derive(Debug)]
+pub(super) struct Scope {
+    /// By node.
+    pub(super) counts: Vec<Counts>,
+    /// The domains that must not fall behind: those of nodes that count, and of those that pools could add.
+    pub(super) domains: BTreeSet<usize>,
+    /// The domains of new nodes that count though the pod could not go there: whether they come before it is not decided.
+    pub(super) maybe_later: BTreeSet<usize>,
+}
+
+/// All nodes, and the topologies that somebody has asked about.
+pub(super) struct Map<'g, 'a> {
+    ground: &'g Ground<'a>,
+    present: Vec<Present<'a>>,
+    pub(super) all: Vec<Topology>,
+    known: BTreeMap<String, usize>,
+    possible: Option<Vec<Possible<'a>>>,
+}
+
+impl<'g, 'a> Map<'g, 'a> {
+    pub(super) fn new(ground: &'g Ground<'a>) -> Self {
+        let present = ground.snapshot.nodes.iter().map(Present::new).collect();
+        Self { ground, present, all: Vec::new(), known: BTreeMap::new(), possible: None }
+    }
+
+    pub(super) fn snapshot(&self) -> &'a Snapshot {
+        self.ground.snapshot
+    }
+
+    /// How many nodes there are and will be.
+    pub(super) fn sites(&self) -> usize {
+        self.present.len() + self.ground.look_of.len()
+    }
+
+    /// The index of the topology with this label.
+    pub(super) fn topology(&mut self, key: &str) -> usize {
+        let key = labels::normalize(key);
+        if let Some(index) = self.known.get(key) {
+            return *index;
+        }
+        let mut topology = Topology {
+            key: key.to_owned(),
+            is_hostname: key == labels::HOSTNAME,
+            domains: BTreeMap::new(),
+            place: Vec::with_capacity(self.sites()),
+            places: Vec::new(),
+        };
+        let mut places = BTreeMap::new();
+        let mut settle = |topology: &mut Topology, place: Place| {
+            let next = topology.places.len();
+            let index = *places.entry(place.clone()).or_insert(next);
+            if index == next {
+                topology.places.push(place);
+            }
+            topology.place.push(index);
+        };
+        for present in &self.present {
+            let place = place_of(&mut topology, std::iter::once(present));
+            settle(&mut topology, place);
+        }
+        let of_looks: Vec<Place> = if topology.is_hostname {
+            Vec::new()
+        } else {
+            let forms = |look: &Look<'a>| place_of(&mut topology, look.forms.iter().map(|form| &form.labels));
+            self.ground.looks.iter().map(forms).collect()
+        };
+        for (index, look) in self.ground.look_of.iter().enumerate() {
+            // No node has such a name: every new one is a host of its own.
+            let place = match of_looks.get(*look) {
+                Some(place) => place.clone(),
+                None => Place { domains: vec![topology.domain(&format!("\u{0}{index}"))], certain: true },
+            };
+            settle(&mut topology, place);
+        }
+        self.all.push(topology);
+        self.known.insert(key.to_owned(), self.all.len() - 1);
+        self.all.len() - 1
+    }
+
+    /// What counts for a spread of such pods, all of whose hard spreads are over `keys`.
+    pub(super) fn scope(&mut self, suit: &Suit<'a>, spread: &TopologySpread, keys: &[usize]) -> Scope {
+        let affine = spread.node_affinity_policy == NodeInclusion::Honor && !suit.labels.is_nothing();
+        let tolerant = spread.node_taints_policy == NodeInclusion::Honor;
+        let labelled = |site: usize| keys.iter().all(|key| self.all[*key].place(site).certain);
+        let tolerates =
+            |taints: &mut dyn Iterator<Item = &Taint>| !tolerant || untolerated(suit.tolerations, taints).is_none();
+        let mut counts = Vec::with_capacity(self.sites());
+        for (site, node) in self.ground.snapshot.nodes.iter().enumerate() {
+            let does = labelled(site)
+                && (!affine || suit.labels.suits(&self.present[site]))
+                && tolerates(&mut node.lasting_taints());
+            counts.push(if does { Counts::Yes } else { Counts::No });
+        }
+        let of_look = |look: &Look<'a>| {
+            if !look.pool.is_some_and(|pool| tolerates(&mut pool.taints.iter())) {
+                return Counts::No;
+            }
+            let suiting = look.forms.iter().filter(|form| !affine || suit.labels.suits(&form.labels)).count();
+            match suiting {
+                0 => Counts::No,
+                all if all == look.forms.len() => Counts::Yes,
+                _ => Counts::Maybe,
+            }
+        };
+        let of_looks: Vec<Counts> = self.ground.looks.iter().map(of_look).collect();
+        for look in &self.ground.look_of {
+            let does = if labelled(counts.len()) { of_looks[*look] } else { Counts::No };
+            counts.push(does);
+        }
+        let key = self.topology(&spread.topology_key);
+        let stays = |site: &usize| self.ground.snapshot.nodes[*site].stage != NodeStage::Leaving;
+        let there = (0..self.present.len()).filter(|site| counts[*site] != Counts::No).filter(stays);
+        let mut domains: BTreeSet<usize> =
+            there.flat_map(|site| self.all[key].place(site).domains.iter().copied()).collect();
+        if self.all[key].is_hostname {
+            // Hosts could be added without end; only those that there are, or will be, can fall behind.
+            let new = (self.present.len()..counts.len()).filter(|site| counts[*site] != Counts::No);
+            domains.extend(new.flat_map(|site| self.all[key].place(site).domains.iter().copied()));
+            return Scope { counts, domains, maybe_later: BTreeSet::new() };
+        }
+        for look in &self.ground.looks {
+            if look.pool.is_some_and(|pool| untolerated(suit.tolerations, &pool.taints).is_none()) {
+                let forms = look.forms.iter().map(|form| &form.labels);
+                let place = place_of(&mut self.all[key], forms.filter(|form| suit.labels.suits(*form)));
+                domains.extend(place.domains);
+            }
+        }
+        let names: Vec<String> = keys.iter().map(|key| self.all[*key].key.clone()).collect();
+        for value in self.offered(suit, &spread.topology_key, &names) {
+            domains.insert(self.all[key].domain(&value));
+        }
+        let new = (self.present.len()..counts.len()).filter(|site| counts[*site] != Counts::No);
+        let new = new.flat_map(|site| self.all[key].place(site).domains.iter().copied());
+        let maybe_later = new.filter(|domain| !domains.contains(domain)).collect();
+        Scope { counts, domains, maybe_later }
+    }
+
+    /// The domains in which pools could make nodes for such pods, whatever the policies say of nodes that there are.
+    fn offered(&mut self, suit: &Suit<'a>, key: &str, names: &[String]) -> BTreeSet<String> {
+        let ground = self.ground;
+        let possible = self.possible.get_or_insert_with(|| possible(ground));
+        let mut found = BTreeSet::new();
+        for one in possible.iter() {
+            let values = one.label(key).values().unwrap_or_default();
+            if values.iter().all(|value| found.contains(value))
+                || untolerated(suit.tolerations, &one.pool.taints).is_some()
+                || !names.iter().all(|name| one.label(name).is_certain())
+            {
+                continue;
+            }
+            if suit.labels.is_nothing() {
+                found.extend(values);
+            } else {
+                found.extend(suit.labels.values_that_suit(one, key));
+            }
+        }
+        found
+    }
+}
+
+fn place_of<'l, L: Labels + 'l>(topology: &mut Topology, forms: impl Iterator<Item = &'l L>) -> Place {
+    let mut place = Place { domains: Vec::new(), certain: true };
+    let mut any = false;
+    for labels in forms {
+        any = true;
+        let label = labels.label(&topology.key.clone());
+        let values = label.values();
+        place.certain &= label.is_certain() && values.is_some();
+        place.domains.extend(values.unwrap_or_default().iter().map(|value| topology.domain(value)));
+    }
+    place.domains.sort_unstable();
+    place.domains.dedup();
+    place.certain &= any;
+    place
+}
+
+/// Everything that the pools could buy now.
+fn possible<'a>(ground: &Ground<'a>) -> Vec<Possible<'a>> {
+    let mut all = Vec::new();
+    for market in ground.pools.values() {
+        let pool = market.pool;
+        for machine in market.machines.values() {
+            for offering in machine.offerings.iter().filter(|offering| offering.available) {
+                let capacity_type = offering.capacity_type.as_str();
+                let one = Possible { pool, machine, zone: &offering.zone, capacity_type };
+                if pool.requirements.iter().all(|wanted| one.label(wanted.key()).may_be_within(wanted)) {
+                    all.push(one);
+                }
+            }
+        }
+    }
+    all
+}

@@ -1,0 +1,328 @@
+//! The cheapest plan that can be found in time, and how cheap any plan could be at best.
+//!
+//! ```text
+//! greedy plan ──▶ pods on new nodes ──model──▶ groups × bins ──pack──▶ nodes in numbers ──carry out──▶ plan ──┐
+//!      │                                             └──────────────▶ lower bound                             │
+//!      └─────────────────────────────────────────────────────────────────────────────────────▶ the cheaper ◀──┘
+//! ```
+//!
+//! What goes on nodes there are costs nothing, so the greedy rule decides that first. For the other pods `wanted` says how
+//! many are to be planned for and in which domains, and `model` writes down in numbers what each could start a node on, by
+//! the engine's own answer for an empty node; crate `packing` looks for the cheapest nodes; `carry_out` opens them and puts
+//! the pods on one by one, again by the engine's own rules, and what does not fit goes on by the greedy rule. So nothing is
+//! feasible here that is not feasible there, and what the model does not know costs money at worst. If the greedy plan is
+//! no dearer, it is the answer.
+//!
+//! Pools of larger weight come first: a pod that one of them takes is not planned for others, unless limits stop it. The
+//! bound knows nothing of weights, wishes and limits; where these matter it is worked out by itself.
+
+mod bound;
+mod carry_out;
+mod model;
+mod ports;
+mod reach;
+mod together;
+mod wanted;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use packing::{Budget, Packing, pack};
+use units::UsdMicrosPerHour;
+
+use self::{carry_out::Plan, model::Model, reach::Reach, wanted::Wanted};
+use super::{Greedy, Queue, axis::Axis, bits::Bits, prepare};
+use crate::{
+    LowerBound, NewNodeReason, NodeKey, OfferingKey, PodKey, PricedOffering, Settings, Snapshot, Solution, Target,
+};
+
+/// Up to so many pods, the search goes on until the plan is proven to be the cheapest or the budget ends.
+const FEW: usize = 200;
+/// Of so many nodes there are the bound takes account; if there are more, it leaves out the pods that fit on them.
+const EXISTING: usize = 300;
+/// A bound that is worked out by itself gets a third of the work, and no more than this.
+const BOUND_WORK: u64 = 40_000_000;
+
+/// The cheapest plan found within the budget: the greedy one, `previous` again, or one made by price.
+pub(super) fn cheapest(
+    snapshot: &Snapshot,
+    settings: &Settings,
+    stop: &dyn Fn() -> bool,
+    previous: Option<&Solution>,
+) -> Solution {
+    let axis = Axis::of(snapshot);
+    let (mut start, queue, blank) = prepare(snapshot, settings, &axis);
+    let stages = Stages::of(&mut start, &queue);
+    let mut greedy = start.clone();
+    let rest = greedy.place_all(queue.clone());
+    let out_of_work = !rest.untried.is_empty();
+    let task = Task::new(&start, &queue, &stages, &greedy, stop);
+    let wanted = wanted::planned(&start.search, &task.reach, &task.left, &greedy.search);
+    let mut by_rule = blank.clone();
+    greedy.finish(rest, &mut by_rule);
+    if out_of_work {
+        return by_rule;
+    }
+    let mut best: Option<Solution> = None;
+    let mut offer = |plan: Plan| {
+        let mut attempt = start.clone();
+        let rest = attempt.carry_out(&queue, &stages.planned, plan);
+        let mut solution = blank.clone();
+        attempt.finish(rest, &mut solution);
+        let other = best.as_ref().unwrap_or(&by_rule);
+        if (solution.unplaced.len(), solution.cost) < (other.unplaced.len(), other.cost) {
+            best = Some(solution);
+        }
+    };
+    if let Some(previous) = previous {
+        offer(task.again(previous));
+    }
+    let bound = task.solve(wanted, &mut offer);
+    let greedy_cost = by_rule.cost;
+    let mut best = match best {
+        Some(mut best) => {
+            compare(&mut best, &by_rule);
+            best
+        }
+        None => by_rule,
+    };
+    best.greedy_cost = Some(greedy_cost);
+    best.lower_bound = bound.filter(|_| task.has_placed_all(&best));
+    best
+}
+
+/// Says of each new node what the greedy rule would have bought for its first pod.
+fn compare(best: &mut Solution, by_rule: &Solution) {
+    for node in &mut best.new_nodes {
+        let first = node.why.iter().find_map(|why| match why {
+            NewNodeReason::OpenedFor { pod } => Some(pod),
+            _ => None,
+        });
+        let placed = first.and_then(|pod| by_rule.placed.get(pod)).map(|placement| &placement.node);
+        if let Some(Target::New(index)) = placed {
+            let other = &by_rule.new_nodes[*index];
+            let differs = |offering: &&PricedOffering| !node.offerings.iter().any(|one| one.key == offering.key);
+            if let Some(offering) = other.offerings.first().filter(differs) {
+                node.why.push(NewNodeReason::InsteadOf { offering: offering.clone(), pods: other.pods.len() });
+            }
+        }
+    }
+}
+
+/// What pods of each number are planned as, and what they are when all their wishes are given up.
+struct Stages {
+    /// The kind, and how many wishes are given up.
+    planned: Vec<(usize, usize)>,
+    least: Vec<usize>,
+}
+
+impl Stages {
+    /// Plans for as many wishes as some place grants.
+    fn of(start: &mut Greedy<'_>, queue: &Queue<'_>) -> Self {
+        let search = &mut start.search;
+        let numbers = queue.iter().map(|(_, asked)| asked + 1).max().unwrap_or(0);
+        let (mut planned, mut least) = (Vec::new(), Vec::new());
+        for asked in 0..numbers {
+            least.push(search.least_kind(asked));
+            let mut given_up = 0;
+            let kind = loop {
+                let Some(kind) = search.kind(asked, given_up) else { break least[asked] };
+                let somewhere = search.kinds[kind].fresh.iter().any(Option::is_some)
+                    || (0..search.existing.len()).any(|index| search.fits_existing(kind, index).is_ok());
+                if somewhere {
+                    break kind;
+                }
+                given_up += 1;
+            };
+            planned.push((kind, given_up));
+        }
+        Self { planned, least }
+    }
+}
+
+/// What is to be planned.
+struct Task<'t, 'a> {
+    start: &'t Greedy<'a>,
+    queue: &'t Queue<'a>,
+    stages: &'t Stages,
+    reach: Reach,
+    /// Where the greedy rule puts pods on nodes there are: kind and node, in the order of placing.
+    kept: Vec<(usize, usize)>,
+    /// By kind: how many pods are not on nodes there are.
+    left: Vec<u64>,
+    /// By kind, all wishes given up: how many pods there are.
+    all: Vec<u64>,
+    stop: &'t dyn Fn() -> bool,
+}
+
+impl<'t, 'a> Task<'t, 'a> {
+    fn new(
+        start: &'t Greedy<'a>,
+        queue: &'t Queue<'a>,
+        stages: &'t Stages,
+        greedy: &Greedy<'a>,
+        stop: &'t dyn Fn() -> bool,
+    ) -> Self {
+        let kinds = start.search.kinds.len();
+        let there = start.search.existing.iter().enumerate().map(|(index, there)| (&there.node.key, index));
+        let there: BTreeMap<&NodeKey, usize> = there.collect();
+        let on_existing = greedy.placed.iter().filter_map(|(key, placement)| match &placement.node {
+            Target::Existing(node) => Some((*key, there[node])),
+            Target::New(_) => None,
+        });
+        let on_existing: BTreeMap<&PodKey, usize> = on_existing.collect();
+        let (mut left, mut all, mut kept) = (vec![0; kinds], vec![0; kinds], Vec::new());
+        for (pod, asked) in queue {
+            let (kind, _) = stages.planned[*asked];
+            all[stages.least[*asked]] += 1;
+            match if on_existing.is_empty() { None } else { on_existing.get(&pod.key) } {
+                Some(node) => kept.push((kind, *node)),
+                None => left[kind] += 1,
+            }
+        }
+        Self { start, queue, stages, reach: Reach::of(&start.search), kept, left, all, stop }
+    }
+
+    /// Offers plans and says what no plan can cost less than.
+    fn solve(&self, planned: Vec<Wanted>, offer: &mut dyn FnMut(Plan)) -> Option<LowerBound> {
+        let search = &self.start.search;
+        let work = search.settings.search_work_units;
+        let classes = self.classes();
+        let unavoidable = wanted::unavoidable(search, &self.reach, &self.all);
+        let on_existing = unavoidable.iter().any(|wanted| !self.reach.existing(wanted.kind).is_empty());
+        if classes.len() <= 1 && !on_existing && planned == unavoidable {
+            let model = Model::of(search, &self.reach, planned);
+            let packing = self.pack(&model, work);
+            let mut plan = Plan::new(self.left.len());
+            plan.add(&model, &packing);
+            offer(plan);
+            return self.certificate(&model, &packing, false);
+        }
+        let share = (work / 3).min(BOUND_WORK);
+        let bound = self.bound(unavoidable, share, classes.len() > 1, offer);
+        self.plan_by_weight(planned, &classes, work - share, offer);
+        bound
+    }
+
+    /// Plans pool by pool, those of the largest weight first, with what the greedy rule put on nodes there are.
+    fn plan_by_weight(&self, mut wanted: Vec<Wanted>, classes: &[u32], work: u64, offer: &mut dyn FnMut(Plan)) {
+        let search = &self.start.search;
+        let mut plan = Plan::new(self.left.len());
+        for &(kind, existing) in &self.kept {
+            plan.keep(kind, existing);
+        }
+        for (index, weight) in classes.iter().enumerate() {
+            let of_class = |template: &usize| search.templates[*template].pool.weight == *weight;
+            let (now, later): (Vec<_>, Vec<_>) =
+                wanted.into_iter().partition(|wanted| wanted.templates.iter().any(of_class));
+            let only = |mut wanted: Wanted| {
+                wanted.templates.retain(of_class);
+                wanted
+            };
+            let model = Model::of(search, &self.reach, now.iter().cloned().map(only).collect());
+            let packing = self.pack(&model, work / (classes.len() - index) as u64);
+            plan.add(&model, &packing);
+            wanted = later;
+            for (group, count) in &packing.unplaced {
+                let mut left = now[*group].clone();
+                left.count = *count;
+                left.templates.retain(|template| !of_class(template));
+                wanted.push(left);
+            }
+        }
+        offer(plan);
+    }
+
+    /// Works the bound out by itself: for all pods, on the nodes there are too, in whichever pool. If nothing but nodes
+    /// there are made the difference, the plan is one to look at.
+    fn bound(
+        &self,
+        mut wanted: Vec<Wanted>,
+        work: u64,
+        weighted: bool,
+        offer: &mut dyn FnMut(Plan),
+    ) -> Option<LowerBound> {
+        let search = &self.start.search;
+        let there: BTreeSet<usize> =
+            wanted.iter().flat_map(|wanted| self.reach.existing(wanted.kind).iter().copied()).collect();
+        let all = there.len() <= EXISTING;
+        if !all {
+            wanted.retain(|wanted| self.reach.existing(wanted.kind).is_empty());
+        }
+        let mut model = Model::of(search, &self.reach, wanted);
+        model.add_existing(search, &self.reach);
+        // Limits stop plans, not the proof.
+        model.problem.limits.clear();
+        let packing = self.pack(&model, work);
+        let as_wished = self.stages.planned.iter().zip(&self.stages.least).all(|((kind, _), least)| kind == least);
+        if all && !weighted && as_wished {
+            let mut plan = Plan::new(self.left.len());
+            plan.add(&model, &packing);
+            offer(plan);
+        }
+        self.certificate(&model, &packing, weighted)
+    }
+
+    /// The weights of pools that can have nodes for pods, the largest first.
+    fn classes(&self) -> Vec<u32> {
+        let kinds = (0..self.left.len()).filter(|kind| self.left[*kind] > 0);
+        let templates: BTreeSet<usize> = kinds.flat_map(|kind| self.reach.templates(kind)).collect();
+        let weights = templates.iter().map(|index| self.start.search.templates[*index].pool.weight);
+        weights.collect::<BTreeSet<u32>>().into_iter().rev().collect()
+    }
+
+    fn pack(&self, model: &Model, work: u64) -> Packing {
+        let settings = self.start.search.settings;
+        let gap_ppm = if self.queue.len() <= FEW { 0 } else { settings.target_gap_ppm };
+        pack(&model.problem, &Budget { work, stop: self.stop, gap_ppm }, None)
+    }
+
+    fn certificate(&self, model: &Model, packing: &Packing, weighted: bool) -> Option<LowerBound> {
+        let cost = UsdMicrosPerHour(i64::try_from(packing.lower_bound?).unwrap_or(i64::MAX));
+        let mut ignores = bound::ignored(&self.start.search, &model.groups);
+        ignores.extend(weighted.then(|| "weights of pools".to_owned()));
+        Some(LowerBound { cost, ignores })
+    }
+
+    /// Whether all pods have a place that could have one.
+    fn has_placed_all(&self, solution: &Solution) -> bool {
+        let could = |asked: usize| !self.reach.is_nowhere(self.stages.least[asked]);
+        solution.unplaced.is_empty()
+            || !self.queue.iter().any(|(pod, asked)| could(*asked) && solution.unplaced.contains_key(&pod.key))
+    }
+
+    /// The plan of an earlier solution, as far as its pods and offerings are still there.
+    fn again(&self, previous: &Solution) -> Plan {
+        let search = &self.start.search;
+        let kind_of: BTreeMap<&PodKey, usize> =
+            self.queue.iter().map(|(pod, asked)| (&pod.key, self.stages.planned[*asked].0)).collect();
+        let there: BTreeMap<&NodeKey, usize> =
+            search.existing.iter().enumerate().map(|(index, there)| (&there.node.key, index)).collect();
+        let mut plan = Plan::new(self.left.len());
+        for (pod, placement) in &previous.placed {
+            if let Target::Existing(node) = &placement.node
+                && let (Some(kind), Some(node)) = (kind_of.get(pod), there.get(node))
+            {
+                plan.keep(*kind, *node);
+            }
+        }
+        for node in &previous.new_nodes {
+            let Some(template) = search.templates.iter().position(|template| template.pool.key == node.pool) else {
+                continue;
+            };
+            let of_pool = &search.templates[template];
+            let cheapest = node.offerings.iter().filter(|offering| offering.price == node.price);
+            let keys: BTreeSet<&OfferingKey> = cheapest.map(|offering| &offering.key).collect();
+            let choices = of_pool.choices.iter().enumerate().filter(|(_, choice)| keys.contains(&choice.key()));
+            let choices = Bits::of(of_pool.choices.len(), choices.map(|(index, _)| index));
+            let mut pods: BTreeMap<usize, u64> = BTreeMap::new();
+            for kind in node.pods.iter().filter_map(|pod| kind_of.get(pod)) {
+                *pods.entry(*kind).or_default() += 1;
+            }
+            plan.open(template, choices, pods);
+        }
+        plan
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,67 @@
+//! What the proof that nothing cheaper is possible does not use.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use requirements::Requirement;
+
+use super::{
+    super::{
+        relations::{Demand, Place},
+        search::Search,
+        template::Template,
+    },
+    wanted::Wanted,
+};
+
+/// The constraints of these pods that their model does not have, in words.
+pub(super) fn ignored(search: &Search<'_>, wanted: &[Wanted]) -> Vec<String> {
+    let kinds: BTreeSet<usize> = wanted.iter().map(|wanted| wanted.kind).collect();
+    let mut ignored = BTreeSet::new();
+    for template in &search.templates {
+        let pool = &template.pool.key;
+        ignored.extend(template.limits.iter().map(|limit| format!("limit of {} of {pool}", limit.resource)));
+        ignored.extend(template.min_values.iter().map(|(key, _)| format!("minValues of {key} of {pool}")));
+        for key in left_open(search, template, &kinds) {
+            ignored.insert(format!("that a node of {pool} has one value of {key}"));
+        }
+    }
+    let split: BTreeSet<usize> =
+        wanted.iter().filter(|wanted| wanted.within.is_some()).map(|wanted| wanted.kind).collect();
+    for kind in kinds {
+        let relations = &search.kinds[kind].shape.relations;
+        for rule in &relations.rules {
+            let key = match rule.place {
+                Place::Host => "hosts",
+                Place::Key(key) => search.topology.groups.keys[key],
+            };
+            let itself = relations.counted.iter().any(|(group, _)| *group == rule.group);
+            ignored.extend(match (rule.demand, rule.place) {
+                (Demand::Spread { .. } | Demand::Apart, Place::Host) if itself => None,
+                (Demand::Spread { .. }, Place::Key(_)) if split.contains(&kind) => None,
+                (Demand::Spread { .. }, _) => Some(format!("topology spread over {key}")),
+                (Demand::Near { .. }, _) => Some(format!("pod affinity over {key}")),
+                (Demand::Apart, _) => Some(format!("pod anti-affinity over {key}")),
+            });
+        }
+        if relations.repelled.iter().any(|one| !relations.repels.contains(one)) {
+            ignored.insert("pod anti-affinity of others".to_owned());
+        }
+        if !search.kinds[kind].shape.volumes.is_empty() {
+            ignored.insert("volume limits".to_owned());
+        }
+    }
+    ignored.into_iter().collect()
+}
+
+/// Labels that a pool's nodes may have with different values, and that kinds of pods want differently.
+fn left_open<'s>(search: &'s Search<'_>, template: &Template<'_>, kinds: &BTreeSet<usize>) -> Vec<&'s str> {
+    let mut wanted: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+    for kind in kinds {
+        for requirement in search.kinds[*kind].shape.alternatives.iter().flat_map(requirements::Requirements::iter) {
+            wanted.entry(requirement.key()).or_default().insert(requirement.to_string());
+        }
+    }
+    let fixed = |has: &Requirement| has.finite().is_some_and(|values| values.len() == 1);
+    let open = |key: &&str| !template.is_of_the_machine(key) && template.base.get(key).is_some_and(|has| !fixed(has));
+    wanted.into_iter().filter(|(_, ways)| ways.len() > 1).map(|(key, _)| key).filter(open).collect()
+}

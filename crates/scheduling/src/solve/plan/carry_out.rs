@@ -1,0 +1,176 @@
+//! From a plan in numbers to pods on nodes, by the engine's own rules.
+
+use std::collections::VecDeque;
+
+use packing::Packing;
+
+use super::{
+    super::{Greedy, Queue, Rest, bits::Bits, existing::Refusal, topology::Domain},
+    model::{Model, Nodes},
+};
+use crate::{Placement, PlacementReason, Pod, Target};
+
+/// How often the pods that were refused are tried again before the greedy rule gets them: spreads may let in later what
+/// they refuse now.
+const ROUNDS: usize = 3;
+
+/// What is to become of the pods: nodes, and how many pods of each kind are to go on each.
+pub(super) struct Plan {
+    nodes: Vec<Planned>,
+    /// For each kind, its places: those in one domain together.
+    lanes: Vec<Vec<Lane>>,
+}
+
+/// A node of the plan.
+enum Planned {
+    Existing(usize),
+    New {
+        template: usize,
+        choices: Bits,
+    },
+    /// Opened in the meantime.
+    Open(usize),
+}
+
+struct Lane {
+    /// The label and the domain that all its nodes are in, if that matters.
+    domain: Option<(usize, Domain)>,
+    /// Nodes, and for how many pods each has a place.
+    places: VecDeque<(usize, u64)>,
+}
+
+impl Plan {
+    /// A plan without nodes.
+    pub(super) fn new(kinds: usize) -> Self {
+        Self { nodes: Vec::new(), lanes: (0..kinds).map(|_| Vec::new()).collect() }
+    }
+
+    /// Adds the nodes of a packing.
+    pub(super) fn add(&mut self, model: &Model, packing: &Packing) {
+        let mut lane_of = Vec::new();
+        for wanted in &model.groups {
+            let domain = match &wanted.within {
+                Some((key, domains)) if domains.len() == 1 => Some((*key, domains[0])),
+                _ => None,
+            };
+            self.lanes[wanted.kind].push(Lane { domain, places: VecDeque::new() });
+            lane_of.push(self.lanes[wanted.kind].len() - 1);
+        }
+        let mut used = vec![0; model.bins.len()];
+        for node in &packing.nodes {
+            for _ in 0..node.copies {
+                let planned = match &model.bins[node.bin] {
+                    Nodes::New { template, choices } => Planned::New { template: *template, choices: choices.clone() },
+                    Nodes::Existing(equal) => Planned::Existing(equal[used[node.bin]]),
+                };
+                used[node.bin] += 1;
+                for &(group, count) in &node.pods {
+                    let kind = model.groups[group].kind;
+                    self.lanes[kind][lane_of[group]].places.push_back((self.nodes.len(), count));
+                }
+                self.nodes.push(planned);
+            }
+        }
+    }
+
+    /// Adds a node there is, with a place for one pod.
+    pub(super) fn keep(&mut self, kind: usize, existing: usize) {
+        self.lanes[kind].push(Lane { domain: None, places: VecDeque::from([(self.nodes.len(), 1)]) });
+        self.nodes.push(Planned::Existing(existing));
+    }
+
+    /// Adds a new node, with places for these pods: kind and count.
+    pub(super) fn open(&mut self, template: usize, choices: Bits, pods: impl IntoIterator<Item = (usize, u64)>) {
+        for (kind, count) in pods {
+            self.lanes[kind].push(Lane { domain: None, places: VecDeque::from([(self.nodes.len(), count)]) });
+        }
+        self.nodes.push(Planned::New { template, choices });
+    }
+}
+
+impl<'a> Greedy<'a> {
+    /// Puts the pods where the plan says, as far as the engine agrees, and the others where the greedy rule does. `kinds`:
+    /// what pods of each number are planned as, and with how many wishes given up.
+    pub(super) fn carry_out(&mut self, queue: &Queue<'a>, kinds: &[(usize, usize)], mut plan: Plan) -> Rest<'a> {
+        let mut left = queue.clone();
+        for _ in 0..ROUNDS {
+            let before = left.len();
+            left.retain(|(pod, asked)| {
+                let (kind, given_up) = kinds[*asked];
+                let Some(placement) = self.place_as_planned(pod, kind, &mut plan) else { return true };
+                self.relaxed += usize::from(given_up > 0);
+                self.search.has_place(*asked);
+                self.placed.push((&pod.key, placement));
+                false
+            });
+            if left.is_empty() || left.len() == before {
+                break;
+            }
+        }
+        let rest = self.place_all(left);
+        let search = &mut self.search;
+        for node in search.open.iter_mut().filter(|node| node.planned) {
+            node.widen(&search.templates[node.template]);
+        }
+        rest
+    }
+
+    fn place_as_planned(&mut self, pod: &'a Pod, kind: usize, plan: &mut Plan) -> Option<Placement> {
+        let Plan { nodes, lanes } = plan;
+        let lanes = &mut lanes[kind];
+        lanes.retain(|lane| !lane.places.is_empty());
+        if lanes.len() > 1 && lanes.iter().any(|lane| lane.domain.is_some()) {
+            let relations = &self.search.kinds[kind].shape.relations;
+            let fullness = |(key, domain): (usize, Domain)| self.search.topology.fullness(relations, key, domain);
+            // Stable: what is equally full stays in the order of the plan.
+            lanes.sort_by_key(|lane| lane.domain.map_or(0, fullness));
+        }
+        for lane in lanes {
+            while let Some((node, left)) = lane.places.front_mut() {
+                match self.put(pod, kind, &mut nodes[*node]) {
+                    Ok(placement) => {
+                        *left -= 1;
+                        if *left == 0 {
+                            lane.places.pop_front();
+                        }
+                        return Some(placement);
+                    }
+                    Err(Refused::Now) => break,
+                    Err(Refused::ForGood) => drop(lane.places.pop_front()),
+                }
+            }
+        }
+        None
+    }
+
+    fn put(&mut self, pod: &'a Pod, kind: usize, node: &mut Planned) -> Result<Placement, Refused> {
+        let refused = |refusal: Refusal| if refusal.is_final() { Refused::ForGood } else { Refused::Now };
+        let search = &mut self.search;
+        search.work += 1;
+        let index = match node {
+            Planned::Existing(index) => {
+                search.fits_existing(kind, *index).map_err(refused)?;
+                return Ok(self.on_existing(kind, *index));
+            }
+            Planned::Open(index) => {
+                let fit = search.fits_open(kind, *index).map_err(refused)?;
+                search.put_on_open(kind, *index, fit, pod);
+                *index
+            }
+            Planned::New { template, choices } => {
+                let may_change = search.kinds[kind].shape.relations.may_change();
+                let index = search.open_with(*template, choices, kind, pod);
+                let index = index.ok_or(if may_change { Refused::Now } else { Refused::ForGood })?;
+                *node = Planned::Open(index);
+                index
+            }
+        };
+        Ok(Placement { node: Target::New(index), why: PlacementReason::CheapestPlan })
+    }
+}
+
+enum Refused {
+    /// Other pods have to come first.
+    Now,
+    ForGood,
+}

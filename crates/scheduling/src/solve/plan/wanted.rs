@@ -1,0 +1,141 @@
+//! Which pods are to be planned for, how many of each kind, and in which domains: what spreads and affinities over labels
+//! of nodes mean when only counts are looked at.
+
+use std::collections::BTreeMap;
+
+use super::{
+    super::{
+        relations::{Demand, Place, Rule},
+        search::Search,
+        topology::Domain,
+    },
+    reach::Reach,
+};
+
+/// So many pods of a kind, the pools that may have nodes for them, and the domains of a label they have to be in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Wanted {
+    pub(super) kind: usize,
+    pub(super) count: u64,
+    pub(super) templates: Vec<usize>,
+    pub(super) within: Option<(usize, Vec<Domain>)>,
+}
+
+/// What to plan for. Pods with spreads are dealt out to domains, the emptiest first; pods to be near each other go where
+/// `greedy` has put them; those that must be alone in their domain, or beside others on a node, are left out.
+pub(super) fn planned(search: &Search<'_>, reach: &Reach, counts: &[u64], greedy: &Search<'_>) -> Vec<Wanted> {
+    let mut filled: BTreeMap<usize, BTreeMap<Domain, u64>> = BTreeMap::new();
+    let mut wanted = Vec::new();
+    for (kind, count) in counted(counts) {
+        let templates: Vec<usize> = reach.templates(kind).collect();
+        let rules = &search.kinds[kind].shape.relations.rules;
+        let near = |rule: &&Rule| matches!(rule.demand, Demand::Near { .. });
+        let on_label = rules.iter().filter_map(|rule| match rule.place {
+            Place::Key(key) => Some((key, rule)),
+            Place::Host => None,
+        });
+        let left_out = rules.iter().any(|rule| match (rule.place, rule.demand) {
+            (Place::Host, Demand::Near { .. }) | (Place::Key(_), Demand::Apart) => true,
+            (_, Demand::Spread { itself, .. }) => !itself,
+            (Place::Host, Demand::Apart) | (Place::Key(_), Demand::Near { .. }) => false,
+        });
+        if left_out {
+            continue;
+        }
+        let whole = |within| Wanted { kind, count, templates: templates.clone(), within };
+        if let Some((key, rule)) = on_label.clone().find(|(_, rule)| near(rule)) {
+            let domains: Vec<Domain> = greedy.topology.populated_domains(rule.group);
+            wanted.push(whole((!domains.is_empty()).then_some((key, domains))));
+        } else if let Some((key, rule)) = on_label.clone().next() {
+            let filled = filled.entry(rule.group).or_insert_with(|| {
+                let over = search.topology.spread_over(rule.group).into_iter();
+                over.map(|(domain, pods)| (domain, u64::from(pods))).collect()
+            });
+            let possible = possible(search, reach, kind, key);
+            let dealt = deal(filled, &possible, count);
+            wanted.extend(dealt.into_iter().map(|(domain, count)| Wanted {
+                kind,
+                count,
+                templates: templates.clone(),
+                within: Some((key, vec![domain])),
+            }));
+        } else {
+            wanted.push(whole(None));
+        }
+    }
+    wanted
+}
+
+/// What any plan has to provide for at least. Of a spread's pods only those are sure to be in a domain that no other way of
+/// spreading could put elsewhere.
+pub(super) fn unavoidable(search: &Search<'_>, reach: &Reach, counts: &[u64]) -> Vec<Wanted> {
+    let mut wanted = Vec::new();
+    for (kind, count) in counted(counts) {
+        let templates: Vec<usize> = reach.templates(kind).collect();
+        let mut free = count;
+        if let Some((key, least, domains)) = least_in_each(search, counts, kind, count) {
+            for domain in domains.into_iter().filter(|_| least > 0) {
+                let within = Some((key, vec![domain]));
+                wanted.push(Wanted { kind, count: least, templates: templates.clone(), within });
+                free -= least;
+            }
+        }
+        if free > 0 {
+            wanted.push(Wanted { kind, count: free, templates, within: None });
+        }
+    }
+    wanted
+}
+
+fn counted(counts: &[u64]) -> impl Iterator<Item = (usize, u64)> {
+    counts.iter().copied().enumerate().filter(|(_, count)| *count > 0)
+}
+
+/// How many pods of the kind are in each of the domains at least, once all have a place: where only they count in a spread
+/// and nothing counts yet.
+fn least_in_each(search: &Search<'_>, counts: &[u64], kind: usize, count: u64) -> Option<(usize, u64, Vec<Domain>)> {
+    let rules = &search.kinds[kind].shape.relations.rules;
+    rules.iter().find_map(|rule| {
+        let (Place::Key(key), Demand::Spread { max_skew, itself: true, .. }) = (rule.place, rule.demand) else {
+            return None;
+        };
+        let counts_too = |(other, _): (usize, u64)| {
+            other != kind && search.kinds[other].shape.relations.counted.iter().any(|(group, _)| *group == rule.group)
+        };
+        let over = search.topology.spread_over(rule.group);
+        let fixed =
+            search.templates.iter().all(|template| template.is_of_the_machine(search.topology.groups.keys[key]));
+        if !fixed || over.is_empty() || over.iter().any(|(_, pods)| *pods > 0) || counted(counts).any(counts_too) {
+            return None;
+        }
+        // The fullest may have so many more than the emptiest: with the most pods elsewhere that many remain for each.
+        let domains = over.len() as u64;
+        let elsewhere = u64::from(max_skew).saturating_mul(domains - 1);
+        let least = count.saturating_sub(elsewhere).div_ceil(domains);
+        Some((key, least, over.into_iter().map(|(domain, _)| domain).collect()))
+    })
+}
+
+/// The domains of a label in which there can be new nodes for the kind.
+fn possible(search: &Search<'_>, reach: &Reach, kind: usize, key: usize) -> Vec<Domain> {
+    let mut possible = Vec::new();
+    for (index, template) in search.templates.iter().enumerate() {
+        let can = |(_, choices): &&(Domain, _)| reach.choices(kind, index).overlaps(choices);
+        possible.extend(template.domains[key].iter().filter(can).map(|(domain, _)| *domain));
+    }
+    possible.sort_unstable();
+    possible.dedup();
+    possible
+}
+
+/// Deals pods out, one by one, always to the emptiest of the possible domains.
+fn deal(filled: &mut BTreeMap<Domain, u64>, possible: &[Domain], count: u64) -> Vec<(Domain, u64)> {
+    let mut dealt: BTreeMap<Domain, u64> = BTreeMap::new();
+    for _ in 0..count {
+        let emptiest = filled.iter_mut().filter(|(domain, _)| possible.contains(domain)).min_by_key(|(_, pods)| **pods);
+        let Some((domain, pods)) = emptiest else { break };
+        *pods += 1;
+        *dealt.entry(*domain).or_default() += 1;
+    }
+    dealt.into_iter().collect()
+}
