@@ -46,6 +46,7 @@ pub(super) struct Open<'a> {
 }
 
 /// What a node could give up for the sake of its pool's limits.
+#[derive(Clone)]
 enum Spare {
     Unknown,
     Nothing,

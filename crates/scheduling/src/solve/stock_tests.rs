@@ -10,10 +10,12 @@ use super::{
     tests::{edited, edited_node, edited_pool},
     topology_tests::by_node,
 };
-use crate::{CapacityType, InstanceType, Node, Note, Offering, Pod, Pool, Settings, Snapshot, solve, testing::*};
+use crate::{
+    CapacityType, InstanceType, Node, Note, Offering, Pod, Pool, Settings, Snapshot, solve_greedy, testing::*,
+};
 
 fn check(snapshot: &Snapshot, expected: &Expect) {
-    let solution = solve(snapshot, &Settings::default());
+    let solution = solve_greedy(snapshot, &Settings::default());
     assert_eq!(broken(snapshot, &solution), [], "{solution:#?}");
     expected.assert_eq(&by_node(&solution));
 }
@@ -132,7 +134,7 @@ fn different_values_may_be_fewer_where_the_settings_say_so() {
     "]],
     );
     let settings = Settings { relax_min_values: true, ..Settings::default() };
-    let solution = solve(&large, &settings);
+    let solution = solve_greedy(&large, &settings);
     assert_eq!(
         (solution.placed.len(), solution.notes.as_slice()),
         (1, [Note::MinValuesRelaxed { nodes: 1 }].as_slice())
@@ -168,6 +170,6 @@ fn ten_thousand_pods_that_nobody_is_like_are_placed_within_their_budget() {
     });
     let snapshot = snapshot(all.collect(), vec![], vec![pool("default")]);
     let settings = Settings { budget_work_units: 5_000_000, ..Settings::default() };
-    let solution = solve(&snapshot, &settings);
+    let solution = solve_greedy(&snapshot, &settings);
     assert_eq!((solution.placed.len(), solution.notes.len()), (10_000, 0));
 }

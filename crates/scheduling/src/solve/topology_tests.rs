@@ -8,12 +8,12 @@ use requirements::{Operator, Requirement, labels};
 use super::tests::{edited, edited_node, edited_pool};
 use crate::{
     LabelSelector, Node, NodeInclusion, Pod, PodAffinityTerm, Settings, Snapshot, Solution, Target, TopologySpread,
-    solve, testing::*,
+    solve_greedy, testing::*,
 };
 
 /// Where the pods are, node by node, with what the node is surely; and what has no place.
 fn check(snapshot: &Snapshot, expected: &Expect) {
-    let solution = solve(snapshot, &Settings::default());
+    let solution = solve_greedy(snapshot, &Settings::default());
     assert_eq!(broken(snapshot, &solution), [], "{solution:#?}");
     expected.assert_eq(&by_node(&solution));
 }
@@ -128,7 +128,7 @@ fn a_spread_over_a_label_of_the_pool_sets_it() {
         new node 1 (a spot, a on-demand, b on-demand): web1
     "]],
     );
-    let solution = solve(&snapshot, &Settings::default());
+    let solution = solve_greedy(&snapshot, &Settings::default());
     let racks: Vec<_> = solution.new_nodes.iter().map(|node| node.labels["rack"].as_str()).collect();
     assert_eq!(racks, ["r1", "r2"]);
 }
@@ -177,7 +177,7 @@ fn the_policies_say_which_nodes_count() {
         ((|_| {}) as fn(&mut TopologySpread), 3),
         (|spread| spread.node_affinity_policy = NodeInclusion::Ignore, 1),
     ] {
-        let solution = solve(&snapshot(web(edit), nodes(), vec![]), &Settings::default());
+        let solution = solve_greedy(&snapshot(web(edit), nodes(), vec![]), &Settings::default());
         assert_eq!(solution.placed.len(), placed, "{}", by_node(&solution));
     }
     let plain = |policy| {
@@ -186,7 +186,7 @@ fn the_policies_say_which_nodes_count() {
         })
     };
     for (policy, placed) in [(NodeInclusion::Ignore, 1), (NodeInclusion::Honor, 3)] {
-        let solution = solve(&snapshot(plain(policy), vec![fast(), tainted()], vec![]), &Settings::default());
+        let solution = solve_greedy(&snapshot(plain(policy), vec![fast(), tainted()], vec![]), &Settings::default());
         assert_eq!(solution.placed.len(), placed, "{policy:?}: {}", by_node(&solution));
     }
 }
@@ -339,7 +339,7 @@ fn namespaces_are_chosen_by_name_or_by_label() {
     ] {
         let mut snapshot = snapshot(vec![towards(edit)], vec![running("n", "a", vec![elsewhere("db")])], vec![]);
         snapshot.namespace_labels = [("data".to_owned(), labels_of(&[("tier", "data")]))].into();
-        let solution = solve(&snapshot, &Settings::default());
+        let solution = solve_greedy(&snapshot, &Settings::default());
         assert_eq!(solution.placed.len() == 1, placed, "{}", by_node(&solution));
     }
 }

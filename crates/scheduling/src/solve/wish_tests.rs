@@ -8,12 +8,12 @@ use super::{
     topology_tests::by_node,
 };
 use crate::{
-    Pod, PodAffinityTerm, Settings, Snapshot, Strength, TaintEffect, TopologySpread, WhenUnsatisfiable, solve,
+    Pod, PodAffinityTerm, Settings, Snapshot, Strength, TaintEffect, TopologySpread, WhenUnsatisfiable, solve_greedy,
     testing::*,
 };
 
 fn check(snapshot: &Snapshot, expected: &Expect) {
-    let solution = solve(snapshot, &Settings::default());
+    let solution = solve_greedy(snapshot, &Settings::default());
     assert_eq!(broken(snapshot, &solution), [], "{solution:#?}");
     expected.assert_eq(&by_node(&solution));
 }
@@ -96,7 +96,7 @@ fn wishes_are_given_up_in_karpenters_order() {
             })
         };
         let snapshot = snapshot(vec![wishing(wishes)], vec![at("a"), at("b"), at("c")], vec![]);
-        let solution = solve(&snapshot, &Settings::default());
+        let solution = solve_greedy(&snapshot, &Settings::default());
         let placed: Vec<String> = solution.placed.values().map(|placement| placement.node.to_string()).collect();
         assert_eq!(placed, [format!("node {zone}")], "{wishes:?}");
     }
@@ -129,7 +129,7 @@ fn wishes_are_left_to_the_kube_scheduler_where_the_settings_say_so() {
         pod.preferred_node_affinity = vec![(1, vec![term(labels::ZONE, Operator::In, &["b"])])];
     });
     let settings = Settings { ignore_preferences: true, ..Settings::default() };
-    let solution = solve(&snapshot(vec![wishing], vec![], vec![pool("default")]), &settings);
+    let solution = solve_greedy(&snapshot(vec![wishing], vec![], vec![pool("default")]), &settings);
     expect![[r"
         new node 0 (a spot, a on-demand, b on-demand): p
         note: the preferences of 1 pods are left to the kube-scheduler
