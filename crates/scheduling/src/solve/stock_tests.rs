@@ -142,7 +142,7 @@ fn different_values_may_be_fewer_where_the_settings_say_so() {
 }
 
 #[test]
-fn machines_without_capacity_and_pods_that_ask_for_less_than_nothing_do_no_harm() {
+fn machines_without_capacity_do_no_harm_and_pods_that_ask_for_less_than_nothing_are_refused() {
     let nothing = InstanceType { capacity: resources(0, 0, 0), ..machine("void", "amd64", 2) };
     let void = edited_pool(pool("void"), |pool| pool.instance_types = [nothing].into());
     let odd = edited(pod("odd", -500, -1), |pod| {
@@ -152,9 +152,10 @@ fn machines_without_capacity_and_pods_that_ask_for_less_than_nothing_do_no_harm(
     check(
         &snapshot(vec![odd, huge, pod("p", 100, 0)], vec![], vec![void, pool("default")]),
         &expect![[r"
-        new node 0 (a spot, a on-demand, b on-demand): odd p
-        huge unplaced: NodePool/default: asks for 9223372036854775807m of cpu, the largest node has 15900m free | NodePool/void: asks for 9223372036854775807m of cpu, the largest node has 0 free | NodePool/void: asks for 1 of pods, the largest node has 0 free
-    "]],
+            new node 0 (a spot, a on-demand, b on-demand): p
+            huge unplaced: NodePool/default: asks for 9223372036854775807m of cpu, the largest node has 15900m free | NodePool/void: asks for 9223372036854775807m of cpu, the largest node has 0 free | NodePool/void: asks for 1 of pods, the largest node has 0 free
+            odd unplaced: the pod is not valid: asks for less than nothing of cpu
+        "]],
     );
 }
 
