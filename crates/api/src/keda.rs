@@ -20,6 +20,8 @@ pub const MAX_REPLICA_COUNT_DEFAULT: i32 = 100;
 pub const FINALIZER: &str = "finalizer.keda.sh";
 /// Label on a ScaledObject, and the selector of its external metrics.
 pub const SCALED_OBJECT_LABEL: &str = "scaledobject.keda.sh/name";
+/// Label of the Jobs of a ScaledJob and of their pods; its value is the ScaledJob's name.
+pub const SCALED_JOB_LABEL: &str = "scaledjob.keda.sh/name";
 
 /// Annotations that change how an object is scaled.
 pub mod annotations {
@@ -37,6 +39,10 @@ pub mod annotations {
     pub const TRANSFER_HPA_OWNERSHIP: &str = "scaledobject.keda.sh/transfer-hpa-ownership";
     /// Comma list of labels that are not copied to the HPA.
     pub const HPA_EXCLUDED_LABELS: &str = "scaledobject.keda.sh/hpa-excluded-labels";
+    /// Comma list of labels that are not copied to Jobs.
+    pub const JOB_EXCLUDED_LABELS: &str = "scaledjob.keda.sh/job-excluded-labels";
+    /// On a Job: the generation of the ScaledJob that made it.
+    pub const JOB_GENERATION: &str = "scaledjob.keda.sh/generation";
     /// On somebody else's HPA: `"false"` means it does not count as managing the workload.
     pub const HPA_OWNERSHIP: &str = "validations.keda.sh/hpa-ownership";
 }

@@ -84,6 +84,8 @@ pub(crate) struct Disk {
     pub(crate) iops: Option<i32>,
     /// Unit: MiB a second.
     pub(crate) throughput: Option<i32>,
+    /// Unit: MiB a second, at which a snapshot is brought to the disk.
+    pub(crate) initialization_rate: Option<i32>,
     pub(crate) kms_key: Option<String>,
     pub(crate) snapshot: Option<String>,
     /// Whether pods' scratch space is here.
@@ -323,6 +325,7 @@ pub(crate) fn disks(mappings: &[BlockDeviceMapping], path: &str) -> Result<Vec<D
             delete_on_termination: ebs.delete_on_termination,
             iops: narrow("ebs.iops", ebs.iops)?,
             throughput: narrow("ebs.throughput", ebs.throughput)?,
+            initialization_rate: ebs.volume_initialization_rate,
             kms_key: ebs.kms_key_id.clone(),
             snapshot: ebs.snapshot_id.clone(),
             root: mapping.root_volume.unwrap_or(false),

@@ -126,6 +126,7 @@ fn mapping(disk: &Disk) -> LaunchTemplateBlockDeviceMappingRequest {
         .delete_on_termination(disk.delete_on_termination.unwrap_or(true))
         .set_iops(disk.iops)
         .set_throughput(disk.throughput)
+        .set_volume_initialization_rate(disk.initialization_rate)
         .set_kms_key_id(disk.kms_key.clone())
         .set_snapshot_id(disk.snapshot.clone())
         .build();

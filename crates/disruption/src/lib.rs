@@ -10,6 +10,7 @@
 //! The semantics are those of Karpenter v0.16 for `v1alpha5` objects, with the differences named at each item. Left to
 //! others: reading the cluster, writing annotations, evicting, terminating, and what the API server thinks of disruption
 //! budgets for pods.
+#![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_types))]
 
 mod candidate;
 pub mod drain;

@@ -1,4 +1,5 @@
 //! Multi-dimensional packing into bins of different prices, with a proof of how good the packing is.
+#![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_types))]
 #![allow(
     clippy::cast_precision_loss,
     clippy::cast_possible_truncation,

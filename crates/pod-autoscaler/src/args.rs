@@ -2,10 +2,12 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
 use controller_runtime::cli::CommonArgs;
+use scaling_controller::CredentialSettings;
 
 /// Scales workloads by events: ScaledObjects of keda.sh, and the external metrics API their HPAs ask.
 #[derive(Debug, clap::Parser)]
@@ -33,12 +35,27 @@ pub(crate) struct Args {
     /// How long an HTTP source may take, in milliseconds, when a trigger does not say.
     #[arg(long, env = "KEDA_HTTP_DEFAULT_TIMEOUT", default_value_t = 3_000, value_name = "MILLISECONDS", value_parser = clap::value_parser!(u64).range(1..=600_000))]
     pub(crate) http_timeout: u64,
+
+    /// The namespace of the Secrets and ConfigMaps that ClusterTriggerAuthentications name; our own if empty.
+    #[arg(long, env = "KEDA_CLUSTER_OBJECT_NAMESPACE", default_value = "", value_name = "NAMESPACE")]
+    pub(crate) cluster_object_namespace: String,
+
+    /// The folder of the files that ClusterTriggerAuthentications name in `filePath`; without it they cannot.
+    #[arg(long, env = "TANDEM_FILEPATH_AUTH_ROOT_PATH", value_name = "FOLDER")]
+    pub(crate) filepath_auth_root_path: Option<PathBuf>,
 }
 
 impl Args {
     /// The namespaces to watch; empty for all.
     pub(crate) fn namespaces(&self) -> Vec<String> {
         self.watch_namespaces.iter().map(|n| n.trim().to_owned()).filter(|n| !n.is_empty()).collect()
+    }
+
+    /// Where credentials come from, when we are in `own_namespace`.
+    pub(crate) fn credentials(&self, own_namespace: &str) -> CredentialSettings {
+        let given = Some(self.cluster_object_namespace.trim()).filter(|namespace| !namespace.is_empty());
+        let files = self.filepath_auth_root_path.clone().filter(|path| !path.as_os_str().is_empty());
+        CredentialSettings { cluster_namespace: given.unwrap_or(own_namespace).to_owned(), files }
     }
 
     /// The deadline of HTTP sources.
@@ -97,6 +114,13 @@ mod tests {
         for bad in ["pod-autoscaler", "/x", "a/", "a/b/c"] {
             assert!(parse(&["--api-service", bad]).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn cluster_wide_credentials_are_in_our_own_namespace_unless_told() {
+        assert_eq!(parse(&[]).unwrap().credentials("tandem-system").cluster_namespace, "tandem-system");
+        let told = parse(&["--cluster-object-namespace", "vault"]).unwrap();
+        assert_eq!(told.credentials("tandem-system").cluster_namespace, "vault");
     }
 
     #[test]

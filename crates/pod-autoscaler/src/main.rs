@@ -47,7 +47,11 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let namespace = args.common.own_namespace(&runtime.client);
     let metrics = Arc::new(Metrics::new(&runtime.registry));
     let recorder = Recorder::new(runtime.client.clone(), COMPONENT);
-    let settings = Settings { namespaces: args.namespaces(), http_timeout: args.http_timeout() };
+    let settings = Settings {
+        namespaces: args.namespaces(),
+        http_timeout: args.http_timeout(),
+        credentials: args.credentials(&namespace),
+    };
     let controller = Controller::start(&runtime.client, recorder, metrics, settings, &runtime.shutdown);
 
     let api = serve_metrics(&args, &runtime, &namespace, controller.sources()).await?;

@@ -15,6 +15,7 @@
 //! `DoesNotExist` need no special case: an absent label satisfies both.
 //!
 //! Left to others: which labels exist on which machine, and who sets them.
+#![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_types))]
 
 pub mod labels;
 mod requirement;

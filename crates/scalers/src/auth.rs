@@ -3,7 +3,7 @@
 pub(crate) mod aws;
 mod oauth;
 pub(crate) mod tls;
-mod tokens;
+pub(crate) mod tokens;
 
 use reqwest::header::{HeaderName, HeaderValue};
 use reqwest::{RequestBuilder, Response};

@@ -79,9 +79,6 @@ pub enum Identity {
 pub enum Authentication<'a> {
     /// The trigger has none.
     None,
-    /// The trigger has one that was not resolved. Such a trigger is refused: to ask without credentials could read
-    /// another tenant's numbers.
-    Unresolved,
     /// The parameters of the TriggerAuthentication.
     Resolved {
         /// By name; values may be secrets.
@@ -134,7 +131,7 @@ impl<'a> TriggerContext<'a> {
     pub(crate) fn identity(&self) -> &'a Identity {
         match self.authentication {
             Authentication::Resolved { identity, .. } => identity,
-            Authentication::None | Authentication::Unresolved => &Identity::None,
+            Authentication::None => &Identity::None,
         }
     }
 

@@ -6,7 +6,8 @@
 //! Promises: every read has a deadline and a bounded answer; a number is finite; a setting that is not understood is
 //! refused with the name of its field, never ignored.
 //!
-//! Left to others: when to read, what to do with the number, and resolving credentials.
+//! Left to others: when to read, what to do with the number, and resolving credentials. [`stores`] reads those that are
+//! kept outside the cluster.
 //!
 //! # Adding a source
 //!
@@ -47,6 +48,7 @@ mod prometheus;
 mod redis;
 pub mod resource;
 mod source;
+pub mod stores;
 #[cfg(test)]
 mod testing;
 

@@ -10,9 +10,10 @@ mod prepare;
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::keda::{ScaledObject, ScaledObjectStatus};
+use api::keda::{ScaledJob, ScaledObject, ScaledObjectStatus, TriggerAuthentication};
 use controller_runtime::boot::chain;
 use controller_runtime::events::{Kind, Recorder};
+use controller_runtime::index::Watched;
 use controller_runtime::status::{StatusError, patch_if_changed};
 use jiff::Timestamp;
 use kube::{Api, Client, ResourceExt};
@@ -32,6 +33,8 @@ use crate::target::Target;
 pub(crate) struct Shared {
     pub(crate) client: Client,
     pub(crate) sources: Arc<Sources>,
+    pub(crate) jobs: Watched<ScaledJob>,
+    pub(crate) authentications: Arc<Watched<TriggerAuthentication>>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) recorder: Recorder,
     /// Bounds the requests under way when many objects change at once.
@@ -39,17 +42,19 @@ pub(crate) struct Shared {
 }
 
 /// First and longest wait before something that failed is tried again.
-const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
+pub(crate) const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
 /// Wait when only a change of the object can help; a look costs nothing then.
-const IDLE: Duration = Duration::from_mins(10);
+pub(crate) const IDLE: Duration = Duration::from_mins(10);
 
 /// Why a look ended early.
 #[derive(Debug)]
-enum Stop {
+pub(crate) enum Stop {
     /// The object has to be changed by its owner.
     Manifest(String),
     /// The cluster is not as it has to be; it may become so without the object changing.
     World(String),
+    /// The target is not there, or has no replicas; it may come to be so without the object changing.
+    Target(String),
     /// We were overtaken; look again at once. Nothing to tell.
     Overtaken,
 }
@@ -145,7 +150,7 @@ impl Actor {
         let (what, wait) = match stop {
             Stop::Overtaken => return Instant::now() + RETRY.0,
             Stop::Manifest(what) => (what, IDLE),
-            Stop::World(what) => {
+            Stop::World(what) | Stop::Target(what) => {
                 let doubled = RETRY.0.saturating_mul(1 << self.failed_looks.min(6));
                 self.failed_looks = self.failed_looks.saturating_add(1);
                 (what, doubled.min(RETRY.1))

@@ -7,7 +7,11 @@ use kube::ResourceExt;
 
 use crate::hpa::owned_by;
 
-/// Why an object must not act: somebody else has its workload, or its HPA's name. Texts are KEDA's.
+const TARGET: &str = "spec.scaleTargetRef";
+const HPA_NAME: &str = "spec.advanced.horizontalPodAutoscalerConfig.name";
+
+/// Why an object must not act: somebody else has its workload, or its HPA's name. The field at fault, and
+/// then KEDA's text.
 ///
 /// Of two ScaledObjects the older one wins, by creation and then by name, so that exactly one of them acts.
 pub(crate) fn conflict<'a>(
@@ -26,11 +30,11 @@ pub(crate) fn conflict<'a>(
         let name = other.name_any();
         if same_target(&other.spec.scale_target_ref, target) {
             return Some(format!(
-                "the workload '{workload}' of type '{kind}' is already managed by the ScaledObject '{name}'"
+                "{TARGET}: the workload '{workload}' of type '{kind}' is already managed by the ScaledObject '{name}'"
             ));
         }
         if other.spec.hpa_name(&name) == hpa_name {
-            return Some(format!("the HPA '{hpa_name}' is already managed by the ScaledObject '{name}'"));
+            return Some(format!("{HPA_NAME}: the HPA '{hpa_name}' is already managed by the ScaledObject '{name}'"));
         }
     }
     for hpa in hpas.filter(|h| h.namespace() == namespace && !owned_by(h, object)) {
@@ -49,7 +53,9 @@ pub(crate) fn conflict<'a>(
             && group(r.api_version.as_deref().unwrap_or_default()) == group(target.effective_api_version())
         {
             let name = hpa.name_any();
-            return Some(format!("the workload '{workload}' of type '{kind}' is already managed by the hpa '{name}'"));
+            return Some(format!(
+                "{TARGET}: the workload '{workload}' of type '{kind}' is already managed by the hpa '{name}'"
+            ));
         }
     }
     None
@@ -105,7 +111,7 @@ mod tests {
         assert_eq!(conflict(&old, both.iter(), [].iter()), None);
         assert_eq!(
             conflict(&new, both.iter(), [].iter()).unwrap(),
-            "the workload 'web' of type 'apps/v1.Deployment' is already managed by the ScaledObject 'old'"
+            "spec.scaleTargetRef: the workload 'web' of type 'apps/v1.Deployment' is already managed by the ScaledObject 'old'"
         );
         let twins = [object("a", "web", 1), object("b", "web", 1)];
         assert_eq!(twins.iter().filter(|t| conflict(t, twins.iter(), [].iter()).is_none()).count(), 1);

@@ -13,19 +13,23 @@
 //! active time coarsely (see `scaling::activity`). The API server is not polled: `/scale` is read when an object is
 //! first seen and before a write; in between the HPA's own status says whether the target is at zero.
 //!
-//! Needs these rights: get, list, watch, update, patch on `scaledobjects` and `scaledobjects/status`; everything on
-//! `horizontalpodautoscalers`; get and update on `*/scale`, get on the targets; create and patch on events.
+//! Needs these rights: get, list, watch, update, patch on `scaledobjects`, `scaledjobs` and their
+//! `/status`; everything on
+//! `horizontalpodautoscalers`; get and update on `*/scale`, get on the targets; create and patch on events; get, list and
+//! watch on the two kinds of TriggerAuthentication; get on the Secrets, ConfigMaps and ServiceAccounts they name.
 //!
-//! ScaledJobs and TriggerAuthentications are not acted on yet; an event and a condition say so.
+//! ScaledJobs have actors of their own, which make Jobs (`jobs`); for these: get, list, create, delete on Jobs, list on pods.
 //!
 //! Left to others: election, serving TLS, and the aggregated API's protocol.
 
 mod actor;
-mod announce;
+mod authentications;
 mod cluster;
 mod conflict;
+mod credentials;
 pub mod external_metrics;
 mod hpa;
+mod jobs;
 mod metrics;
 mod object;
 mod read;
@@ -35,6 +39,7 @@ mod status;
 mod supervisor;
 mod target;
 
+pub use credentials::CredentialSettings;
 pub use metrics::Metrics;
 pub use object::ObjectKey;
 pub use sources::{Answer, AnswerError, Sources};

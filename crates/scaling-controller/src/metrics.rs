@@ -1,5 +1,6 @@
 //! What operators see of the triggers: KEDA's series, and ours.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 
-use crate::object::ObjectKey;
+use crate::object::{ObjectKey, Subject};
 use crate::read::Outcome;
 
 type Labels = Vec<(&'static str, String)>;
@@ -23,21 +24,21 @@ pub(crate) struct TriggerLabels {
 }
 
 impl TriggerLabels {
-    pub(crate) fn new(key: &ObjectKey, metric: &str, scaler: &str, index: usize) -> Self {
+    pub(crate) fn new(kind: &str, key: &ObjectKey, metric: &str, scaler: &str, index: usize) -> Self {
         let common = vec![
             ("namespace", key.namespace.clone()),
             ("metric", metric.to_owned()),
             ("scaledObject", key.name.clone()),
             ("scaler", scaler.to_owned()),
             ("triggerIndex", index.to_string()),
-            ("type", "scaledobject".to_owned()),
+            ("type", kind.to_owned()),
         ];
         let empty = vec![
             ("namespace", key.namespace.clone()),
             ("scaledResource", key.name.clone()),
             ("triggerName", scaler.to_owned()),
             ("metricName", metric.to_owned()),
-            ("resourceType", "scaledobject".to_owned()),
+            ("resourceType", kind.to_owned()),
             ("ignoreNullValues", "true".to_owned()),
         ];
         Self { common, empty }
@@ -54,6 +55,8 @@ pub struct Metrics {
     empty: Family<Labels, Counter>,
     paused: Family<Labels, Gauge>,
     object_errors: Family<Labels, Counter>,
+    job_errors: Family<Labels, Counter>,
+    jobs_made: Family<Labels, Counter>,
     loop_latency: Family<Labels, Number>,
     triggers: Family<Labels, Gauge>,
     resources: Family<Labels, Gauge>,
@@ -88,6 +91,8 @@ impl Metrics {
             "Failed reconciles of each object",
             metrics.object_errors.clone(),
         );
+        registry.register("keda_scaled_job_errors", "Failed polls of each ScaledJob", metrics.job_errors.clone());
+        registry.register("tandem_jobs_made", "Jobs made for each ScaledJob", metrics.jobs_made.clone());
         registry.register(
             "keda_internal_scale_loop_latency_seconds",
             "How late the last poll of each object began",
@@ -145,6 +150,19 @@ impl Metrics {
         self.loop_latency.get_or_create(&looped(key)).set(late.as_secs_f64());
     }
 
+    pub(crate) fn job_failed(&self, key: &ObjectKey) {
+        self.job_errors.get_or_create(&job(key)).inc();
+    }
+
+    pub(crate) fn job_made(&self, key: &ObjectKey) {
+        self.jobs_made.get_or_create(&job(key)).inc();
+    }
+
+    pub(crate) fn forget_job(&self, key: &ObjectKey) {
+        self.job_errors.remove(&job(key));
+        self.jobs_made.remove(&job(key));
+    }
+
     pub(crate) fn scale_written(&self, reason: &str) {
         self.scale_writes.get_or_create(&vec![("reason", reason.to_owned())]).inc();
     }
@@ -164,29 +182,34 @@ impl Metrics {
     }
 
     /// Counts what is there; series of what is gone disappear.
-    pub(crate) fn count<'a>(&self, objects: impl Iterator<Item = (&'a str, Vec<&'a str>)>) {
-        let mut triggers = std::collections::BTreeMap::<String, i64>::new();
-        let mut resources = std::collections::BTreeMap::<String, i64>::new();
-        for (namespace, types) in objects {
-            *resources.entry(namespace.to_owned()).or_default() += 1;
-            for kind in types {
-                *triggers.entry(kind.to_owned()).or_default() += 1;
+    pub(crate) fn count<'a>(&self, subjects: impl Iterator<Item = Subject<'a>>) {
+        let mut triggers = BTreeMap::<&str, i64>::new();
+        let mut resources = BTreeMap::<(&str, String), i64>::new();
+        for subject in subjects {
+            *resources.entry((subject.kind, subject.key().namespace)).or_default() += 1;
+            for trigger in subject.triggers {
+                *triggers.entry(&trigger.r#type).or_default() += 1;
             }
         }
         self.triggers.clear();
         self.resources.clear();
         for (kind, count) in triggers {
-            self.triggers.get_or_create(&vec![("type", kind)]).set(count);
+            self.triggers.get_or_create(&vec![("type", kind.to_owned())]).set(count);
         }
-        for (namespace, count) in resources {
-            let labels = vec![("type", "scaled_object".to_owned()), ("namespace", namespace)];
-            self.resources.get_or_create(&labels).set(count);
+        for ((kind, namespace), count) in resources {
+            // The same kinds have an underscore here.
+            let kind = kind.replace("scaled", "scaled_");
+            self.resources.get_or_create(&vec![("type", kind), ("namespace", namespace)]).set(count);
         }
     }
 }
 
 fn object(key: &ObjectKey) -> Labels {
     vec![("namespace", key.namespace.clone()), ("scaledObject", key.name.clone())]
+}
+
+fn job(key: &ObjectKey) -> Labels {
+    vec![("namespace", key.namespace.clone()), ("scaledJob", key.name.clone())]
 }
 
 fn looped(key: &ObjectKey) -> Labels {
@@ -204,7 +227,7 @@ mod tests {
         let registry = Arc::new(Registry::default());
         let metrics = Metrics::new(&registry);
         let key = ObjectKey { namespace: "shop".into(), name: "web".into() };
-        let labels = TriggerLabels::new(&key, "s0-prometheus", "prometheusScaler", 0);
+        let labels = TriggerLabels::new("scaledobject", &key, "s0-prometheus", "prometheusScaler", 0);
         let sampled = scalers::Sampled { value: units::Milli::from_thousandths(1_500), active: true, empty: false };
         metrics.read(&labels, &Ok(sampled), Duration::from_millis(250));
         metrics.read(&labels, &Err("down".into()), Duration::from_millis(250));
@@ -219,5 +242,32 @@ mod tests {
         }
         metrics.forget_trigger(&labels);
         assert!(!registry.encode().unwrap().contains("s0-prometheus"));
+    }
+
+    #[test]
+    fn what_is_there_is_counted_by_kind_and_trigger() {
+        let registry = Arc::new(Registry::default());
+        let metrics = Metrics::new(&registry);
+        let whole = |kind: &str| {
+            serde_json::json!({
+                "apiVersion": "keda.sh/v1alpha1", "kind": kind, "metadata": {"name": "a", "namespace": "shop"},
+                "spec": {
+                    "scaleTargetRef": {"name": "a"}, "jobTargetRef": {}, "triggers": [{"type": "redis", "metadata": {}}],
+                },
+            })
+        };
+        let object: api::keda::ScaledObject = serde_json::from_value(whole("ScaledObject")).unwrap();
+        let job: api::keda::ScaledJob = serde_json::from_value(whole("ScaledJob")).unwrap();
+        metrics.count([Subject::object(&object), Subject::job(&job)].into_iter());
+        let text = registry.encode().unwrap();
+        for line in [
+            "keda_trigger_registered_total{type=\"redis\"} 2",
+            "keda_resource_registered_total{type=\"scaled_job\",namespace=\"shop\"} 1",
+            "keda_resource_registered_total{type=\"scaled_object\",namespace=\"shop\"} 1",
+        ] {
+            assert!(text.contains(line), "{line}\n{text}");
+        }
+        metrics.count([Subject::object(&object)].into_iter());
+        assert!(!registry.encode().unwrap().contains("scaled_job\""));
     }
 }

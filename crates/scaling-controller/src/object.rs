@@ -5,15 +5,17 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
-use api::keda::{self, ScaledObject};
+use api::FieldNotice;
+use api::keda::{self, ScaleTrigger, ScaledJob, ScaledObject};
 use api::validate::validate;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::ObjectReference;
+use kube::api::ObjectMeta;
 use kube::{Resource, ResourceExt};
 use scaling::settings::POLLING_INTERVAL_SECONDS;
 use scaling::{Bounds, Fallback, FallbackBehavior, Pausing, Settings};
 
-/// Names one ScaledObject.
+/// Names one ScaledObject or ScaledJob.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ObjectKey {
     /// Its namespace.
@@ -24,7 +26,7 @@ pub struct ObjectKey {
 
 impl ObjectKey {
     /// The key of an object that came from the API server.
-    pub fn of(object: &ScaledObject) -> Self {
+    pub fn of<K: Resource>(object: &K) -> Self {
         Self { namespace: object.namespace().unwrap_or_default(), name: object.name_any() }
     }
 }
@@ -32,6 +34,41 @@ impl ObjectKey {
 impl fmt::Display for ObjectKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// What of a ScaledObject or ScaledJob its triggers depend on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Subject<'a> {
+    meta: &'a ObjectMeta,
+    /// The kind, as KEDA's series say it.
+    pub(crate) kind: &'static str,
+    pub(crate) triggers: &'a [ScaleTrigger],
+    pub(crate) interval: Duration,
+}
+
+impl<'a> Subject<'a> {
+    pub(crate) fn object(object: &'a ScaledObject) -> Self {
+        let (meta, triggers, interval) = (&object.metadata, &object.spec.triggers, polling_interval(object));
+        Self { meta, kind: "scaledobject", triggers, interval }
+    }
+
+    pub(crate) fn job(job: &'a ScaledJob) -> Self {
+        let (meta, triggers) = (&job.metadata, &job.spec.triggers);
+        Self { meta, kind: "scaledjob", triggers, interval: interval(job.spec.polling_interval) }
+    }
+
+    pub(crate) fn key(&self) -> ObjectKey {
+        let text = |text: &Option<String>| text.clone().unwrap_or_default();
+        ObjectKey { namespace: text(&self.meta.namespace), name: text(&self.meta.name) }
+    }
+
+    pub(crate) fn uid(&self) -> &'a str {
+        self.meta.uid.as_deref().unwrap_or_default()
+    }
+
+    pub(crate) fn generation(&self) -> i64 {
+        self.meta.generation.unwrap_or_default()
     }
 }
 
@@ -106,7 +143,11 @@ pub(crate) fn pausing(object: &ScaledObject) -> Result<Pausing, scaling::pause::
 
 /// The time between two polls.
 pub(crate) fn polling_interval(object: &ScaledObject) -> Duration {
-    let seconds = object.spec.polling_interval.and_then(|s| u64::try_from(s).ok()).filter(|s| *s > 0);
+    interval(object.spec.polling_interval)
+}
+
+fn interval(written: Option<i32>) -> Duration {
+    let seconds = written.and_then(|s| u64::try_from(s).ok()).filter(|s| *s > 0);
     Duration::from_secs(seconds.unwrap_or(u64::from(POLLING_INTERVAL_SECONDS)))
 }
 
@@ -114,6 +155,11 @@ pub(crate) fn polling_interval(object: &ScaledObject) -> Duration {
 pub(crate) fn created(object: &ScaledObject) -> Timestamp {
     // An object that came from the API server has the time; without it the initial cooldown is over.
     object.metadata.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0)
+}
+
+/// The notices in one line.
+pub(crate) fn text(notices: &[FieldNotice]) -> String {
+    notices.iter().map(|notice| format!("{}: {}", notice.field, notice.message)).collect::<Vec<_>>().join("; ")
 }
 
 /// How events name the object.
@@ -166,6 +212,15 @@ mod tests {
             let spec = serde_json::json!({"minReplicaCount": min, "maxReplicaCount": max, "idleReplicaCount": idle});
             let bounds = Bounds { min, max, idle }.check();
             assert_eq!(check(&object(&spec)).is_ok(), bounds.is_ok(), "{spec}");
+        }
+    }
+
+    #[test]
+    fn exactly_the_trigger_types_that_cannot_be_built_are_said_to_be_unsupported() {
+        for name in scalers::catalog::KNOWN {
+            let object = object(&serde_json::json!({"triggers": [{"type": name, "metadata": {}}]}));
+            let silent = api::unsupported::unsupported(&object).is_empty();
+            assert_eq!(silent, scalers::catalog::find(name).is_some(), "{name}");
         }
     }
 

@@ -1,18 +1,20 @@
 //! The triggers of one object, ready to be read.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use api::keda::{ScaleTrigger, ScaledObject};
-use kube::ResourceExt;
+use api::keda::ScaleTrigger;
+use futures::future::join_all;
 use scalers::{
     Authentication, BuildError, Cluster, Http, MetricSpec, MetricType, Notice, Scaler, TriggerContext, resource,
 };
 use scaling::hpa::HpaMetric;
+use scaling::{Sample, TriggerReading};
 use tokio::time::Instant;
 
+use crate::credentials::{Credentials, Failure, Resolved};
 use crate::metrics::{Metrics, TriggerLabels};
-use crate::object::{ObjectKey, polling_interval};
+use crate::object::Subject;
 use crate::read::{Cell, Outcome};
 
 /// Oldest value an HPA question is answered with, unless the trigger asks for cached metrics. The HPA controller asks
@@ -24,10 +26,12 @@ const FRESH: Duration = Duration::from_secs(5);
 pub(crate) struct ObjectSource {
     pub(crate) uid: String,
     pub(crate) generation: i64,
-    pub(crate) triggers: Vec<Trigger>,
+    pub(crate) triggers: Vec<Arc<Trigger>>,
     /// All metrics of the HPA, in trigger order.
     pub(crate) metrics: Vec<HpaMetric>,
     interval: Duration,
+    /// When the credentials of the triggers were last looked at.
+    looked: Mutex<Instant>,
 }
 
 /// One trigger that we read.
@@ -37,6 +41,12 @@ pub(crate) struct Trigger {
     pub(crate) readable: Vec<Readable>,
     pub(crate) notices: Vec<Notice>,
     use_cached: bool,
+    /// The position among the object's triggers.
+    index: usize,
+    /// What it was made with, or why there was nothing to make it with.
+    given: Result<Credentials, Failure>,
+    /// Why it must not be read: its credentials are gone, or not such that it can be made with them.
+    blocked: Option<Arc<str>>,
 }
 
 /// One metric that we read.
@@ -57,29 +67,42 @@ pub(crate) enum Asker {
 }
 
 impl ObjectSource {
-    /// Builds the triggers. Does no I/O.
+    /// Builds the triggers, each with its credentials. Does no I/O.
+    ///
+    /// `old` is what was built for the same generation before. A trigger of it whose credentials are as they were is taken
+    /// over; one whose credentials are gone is kept, but not read.
     ///
     /// # Errors
     /// Every trigger that cannot be used, with the path of its field.
     pub(crate) fn build(
-        object: &ScaledObject,
+        subject: &Subject<'_>,
+        given: &[Result<Credentials, Failure>],
+        old: Option<&Self>,
         http: &Arc<Http>,
         cluster: Option<&Arc<dyn Cluster>>,
     ) -> Result<Self, Vec<String>> {
-        let key = ObjectKey::of(object);
         let (mut triggers, mut metrics, mut wrong) = (Vec::new(), Vec::new(), Vec::new());
-        for (index, written) in object.spec.triggers.iter().enumerate() {
-            let built = build_trigger(&key, index, written, http, cluster);
-            match built {
-                Ok(Built::Resource(metric)) => metrics.push(metric),
-                Ok(Built::External(trigger)) => {
-                    metrics.extend(trigger.readable.iter().map(|readable| HpaMetric::External {
-                        name: readable.spec.name.clone(),
-                        target: readable.spec.target,
-                    }));
+        for (index, (written, given)) in subject.triggers.iter().zip(given).enumerate() {
+            let old = old.and_then(|old| old.triggers.iter().find(|trigger| trigger.index == index));
+            let built = match (old, given) {
+                (Some(old), given) if old.settled(given) => Ok(Built::External(Arc::clone(old))),
+                (_, Ok(credentials)) => build_trigger(subject, index, written, credentials, http, cluster),
+                (_, Err(failure)) => {
+                    let field = if written.authentication_ref.is_some() { "authenticationRef" } else { "FromEnv" };
+                    Err(BuildError::new(field, failure.to_string()))
+                }
+            };
+            match (built, old) {
+                (Ok(Built::Resource(metric)), _) => metrics.push(metric),
+                (Ok(Built::External(trigger)), _) => {
+                    metrics.extend(trigger.metrics());
                     triggers.push(trigger);
                 }
-                Err(error) => wrong.extend(
+                (Err(error), Some(old)) => {
+                    metrics.extend(old.metrics());
+                    triggers.push(Arc::new(old.blocked(given.clone(), &error)));
+                }
+                (Err(error), None) => wrong.extend(
                     error.each().map(|(field, what)| format!("spec.triggers[{index}].{}: {what}", path(field))),
                 ),
             }
@@ -88,17 +111,41 @@ impl ObjectSource {
             return Err(wrong);
         }
         Ok(Self {
-            uid: object.uid().unwrap_or_default(),
-            generation: object.metadata.generation.unwrap_or_default(),
+            uid: subject.uid().to_owned(),
+            generation: subject.generation(),
             triggers,
             metrics,
-            interval: polling_interval(object),
+            interval: subject.interval,
+            looked: Mutex::new(Instant::now()),
         })
+    }
+
+    /// Whether this is what was built for the subject's present generation.
+    pub(crate) fn is_of(&self, subject: &Subject<'_>) -> bool {
+        self.uid == subject.uid() && self.generation == subject.generation()
+    }
+
+    /// Whether these credentials change nothing.
+    pub(crate) fn settled(&self, given: &[Result<Credentials, Failure>]) -> bool {
+        self.triggers.iter().all(|trigger| given.get(trigger.index).is_some_and(|given| trigger.settled(given)))
+    }
+
+    /// Whether the credentials were looked at within this time.
+    pub(crate) fn looked_within(&self, time: Duration) -> bool {
+        self.looked.lock().unwrap_or_else(PoisonError::into_inner).elapsed() <= time
+    }
+
+    /// The credentials were looked at just now.
+    pub(crate) fn looked_now(&self) {
+        *self.looked.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
 
     /// The trigger and its part that give this metric.
     pub(crate) fn find(&self, metric: &str) -> Option<(&Trigger, &Readable)> {
-        self.triggers.iter().find_map(|t| t.readable.iter().find(|r| r.spec.name == metric).map(|r| (t, r)))
+        self.triggers
+            .iter()
+            .map(AsRef::as_ref)
+            .find_map(|t: &Trigger| t.readable.iter().find(|r| r.spec.name == metric).map(|r| (t, r)))
     }
 
     /// Reads one metric, or takes the value that was read a moment ago.
@@ -109,6 +156,11 @@ impl ObjectSource {
         asker: Asker,
         metrics: &Arc<Metrics>,
     ) -> Outcome {
+        if let Some(why) = &trigger.blocked {
+            let outcome = Err(Arc::clone(why));
+            metrics.read(&readable.labels, &outcome, Duration::ZERO);
+            return outcome;
+        }
         let (scaler, name, labels, metrics) = (
             Arc::clone(&trigger.scaler),
             readable.spec.name.clone(),
@@ -126,6 +178,28 @@ impl ObjectSource {
             .await
     }
 
+    /// Reads everything at the same time. `failures` says how often a metric has failed in a row, this time (`true`) included.
+    pub(crate) async fn readings(
+        &self,
+        metrics: &Arc<Metrics>,
+        failures: impl Fn(&str, bool) -> u32,
+    ) -> Vec<TriggerReading> {
+        let failures = &failures;
+        let reads = self.triggers.iter().flat_map(|trigger| {
+            trigger.readable.iter().map(move |readable| async move {
+                let outcome = self.read(trigger, readable, Asker::Poll, metrics).await;
+                let name = &readable.spec.name;
+                let failures = failures(name, outcome.is_err());
+                let (sample, active) = match outcome {
+                    Ok(sampled) => (Sample::Value(sampled.value), Some(sampled.active)),
+                    Err(why) => (Sample::Unknown { why: why.as_ref().to_owned() }, None),
+                };
+                TriggerReading { metric_name: name.clone(), sample, active, target: readable.spec.target, failures }
+            })
+        });
+        join_all(reads).await
+    }
+
     fn max_age(&self, trigger: &Trigger, asker: Asker) -> Duration {
         match asker {
             // A poll is wanted now; it only joins a read that is under way or has just ended.
@@ -136,25 +210,62 @@ impl ObjectSource {
     }
 }
 
+impl Trigger {
+    fn metrics(&self) -> impl Iterator<Item = HpaMetric> {
+        self.readable
+            .iter()
+            .map(|readable| HpaMetric::External { name: readable.spec.name.clone(), target: readable.spec.target })
+    }
+
+    /// Whether the trigger stays as it is with these credentials. Nothing has changed as long as nobody can be asked.
+    fn settled(&self, given: &Result<Credentials, Failure>) -> bool {
+        matches!(given, Err(Failure::Unavailable(_))) || *given == self.given
+    }
+
+    /// The same trigger, not to be read.
+    fn blocked(&self, given: Result<Credentials, Failure>, error: &BuildError) -> Self {
+        let why: Vec<&str> = error.each().map(|(_, what)| what).collect();
+        Self {
+            scaler: Arc::clone(&self.scaler),
+            readable: self.readable.iter().map(Readable::unread).collect(),
+            notices: self.notices.clone(),
+            use_cached: self.use_cached,
+            index: self.index,
+            given,
+            blocked: Some(why.join("; ").into()),
+        }
+    }
+}
+
+impl Readable {
+    /// The same without the value that was read last.
+    fn unread(&self) -> Self {
+        Self { spec: self.spec.clone(), labels: Arc::clone(&self.labels), cell: Arc::default() }
+    }
+}
+
 enum Built {
     Resource(HpaMetric),
-    External(Trigger),
+    External(Arc<Trigger>),
 }
 
 fn build_trigger(
-    key: &ObjectKey,
+    subject: &Subject<'_>,
     index: usize,
     written: &ScaleTrigger,
+    credentials: &Credentials,
     http: &Arc<Http>,
     cluster: Option<&Arc<dyn Cluster>>,
 ) -> Result<Built, BuildError> {
-    let authentication = match written.authentication_ref {
-        Some(_) => Authentication::Unresolved,
+    let key = &subject.key();
+    let authentication = match &credentials.authentication {
+        Some(Resolved { parameters, identity }) => Authentication::Resolved { parameters, identity },
         None => Authentication::None,
     };
     let context = TriggerContext {
         metric_type: written.metric_type.as_deref().map(MetricType::parse).transpose()?,
         authentication,
+        environment: credentials.environment.as_ref(),
         cluster,
         namespace: &key.namespace,
         name: &key.name,
@@ -170,7 +281,7 @@ fn build_trigger(
         .iter()
         .map(|spec| Readable {
             spec: spec.clone(),
-            labels: Arc::new(TriggerLabels::new(key, &spec.name, &name, index)),
+            labels: Arc::new(TriggerLabels::new(subject.kind, key, &spec.name, &name, index)),
             cell: Arc::default(),
         })
         .collect();
@@ -179,7 +290,15 @@ fn build_trigger(
         .iter()
         .map(|n| Notice { field: format!("triggers[{index}].{}", path(&n.field)), message: n.message.clone() })
         .collect();
-    Ok(Built::External(Trigger { scaler, readable, notices, use_cached: written.use_cached_metrics }))
+    Ok(Built::External(Arc::new(Trigger {
+        scaler,
+        readable,
+        notices,
+        use_cached: written.use_cached_metrics,
+        index,
+        given: Ok(credentials.clone()),
+        blocked: None,
+    })))
 }
 
 /// Where a field of a scaler is in a trigger.
@@ -188,57 +307,11 @@ fn path(field: &str) -> String {
         "type" | "metricType" | "authenticationRef" => field.to_owned(),
         // A parameter of the TriggerAuthentication: `authenticationRef password`.
         other if other.starts_with("authenticationRef ") => other.to_owned(),
+        "FromEnv" => "metadata".to_owned(),
         other => format!("metadata.{other}"),
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn object(triggers: &serde_json::Value) -> ScaledObject {
-        let spec = serde_json::json!({"scaleTargetRef": {"name": "web"}, "triggers": triggers});
-        let mut object = ScaledObject::new("web", serde_json::from_value(spec).unwrap());
-        object.metadata.namespace = Some("shop".into());
-        object
-    }
-
-    fn http() -> Arc<Http> {
-        Arc::new(Http::new(scalers::HTTP_TIMEOUT))
-    }
-
-    #[test]
-    fn resource_triggers_use_up_an_index() {
-        let source = ObjectSource::build(
-            &object(&serde_json::json!([
-                {"type": "cpu", "metricType": "Utilization", "metadata": {"value": "60"}},
-                {"type": "prometheus", "metadata": {"serverAddress": "http://p", "query": "up", "threshold": "5"}},
-            ])),
-            &http(),
-            None,
-        )
-        .unwrap();
-        assert_eq!(source.metrics.len(), 2);
-        assert!(source.find("s1-prometheus").is_some());
-        assert!(source.find("s0-prometheus").is_none());
-    }
-
-    #[test]
-    fn every_wrong_trigger_is_named_with_its_field() {
-        let wrong = ObjectSource::build(
-            &object(&serde_json::json!([
-                {"type": "rabbitmq", "metadata": {}},
-                {"type": "prometheus", "metadata": {"serverAddress": "http://p", "query": "up"}},
-                {"type": "prometheus", "metadata": {}, "authenticationRef": {"name": "a"}},
-            ])),
-            &http(),
-            None,
-        )
-        .unwrap_err();
-        let begin: Vec<&str> = wrong.iter().filter_map(|w| w.split(": ").next()).collect();
-        assert_eq!(
-            begin,
-            ["spec.triggers[0].type", "spec.triggers[1].metadata.threshold", "spec.triggers[2].authenticationRef"]
-        );
-    }
-}
+#[path = "source_tests.rs"]
+mod tests;

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use api::keda::ScaledObject;
 use controller_runtime::index::Watched;
@@ -15,8 +16,9 @@ use thiserror::Error;
 use units::Milli;
 
 use crate::cluster::ApiServer;
+use crate::credentials::{Credentials, Owner, Resolver};
 use crate::metrics::Metrics;
-use crate::object::{ObjectKey, check};
+use crate::object::{ObjectKey, Subject, check, polling_interval};
 use crate::source::{Asker, ObjectSource};
 use crate::target::{TargetError, Targets};
 
@@ -70,6 +72,7 @@ pub struct Sources {
     pub(crate) metrics: Arc<Metrics>,
     http: Arc<Http>,
     cluster: Arc<dyn Cluster>,
+    resolver: Resolver,
     built: Mutex<HashMap<ObjectKey, Arc<ObjectSource>>>,
 }
 
@@ -86,27 +89,58 @@ impl Sources {
         hpas: Watched<HorizontalPodAutoscaler>,
         metrics: Arc<Metrics>,
         http: Arc<Http>,
+        resolver: Resolver,
     ) -> Self {
         let cluster = Arc::new(ApiServer::new(client.clone()));
-        Self { objects, hpas, targets: Targets::new(client), metrics, http, cluster, built: Mutex::default() }
+        Self { objects, hpas, targets: Targets::new(client), metrics, http, cluster, resolver, built: Mutex::default() }
     }
 
-    /// The triggers of the object's present generation.
-    pub(crate) fn of(&self, object: &ScaledObject) -> Result<Arc<ObjectSource>, Vec<String>> {
-        let key = ObjectKey::of(object);
-        let (uid, generation) = (object.uid().unwrap_or_default(), object.metadata.generation.unwrap_or_default());
-        if let Some(found) = self.lock().get(&key)
-            && found.uid == uid
-            && found.generation == generation
-        {
-            return Ok(Arc::clone(found));
-        }
-        let built = Arc::new(ObjectSource::build(object, &self.http, Some(&self.cluster))?);
+    /// The triggers of the object's present generation, with credentials that were looked at within `max_age`.
+    ///
+    /// # Errors
+    /// Every trigger that cannot be used, with the path of its field.
+    pub(crate) async fn of(&self, object: &ScaledObject, max_age: Duration) -> Result<Arc<ObjectSource>, Vec<String>> {
+        let (key, subject) = (ObjectKey::of(object), Subject::object(object));
+        let found = || self.lock().get(&key).cloned();
+        let built = self.build(subject, Owner::of(object), max_age, found).await?;
         let old = self.lock().insert(key, Arc::clone(&built));
-        if let Some(old) = old {
+        if let Some(old) = old.filter(|old| !Arc::ptr_eq(old, &built)) {
             self.forget_series(&old, Some(&built));
         }
         Ok(built)
+    }
+
+    /// The triggers of a subject, with credentials that were looked at within `max_age`. `found` says what was built last;
+    /// of this it is asked twice, because another task may build the same in the meantime.
+    ///
+    /// # Errors
+    /// Every trigger that cannot be used, with the path of its field.
+    pub(crate) async fn build(
+        &self,
+        subject: Subject<'_>,
+        owner: Owner<'_>,
+        max_age: Duration,
+        found: impl Fn() -> Option<Arc<ObjectSource>>,
+    ) -> Result<Arc<ObjectSource>, Vec<String>> {
+        let found = || found().filter(|found| found.is_of(&subject));
+        if let Some(found) = found()
+            && (!owner.needs_any() || found.looked_within(max_age))
+        {
+            return Ok(found);
+        }
+        let given = if owner.needs_any() {
+            self.resolver.resolve(owner, &self.targets).await
+        } else {
+            subject.triggers.iter().map(|_| Ok(Credentials::default())).collect()
+        };
+        let found = found();
+        if let Some(found) = &found
+            && found.settled(&given)
+        {
+            found.looked_now();
+            return Ok(Arc::clone(found));
+        }
+        ObjectSource::build(&subject, &given, found.as_deref(), &self.http, Some(&self.cluster)).map(Arc::new)
     }
 
     /// Drops what was built for objects that are gone.
@@ -125,7 +159,7 @@ impl Sources {
         }
     }
 
-    fn forget_series(&self, old: &ObjectSource, new: Option<&ObjectSource>) {
+    pub(crate) fn forget_series(&self, old: &ObjectSource, new: Option<&ObjectSource>) {
         for readable in old.triggers.iter().flat_map(|trigger| &trigger.readable) {
             if new.is_none_or(|new| new.find(&readable.spec.name).is_none()) {
                 self.metrics.forget_trigger(&readable.labels);
@@ -149,7 +183,9 @@ impl Sources {
         let Some(object) = self.objects.get(namespace, name) else { return Err(AnswerError::NoObject(key)) };
         let refused = |wrong: Vec<String>| AnswerError::Refused { object: key.clone(), what: wrong.join("; ") };
         let settings = check(&object).map_err(refused)?;
-        let source = self.of(&object).map_err(refused)?;
+        // On the replica that polls, the last poll has looked at the credentials.
+        let max_age = polling_interval(&object) * 6 / 5;
+        let source = self.of(&object, max_age).await.map_err(refused)?;
         let Some((trigger, readable)) = source.find(metric) else {
             return Err(AnswerError::NoMetric { object: key, metric: metric.to_owned() });
         };

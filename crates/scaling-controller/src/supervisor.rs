@@ -2,27 +2,32 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::keda::ScaledObject;
+use api::keda::{ScaledJob, ScaledObject};
 use controller_runtime::events::Recorder;
 use controller_runtime::health::Check;
 use controller_runtime::index::{Wakeup, Watched};
+use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use kube::runtime::watcher;
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, Client, Resource, ResourceExt};
 use rand::Rng;
 use scalers::Http;
+use serde::de::DeserializeOwned;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::{Id, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::actor::{Actor, Shared};
-use crate::announce::announce;
+use crate::authentications;
+use crate::credentials::{CredentialSettings, Resolver};
+use crate::jobs;
 use crate::metrics::Metrics;
-use crate::object::{ObjectKey, polling_interval};
+use crate::object::{ObjectKey, Subject, polling_interval};
 use crate::sources::Sources;
 
 /// What the program decides for the controller.
@@ -33,6 +38,8 @@ pub struct Settings {
     pub namespaces: Vec<String>,
     /// How long an HTTP source may take, when a trigger does not say.
     pub http_timeout: Duration,
+    /// Where credentials come from.
+    pub credentials: CredentialSettings,
 }
 
 /// Requests for preparing objects that are under way at the same time. The API server answers some hundreds a second, and
@@ -64,16 +71,24 @@ impl Controller {
         shutdown: &CancellationToken,
     ) -> Self {
         let wakeup = Wakeup::new();
-        let (objects, hpas) = match settings.namespaces.as_slice() {
-            [one] => (Api::namespaced(client.clone(), one), Api::namespaced(client.clone(), one)),
-            _ => (Api::all(client.clone()), Api::all(client.clone())),
+        let one = match settings.namespaces.as_slice() {
+            [one] => Some(one.as_str()),
+            _ => None,
         };
-        let config = watcher::Config::default;
-        let objects: Watched<ScaledObject> = Watched::spawn(objects, config(), &wakeup, shutdown);
-        let hpas: Watched<HorizontalPodAutoscaler> = Watched::spawn(hpas, config(), &wakeup, shutdown);
+        let objects: Watched<ScaledObject> = watched(client, one, &wakeup, shutdown);
+        let hpas: Watched<HorizontalPodAutoscaler> = watched(client, one, &wakeup, shutdown);
+        let authentications = Arc::new(watched(client, one, &wakeup, shutdown));
         let http = Arc::new(Http::new(settings.http_timeout));
-        let sources = Arc::new(Sources::new(client.clone(), objects, hpas, Arc::clone(&metrics), http));
-        let shared = Shared { client: client.clone(), sources, metrics, recorder, acting: Semaphore::new(ACTING) };
+        let resolver = Resolver::new(
+            client.clone(),
+            Arc::clone(&authentications),
+            Arc::clone(&http),
+            settings.credentials.clone(),
+        );
+        let sources = Arc::new(Sources::new(client.clone(), objects, hpas, Arc::clone(&metrics), http, resolver));
+        let jobs = watched(client, one, &wakeup, shutdown);
+        let acting = Semaphore::new(ACTING);
+        let shared = Shared { client: client.clone(), sources, jobs, authentications, metrics, recorder, acting };
         Self { shared: Arc::new(shared), settings, wakeup }
     }
 
@@ -93,12 +108,17 @@ impl Controller {
             _ = async { tokio::join!(sources.objects.synced(), sources.hpas.synced()) } => {}
         }
         ready.ready();
-        let alone = match self.settings.namespaces.as_slice() {
-            [one] => Some(one.clone()),
-            _ => None,
-        };
-        let (client, recorder) = (self.shared.client.clone(), self.shared.recorder.clone());
-        tokio::spawn(announce(client, recorder, alone, leading.clone(), shutdown.clone()));
+        let (shared, wakeup) = (Arc::clone(&self.shared), self.wakeup.clone());
+        let cluster_wide = self.settings.namespaces.len() != 1;
+        tokio::spawn(authentications::keep(shared, wakeup, cluster_wide, leading.clone(), shutdown.clone()));
+        let stop_jobs = CancellationToken::new();
+        let jobs = tokio::spawn(jobs::run(
+            Arc::clone(&self.shared),
+            self.settings.namespaces.clone(),
+            leading.clone(),
+            self.wakeup.listen(),
+            stop_jobs.clone(),
+        ));
         let mut changes = self.wakeup.listen();
         let mut crew = Crew::new(Arc::clone(&self.shared));
         loop {
@@ -117,8 +137,25 @@ impl Controller {
                 () = rested => {}
             }
         }
+        stop_jobs.cancel();
         crew.stop().await;
+        if let Err(error) = jobs.await {
+            tracing::error!(%error, "the task of the ScaledJobs ended badly");
+        }
     }
+}
+
+/// Watches a kind in one namespace, or in all.
+fn watched<K>(client: &Client, namespace: Option<&str>, wakeup: &Wakeup, shutdown: &CancellationToken) -> Watched<K>
+where
+    K: Resource<Scope = NamespaceResourceScope> + Clone + fmt::Debug + DeserializeOwned + Send + Sync + 'static,
+    K::DynamicType: Default + Eq + Hash + Clone + fmt::Debug + Send + Sync + Unpin,
+{
+    let api = match namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    };
+    Watched::spawn(api, watcher::Config::default(), wakeup, shutdown)
 }
 
 impl fmt::Debug for Controller {
@@ -135,7 +172,7 @@ struct Crew {
     by_task: HashMap<Id, ObjectKey>,
     resting: HashMap<ObjectKey, Instant>,
     hpas: HashMap<(String, String), Seen>,
-    counted: Vec<(ObjectKey, Option<i64>)>,
+    counted: Vec<(&'static str, ObjectKey, i64)>,
     /// Objects that appear later are new, and polled at once.
     first_pass: bool,
     stop: CancellationToken,
@@ -176,9 +213,9 @@ impl Crew {
             .filter(|o| namespaces.is_empty() || o.namespace().is_some_and(|n| namespaces.contains(&n)))
             .collect();
         let by_key: HashMap<ObjectKey, &Arc<ScaledObject>> =
-            objects.iter().map(|object| (ObjectKey::of(object), object)).collect();
+            objects.iter().map(|object| (ObjectKey::of(object.as_ref()), object)).collect();
         self.shared.sources.retain(|key| by_key.contains_key(key));
-        self.count(&by_key);
+        self.count(&by_key, namespaces);
         self.resting.retain(|key, _| by_key.contains_key(key));
         if !acts {
             return;
@@ -265,15 +302,18 @@ impl Crew {
     }
 
     /// Counts objects and triggers, if there are others than before.
-    fn count(&mut self, objects: &HashMap<ObjectKey, &Arc<ScaledObject>>) {
-        let mut now: Vec<_> = objects.iter().map(|(key, o)| (key.clone(), o.metadata.generation)).collect();
+    fn count(&mut self, objects: &HashMap<ObjectKey, &Arc<ScaledObject>>, namespaces: &[String]) {
+        let jobs = self.shared.jobs.state();
+        let ours =
+            |job: &&Arc<ScaledJob>| namespaces.is_empty() || namespaces.contains(&job.namespace().unwrap_or_default());
+        let jobs: Vec<Subject<'_>> = jobs.iter().filter(ours).map(|job| Subject::job(job)).collect();
+        let subjects = || objects.values().map(|object| Subject::object(object)).chain(jobs.iter().copied());
+        let mut now: Vec<_> = subjects().map(|s| (s.kind, s.key(), s.generation())).collect();
         now.sort_unstable();
         if now == self.counted {
             return;
         }
-        self.shared.metrics.count(objects.iter().map(|(key, object)| {
-            (key.namespace.as_str(), object.spec.triggers.iter().map(|t| t.r#type.as_str()).collect())
-        }));
+        self.shared.metrics.count(subjects());
         self.counted = now;
     }
 

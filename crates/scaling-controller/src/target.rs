@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use api::keda::{GroupVersionKindResource, ScaleTarget};
 use k8s_openapi::api::autoscaling::v1::Scale;
+use k8s_openapi::api::core::v1::PodTemplateSpec;
 use kube::api::{Api, DynamicObject, GroupVersionKind, PostParams};
 use kube::core::ApiResource;
 use kube::{Client, discovery};
+use serde::Deserialize;
 use thiserror::Error;
 use tokio::time::Instant;
 
@@ -19,16 +21,16 @@ const DISCOVERED_FOR: Duration = Duration::from_mins(10);
 #[derive(Debug, Error)]
 pub(crate) enum TargetError {
     /// The manifest names something that cannot be.
-    #[error("scaleTargetRef.apiVersion {0:?} is not GROUP/VERSION")]
+    #[error("spec.scaleTargetRef.apiVersion {0:?} is not GROUP/VERSION")]
     ApiVersion(String),
     /// No such kind in the cluster.
-    #[error("the API server does not know the kind {kind} of {api_version}")]
+    #[error("spec.scaleTargetRef: the API server does not know the kind {kind} of {api_version}")]
     Kind { api_version: String, kind: String },
     /// No such object.
-    #[error("target resource {kind} {name} doesn't exist")]
+    #[error("spec.scaleTargetRef: target resource {kind} {name} doesn't exist")]
     Missing { kind: String, name: String },
     /// The kind has no replicas.
-    #[error("target resource {kind} {name} doesn't expose /scale subresource")]
+    #[error("spec.scaleTargetRef: target resource {kind} {name} doesn't expose /scale subresource")]
     NoScale { kind: String, name: String },
     /// Something changed between read and write: look again.
     #[error("the scale of the target was changed by somebody else at the same moment")]
@@ -166,6 +168,19 @@ impl Target {
             object.data.get("status").map(|status| status.get("readyReplicas").and_then(serde_json::Value::as_u64));
         // A workload leaves the field out when it is zero; a kind without any status does not say.
         Ok(ready.map(|n| n.and_then(|n| u32::try_from(n).ok()).unwrap_or(0)))
+    }
+
+    /// Its pod template, if it has one where workloads have it.
+    pub(crate) async fn template(&self) -> Result<Option<PodTemplateSpec>, TargetError> {
+        let object = match self.api.get(&self.name).await {
+            Ok(object) => object,
+            Err(kube::Error::Api(status)) if status.is_not_found() => {
+                return Err(TargetError::Missing { kind: self.kind.text(), name: self.name.clone() });
+            }
+            Err(source) => return Err(TargetError::Api { what: "the target could not be read", source }),
+        };
+        // A kind of its own may have something else there.
+        Ok(object.data.pointer("/spec/template").and_then(|template| PodTemplateSpec::deserialize(template).ok()))
     }
 
     async fn why_not_found(&self) -> TargetError {

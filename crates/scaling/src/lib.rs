@@ -6,6 +6,7 @@
 //!  what was seen, now ──────┘
 //!  settings + metric specs ───► hpa::plan() ─► HpaPlan    (the HPA that does 1..N)
 //!  one sample + fallback ─────► hpa::answer() ─► the value the HPA controller is told
+//!  samples, Jobs there are ───► jobs::jobs() ─► how many Jobs to make
 //! ```
 //!
 //! Promises: no clock, no I/O, no randomness: equal arguments give equal results. A sample that is
@@ -14,13 +15,15 @@
 //!
 //! Left to others: reading sources (`scalers`), reading and writing Kubernetes objects (`scaling-controller`).
 //!
-//! The behaviour is that of KEDA's ScaledObject; each function lists where it departs from it.
+//! The behaviour is that of KEDA's ScaledObject and ScaledJob; each function lists where it departs from it.
+#![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_types))]
 
 pub mod activity;
 pub mod condition;
 pub mod decide;
 pub mod fallback;
 pub mod hpa;
+pub mod jobs;
 pub mod name;
 pub mod pause;
 pub mod sample;

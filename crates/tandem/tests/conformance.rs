@@ -18,7 +18,7 @@ use tandem::{Document, Origin, catalogue, documents, objects, snapshot};
 use units::UsdMicrosPerHour;
 
 /// Above the rows that list differences.
-const HEADING: &str = "### Karpenter's scenarios";
+const HEADING: &str = "## Karpenter's scenarios";
 
 #[derive(Deserialize)]
 struct Scenario {
@@ -79,7 +79,7 @@ fn compare(folder: &Path, planner: Planner) {
             ("", None) => {}
             ("", Some(_)) => wrong.push(format!("{} differs no longer: take it off the table", scenario.name)),
             (found, Some(said)) if said == found => {}
-            (found, said) => wrong.push(format!("| `{}` | {found} | (listed: {said:?})", scenario.name)),
+            (found, said) => wrong.push(format!("| `{}` | solver | {found} | (listed: {said:?})", scenario.name)),
         }
     }
     wrong.extend(listed.into_keys().map(|name| format!("{name} is no scenario")));
@@ -156,14 +156,15 @@ fn manifests(scenario: &Scenario, expected: &Expected) -> Vec<Document> {
     all.into_iter().enumerate().map(document).collect()
 }
 
-/// The rows below the heading: scenario and difference.
+/// The rows below the heading that are about the solver: scenario and difference.
 fn listed() -> BTreeMap<String, String> {
     let page = fs::read_to_string(workspace().join("docs/differences.md")).unwrap();
     let (_, rows) = page.split_once(HEADING).unwrap_or_default();
     let rows = rows.lines().skip(1).take_while(|line| !line.starts_with('#'));
     let cells = rows.filter_map(|line| {
         let mut cells = line.strip_prefix("| `")?.split(" | ");
-        Some((cells.next()?.trim_end_matches('`').to_owned(), cells.next()?.to_owned()))
+        let (name, place, what) = (cells.next()?, cells.next()?, cells.next()?);
+        ["solver", "both"].contains(&place).then(|| (name.trim_end_matches('`').to_owned(), what.to_owned()))
     });
     cells.collect()
 }

@@ -57,8 +57,13 @@ impl Provisioner {
 impl Bed {
     /// Applies the chart's RBAC, Service and APIService, and starts `pod-autoscaler`.
     pub async fn spawn_pod_autoscaler(&self, arguments: &[&str]) -> Result<Program> {
+        self.spawn_pod_autoscaler_with(&[], arguments).await
+    }
+
+    /// The same with values of the chart. Namespaces that these name must be there.
+    pub async fn spawn_pod_autoscaler_with(&self, values: &[(&str, &str)], arguments: &[&str]) -> Result<Program> {
         let api_port = ports::free()?;
-        let mut program = self.prepare("pod-autoscaler", &[], api_port, arguments).await?;
+        let mut program = self.prepare("pod-autoscaler", values, api_port, arguments).await?;
         program.arguments.push(format!("--api-bind=127.0.0.1:{api_port}"));
         program.arguments.push(format!("--api-service={NAMESPACE}/pod-autoscaler"));
         program.start().await?;

@@ -10,6 +10,7 @@
 //!
 //! Everything is an integer. Conversions that lose precision say in their name which way they round, and those that can
 //! leave the range return an error. Nothing here is ever NaN.
+#![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_types))]
 
 mod amount;
 mod milli;

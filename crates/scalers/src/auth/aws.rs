@@ -17,8 +17,8 @@ use reqwest::header::{HeaderName, HeaderValue};
 use crate::context::{Identity, TriggerContext};
 use crate::error::{BuildError, ScalerError};
 use crate::metadata::{Choice, Secret, TriggerMetadata};
+use keys::Fixed;
 pub(crate) use keys::Keys;
-use keys::{Fixed, Own};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Choice)]
 enum Owner {
@@ -56,7 +56,7 @@ impl AwsAuth {
     pub(crate) fn keys(self, region: &str, context: &TriggerContext<'_>) -> Result<Keys, BuildError> {
         let own = |role: Option<String>, external_id: Option<String>| -> Result<Keys, BuildError> {
             let client = context.http.client(true)?;
-            Ok(Keys::own(Own { region: region.to_owned(), role, external_id, client }))
+            Ok(Keys::of_this_program(region, role, external_id, client))
         };
         if let Identity::Aws { role, external_id } = context.identity() {
             return own(role.clone().or(self.role), external_id.clone());

@@ -20,7 +20,7 @@ const ASSERTION: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
 /// Tokens from one place, one at a time.
 #[derive(Debug)]
-pub(super) struct Tokens {
+pub(crate) struct Tokens {
     client: reqwest::Client,
     url: Url,
     /// Where the address comes from, for errors.
@@ -48,7 +48,7 @@ struct Answer {
 }
 
 impl Tokens {
-    pub(super) fn client(
+    pub(crate) fn client(
         client: reqwest::Client,
         url: Url,
         form: Vec<(String, Secret)>,
@@ -61,7 +61,7 @@ impl Tokens {
     ///
     /// # Errors
     /// The environment is not that of a pod with a workload identity.
-    pub(super) fn azure(
+    pub(crate) fn azure(
         http: reqwest::Client,
         client: Option<&str>,
         tenant: Option<&str>,
@@ -92,15 +92,17 @@ impl Tokens {
     ///
     /// # Errors
     /// The program is told to use a key file, which is not supported.
-    pub(super) fn google(http: reqwest::Client) -> Result<Self, BuildError> {
+    pub(crate) fn google(http: reqwest::Client) -> Result<Self, BuildError> {
         let wrong = |what: String| BuildError::new("authenticationRef", what);
         if std::env::var_os("GOOGLE_APPLICATION_CREDENTIALS").is_some() {
             return Err(wrong("podIdentity gcp with a key file is not supported; use a workload identity".into()));
         }
-        let host = std::env::var("GCE_METADATA_HOST").unwrap_or_else(|_| "metadata.google.internal".into());
-        let text = format!("http://{host}/computeMetadata/v1/instance/service-accounts/default/token");
-        let url = Url::parse(&text).map_err(|error| wrong(format!("Google's metadata server: {error}")))?;
-        Ok(Self::new(http, url, "Google's metadata server", Grant::Place))
+        Ok(Self::of_place(http, google_metadata("instance/service-accounts/default/token")?))
+    }
+
+    /// Tokens that are given to whoever is at the right place.
+    pub(crate) fn of_place(client: reqwest::Client, url: Url) -> Self {
+        Self::new(client, url, "Google's metadata server", Grant::Place)
     }
 
     fn new(client: reqwest::Client, url: Url, setting: &'static str, grant: Grant) -> Self {
@@ -111,7 +113,7 @@ impl Tokens {
     ///
     /// # Errors
     /// There is none to be had.
-    pub(super) async fn get(&self) -> Result<Secret, ScalerError> {
+    pub(crate) async fn get(&self) -> Result<Secret, ScalerError> {
         // Tasks that need a token wait for the one that asks.
         let mut kept = self.kept.lock().await;
         match &*kept {
@@ -152,6 +154,16 @@ impl Tokens {
             Grant::Place => self.client.get(self.url.clone()).header("metadata-flavor", "Google"),
         })
     }
+}
+
+/// An address of Google's metadata server.
+///
+/// # Errors
+/// The program is told of a host that cannot be one.
+pub(crate) fn google_metadata(path: &str) -> Result<Url, BuildError> {
+    let host = std::env::var("GCE_METADATA_HOST").unwrap_or_else(|_| "metadata.google.internal".into());
+    let wrong = |error| BuildError::new("authenticationRef", format!("Google's metadata server: {error}"));
+    Url::parse(&format!("http://{host}/computeMetadata/v1/{path}")).map_err(wrong)
 }
 
 #[cfg(test)]

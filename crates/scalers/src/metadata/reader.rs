@@ -12,12 +12,6 @@ use crate::error::BuildError;
 /// # Errors
 /// Every parameter that is wrong.
 pub(crate) fn parse<T: TriggerMetadata>(context: &TriggerContext<'_>) -> Result<(T, Vec<Notice>), BuildError> {
-    if matches!(context.authentication, Authentication::Unresolved) {
-        return Err(BuildError::new(
-            "authenticationRef",
-            "credentials from a TriggerAuthentication are not supported yet; the trigger is not asked without them",
-        ));
-    }
     let mut reader = Reader { context, given: BTreeSet::new(), problems: Vec::new(), notices: Vec::new() };
     let settings = T::read(&mut reader);
     reader.keys(T::SHAPE);
@@ -91,7 +85,7 @@ impl Reader<'_> {
                 Authentication::Resolved { parameters, .. } => {
                     Some((format!("authenticationRef {name}"), parameters.get(name).and_then(filled)?))
                 }
-                Authentication::None | Authentication::Unresolved => None,
+                Authentication::None => None,
             },
             Origin::Environment => {
                 let key = format!("{name}FromEnv");

@@ -164,15 +164,6 @@ fn a_secret_is_not_shown() {
 }
 
 #[test]
-fn credentials_that_nobody_resolved_are_not_gone_without() {
-    let metadata = map(&GOOD);
-    let http = Arc::new(Http::new(HTTP_TIMEOUT));
-    let context =
-        TriggerContext { authentication: Authentication::Unresolved, ..TriggerContext::new(0, &metadata, &http) };
-    assert_eq!(parse::<Settings>(&context).expect_err("unresolved").field, "authenticationRef");
-}
-
-#[test]
 fn an_environment_that_is_not_known_is_said() {
     let metadata = map(&[("serverFromEnv", "SERVER"), ("queueLength", "1")]);
     let http = Arc::new(Http::new(HTTP_TIMEOUT));

@@ -24,7 +24,7 @@ impl Actor {
         match self.let_go(object).await {
             Ok(()) => Instant::now() + GONE_SOON,
             Err(Stop::Overtaken) => Instant::now() + RETRY.0,
-            Err(Stop::Manifest(what) | Stop::World(what)) => {
+            Err(Stop::Manifest(what) | Stop::World(what) | Stop::Target(what)) => {
                 tracing::warn!(object = %self.key, what, "deletion has to wait");
                 self.publish(object, Kind::Warning, "ScaledObjectUpdateFailed", "Delete", what).await;
                 self.failed_looks = self.failed_looks.saturating_add(1);
@@ -41,9 +41,7 @@ impl Actor {
             self.delete_hpa(object, &object.spec.hpa_name(&self.key.name)).await?;
             match self.scale_once(object, original, "Restored").await {
                 // A target that is gone, or cannot be scaled any more, needs no size.
-                Ok(()) | Err(Stop::Manifest(_)) => {}
-                Err(Stop::World(what))
-                    if what.starts_with("target resource") || what.contains("does not know the kind") => {}
+                Ok(()) | Err(Stop::Manifest(_) | Stop::Target(_)) => {}
                 Err(stop) => return Err(stop),
             }
         }

@@ -5,17 +5,16 @@ use std::time::Duration;
 use api::keda::{ScaledObject, ScaledObjectStatus};
 use controller_runtime::boot::chain;
 use controller_runtime::events::Kind;
-use futures::future::join_all;
 use jiff::Timestamp;
 use rand::Rng;
 use scaling::fallback::count_failures;
-use scaling::{Action, Decision, Observed, Pausing, Sample, ScaleReason, Settings, TriggerReading, decide};
+use scaling::{Action, Decision, Observed, Pausing, ScaleReason, Settings, TriggerReading, decide};
 use tokio::time::Instant;
 
 use super::{Actor, Stop};
 use crate::hpa::owned_by;
 use crate::object::{created, polling_interval};
-use crate::source::{Asker, ObjectSource};
+use crate::source::ObjectSource;
 use crate::status;
 use crate::target::{Read, TargetError};
 
@@ -60,22 +59,12 @@ impl Actor {
         settings: &Settings,
         status: &ScaledObjectStatus,
     ) -> Vec<TriggerReading> {
-        let metrics = &self.shared.metrics;
-        let reads = source.triggers.iter().flat_map(|trigger| {
-            trigger.readable.iter().map(move |readable| async move {
-                let outcome = source.read(trigger, readable, Asker::Poll, metrics).await;
-                let name = &readable.spec.name;
-                let before = status.health.get(name).and_then(|health| health.number_of_failures);
-                let before = before.and_then(|n| u32::try_from(n).ok()).unwrap_or(0);
-                let failures = count_failures(before, outcome.is_err(), settings.fallback.as_ref());
-                let (sample, active) = match outcome {
-                    Ok(sampled) => (Sample::Value(sampled.value), Some(sampled.active)),
-                    Err(why) => (Sample::Unknown { why: why.as_ref().to_owned() }, None),
-                };
-                TriggerReading { metric_name: name.clone(), sample, active, target: readable.spec.target, failures }
-            })
-        });
-        join_all(reads).await
+        let failures = |name: &str, failed: bool| {
+            let before = status.health.get(name).and_then(|health| health.number_of_failures);
+            let before = before.and_then(|n| u32::try_from(n).ok()).unwrap_or(0);
+            count_failures(before, failed, settings.fallback.as_ref())
+        };
+        source.readings(&self.shared.metrics, failures).await
     }
 
     /// Decides and carries out. The scale is read only if the HPA's view would lead to a write, or cannot be trusted.

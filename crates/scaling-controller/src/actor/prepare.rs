@@ -1,5 +1,6 @@
 //! Everything around an object that has to be so before it is polled.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use api::FieldNotice;
@@ -16,10 +17,10 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::{Actor, IDLE, Stop};
-use crate::announce::text;
 use crate::conflict::conflict;
+use crate::credentials::Owner;
 use crate::hpa::{self, Baseline, Found, compare, owned_by};
-use crate::object::{check, fingerprint, pausing};
+use crate::object::{check, fingerprint, pausing, polling_interval, text};
 use crate::source::ObjectSource;
 use crate::status;
 use crate::target::TargetError;
@@ -32,7 +33,10 @@ impl From<TargetError> for Stop {
         match error {
             TargetError::Conflict => Self::Overtaken,
             TargetError::ApiVersion(_) => Self::Manifest(error.to_string()),
-            _ => Self::World(chain(&error)),
+            TargetError::Kind { .. } | TargetError::Missing { .. } | TargetError::NoScale { .. } => {
+                Self::Target(error.to_string())
+            }
+            TargetError::Api { .. } => Self::World(chain(&error)),
         }
     }
 }
@@ -51,7 +55,7 @@ impl Actor {
         }
         status.paused_replica_count = None;
         let settings = check(object).map_err(|wrong| Stop::Manifest(wrong.join("; ")))?;
-        let source = self.shared.sources.of(object).map_err(|wrong| Stop::Manifest(wrong.join("; ")))?;
+        let source = self.source(object).await?;
         let now = fingerprint(object);
         if self.prepared != Some(now) {
             self.prepare_target(object, status).await?;
@@ -64,6 +68,16 @@ impl Actor {
         let found = self.shared.sources.hpas.get(&self.key.namespace, &hpa_name);
         status::mirror_hpa(status, found.as_deref());
         self.poll(object, &settings, pausing, &source, status).await
+    }
+
+    /// The triggers; if a poll is due, with credentials as they are now.
+    async fn source(&self, object: &ScaledObject) -> Result<Arc<ObjectSource>, Stop> {
+        let interval = polling_interval(object);
+        let max_age = if Instant::now() < self.next_poll { interval * 6 / 5 } else { Duration::ZERO };
+        let built = self.shared.sources.of(object, max_age).await;
+        // What credentials come from may change without the object.
+        let world = Owner::of(object).needs_any();
+        built.map_err(|wrong| if world { Stop::World(wrong.join("; ")) } else { Stop::Manifest(wrong.join("; ")) })
     }
 
     /// The finalizer and the label the HPA's selector names.

@@ -1,3 +1,4 @@
+mod best;
 mod breaks;
 mod everything;
 mod mutations;

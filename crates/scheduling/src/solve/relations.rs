@@ -1,16 +1,11 @@
 //! Who must be near whom, away from whom, and evenly spread with whom: the groups of pods that are counted, found once.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    hash::{BuildHasherDefault, DefaultHasher},
-};
+use std::collections::BTreeMap;
 
 use requirements::{Operator, RequirementTerm, Requirements, labels};
 
+use super::map::Map;
 use crate::{LabelSelector, Pod, PodAffinityTerm, Strength, Toleration, TopologySpread, WhenUnsatisfiable};
-
-/// A map whose hashes are the same in every run.
-pub(super) type Map<K, V> = HashMap<K, V, BuildHasherDefault<DefaultHasher>>;
 
 /// What the domains of a group are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
+use futures::FutureExt as _;
+use futures::future::{BoxFuture, join_all};
 use serde_json::{Value, json};
 use testkit::eventually::{always, when};
 
@@ -10,6 +12,9 @@ use crate::world::*;
 
 /// How the mistakes' Deployments are made, and how they have to stay.
 const REPLICAS: u32 = 2;
+
+/// The field at fault when it is not the trigger.
+const TARGET: &str = "spec.scaleTargetRef";
 
 /// A wrong trigger, and what its object's Ready condition has to say.
 struct Mistake {
@@ -83,26 +88,67 @@ async fn scaled_objects(world: &World) -> Result<()> {
     world.apply(&deployment("web", "healthy", 1, "1", &json!({}))).await?;
     world.apply(&scaled_object("healthy", &prometheus, &rate_of("healthy"), &json!({}))).await?;
 
-    refused_scaled_objects(world).await?;
+    let mut looks = Looks::default();
+    looks.refusals(world, &refused_scaled_objects(&prometheus));
     for mistake in &mistakes {
-        not_ready(world, mistake.name, mistake.says).await?;
+        looks.add(not_ready(world, mistake.name, mistake.says));
     }
-    not_ready(world, "twin-b", &["ScaledObjectCheckFailed", "'twin'", "already managed by the ScaledObject 'twin'"])
-        .await?;
-    not_ready(world, "missing", &["ScaledObjectCheckFailed", "missing", "doesn't exist"]).await?;
-    not_ready(world, "foreign", &["ScaledObjectCheckFailed", "already managed by the hpa 'by-hand'"]).await?;
-    world.condition((SCALED_OBJECT, Some("web"), "twin"), "Ready", "True", &[]).await?;
-    world.condition((SCALED_OBJECT, Some("web"), "healthy"), "Ready", "True", &[]).await?;
-    world.wait_for_replicas("web", "healthy", 3).await?;
-    always("nothing else is scaled", Duration::from_secs(5), || async {
+    let twice = &["ScaledObjectCheckFailed", TARGET, "'twin'", "already managed by the ScaledObject 'twin'"];
+    looks.add(not_ready(world, "twin-b", twice));
+    looks.add(not_ready(world, "missing", &["ScaledObjectCheckFailed", TARGET, "missing", "doesn't exist"]));
+    looks.add(not_ready(
+        world,
+        "foreign",
+        &["ScaledObjectCheckFailed", TARGET, "already managed by the hpa 'by-hand'"],
+    ));
+    for name in ["twin", "healthy"] {
+        looks.add(
+            async move { world.condition((SCALED_OBJECT, Some("web"), name), "Ready", "True", &[]).await.map(drop) },
+        );
+    }
+    looks.add(world.wait_for_replicas("web", "healthy", 3));
+    let told = looks.all().await;
+    let unscaled = always("nothing else is scaled", Duration::from_secs(5), || async {
         let mut seen = Vec::new();
         for name in &steady {
             seen.push((*name, world.replicas("web", name).await?));
         }
         let steady = seen.iter().all(|(_, replicas)| *replicas == u64::from(REPLICAS));
         Ok(when(steady, seen).found(Some(())))
-    })
-    .await
+    });
+    together(&told.into_iter().chain(unscaled.await.err()).collect::<Vec<_>>())
+}
+
+/// What is looked at side by side. A mistake that is not told must not hide another one.
+#[derive(Default)]
+struct Looks<'a>(Vec<BoxFuture<'a, Result<()>>>);
+
+impl<'a> Looks<'a> {
+    fn add(&mut self, look: impl Future<Output = Result<()>> + Send + 'a) {
+        self.0.push(look.boxed());
+    }
+
+    /// Objects that the API server itself does not take, each with what it has to say.
+    fn refusals(&mut self, world: &'a World, objects: &[(Value, &'static str)]) {
+        for (object, says) in objects {
+            let (object, says) = (object.clone(), *says);
+            self.add(async move {
+                let said = world.refusal(&object).await.with_context(|| format!("taken, but not {says}"))?;
+                ensure!(said.contains(says), "{says} is not in: {said}");
+                Ok(())
+            });
+        }
+    }
+
+    async fn all(self) -> Vec<anyhow::Error> {
+        join_all(self.0).await.into_iter().filter_map(Result::err).collect()
+    }
+}
+
+fn together(errors: &[anyhow::Error]) -> Result<()> {
+    let said: Vec<String> = errors.iter().map(|error| format!("{error:#}")).collect();
+    ensure!(said.is_empty(), "{} of what was looked at is not so:\n{}", said.len(), said.join("\n"));
+    Ok(())
 }
 
 /// The condition, and the event for whoever describes the object.
@@ -115,19 +161,16 @@ async fn not_ready(world: &World, name: &str, says: &[&str]) -> Result<()> {
 }
 
 /// What the API server itself does not take.
-async fn refused_scaled_objects(world: &World) -> Result<()> {
-    let prometheus = world.prometheus();
-    let negative = scaled_object("negative", prometheus, "vector(1)", &json!({"minReplicaCount": -1}));
-    let said = world.refusal(&negative).await?;
-    ensure!(said.contains("spec.minReplicaCount"), "{said}");
-    let crossed =
-        scaled_object("crossed", prometheus, "vector(1)", &json!({"minReplicaCount": 5, "maxReplicaCount": 3}));
-    let said = world.refusal(&crossed).await?;
-    ensure!(said.contains("minReplicaCount must be less than or equal to maxReplicaCount"), "{said}");
-    let no_triggers = scaled_object("idle", prometheus, "vector(1)", &json!({"triggers": []}));
-    let said = world.refusal(&no_triggers).await?;
-    ensure!(said.contains("spec.triggers"), "{said}");
-    Ok(())
+fn refused_scaled_objects(prometheus: &str) -> [(Value, &'static str); 3] {
+    let refused = |name: &str, more: &Value| scaled_object(name, prometheus, "vector(1)", more);
+    [
+        (refused("negative", &json!({"minReplicaCount": -1})), "spec.minReplicaCount"),
+        (
+            refused("crossed", &json!({"minReplicaCount": 5, "maxReplicaCount": 3})),
+            "minReplicaCount must be less than or equal to maxReplicaCount",
+        ),
+        (refused("idle", &json!({"triggers": []})), "spec.triggers"),
+    ]
 }
 
 fn foreign_hpa() -> Value {
@@ -177,32 +220,37 @@ async fn provisioners(world: &World) -> Result<()> {
     world.apply(&provisioner("healthy", &json!({}))).await?;
     world.apply(&deployment("web", "healthy", 1, "1", &json!({"team": "healthy"}))).await?;
 
-    refused_provisioners(world).await?;
+    let mut looks = Looks::default();
+    looks.refusals(world, &refused_provisioners());
     for (name, _, field) in &invalid {
-        world.condition((PROVISIONER, None, name), "Active", "False", &["Invalid", field]).await?;
-        world.told(PROVISIONER, name, &["Warning", "Invalid", field]).await?;
-        world.told(POD, &format!("{name}-*"), &["FailedScheduling", name, field]).await?;
+        looks.add(async move {
+            world.condition((PROVISIONER, None, name), "Active", "False", &["Invalid", field]).await?;
+            world.told(PROVISIONER, name, &["Warning", "Invalid", field]).await?;
+            world.told(POD, &format!("{name}-*"), &["FailedScheduling", name, field]).await.map(drop)
+        });
     }
     for (name, _, field) in &misconfigured {
-        world.told(PROVISIONER, name, &["Warning", field]).await?;
+        looks.add(async move { world.told(PROVISIONER, name, &["Warning", field]).await.map(drop) });
     }
-    world.told(POD, "no-subnet-*", &["FailedScheduling", "no-subnet", "subnetSelector"]).await?;
-    world.wait_for_pods("web", "healthy", 1).await?;
-    always("only the healthy Provisioner has machines", Duration::from_secs(5), || async {
+    looks.add(async {
+        world.told(POD, "no-subnet-*", &["FailedScheduling", "no-subnet", "subnetSelector"]).await.map(drop)
+    });
+    looks.add(async { world.wait_for_pods("web", "healthy", 1).await.map(drop) });
+    let told = looks.all().await;
+    let alone = always("only the healthy Provisioner has machines", Duration::from_secs(5), || async {
         let mut owners = Vec::new();
         for (_, instance) in world.launched().await? {
             owners.push(instance.tags.get("karpenter.sh/provisioner-name").cloned().unwrap_or_default());
         }
         let nodes = world.list(NODE, None).await?.len();
         Ok(when(owners == ["healthy"] && nodes == 1, (owners, nodes)).found(Some(())))
-    })
-    .await
+    });
+    together(&told.into_iter().chain(alone.await.err()).collect::<Vec<_>>())
 }
 
-async fn refused_provisioners(world: &World) -> Result<()> {
-    let said = world.refusal(&provisioner("typo", &json!({"ttlSecondsAfterEmty": 30}))).await?;
-    ensure!(said.contains("ttlSecondsAfterEmty"), "{said}");
-    let said = world.refusal(&provisioner("word", &json!({"ttlSecondsAfterEmpty": "ten"}))).await?;
-    ensure!(said.contains("ttlSecondsAfterEmpty"), "{said}");
-    Ok(())
+fn refused_provisioners() -> [(Value, &'static str); 2] {
+    [
+        (provisioner("typo", &json!({"ttlSecondsAfterEmty": 30})), "ttlSecondsAfterEmty"),
+        (provisioner("word", &json!({"ttlSecondsAfterEmpty": "ten"})), "ttlSecondsAfterEmpty"),
+    ]
 }

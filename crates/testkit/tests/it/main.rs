@@ -4,10 +4,14 @@
 
 mod bad_input;
 mod bed;
+mod conformance;
 mod crash;
+mod credentials;
+mod door;
 mod double;
 mod kwok;
 mod pod_side;
 mod same_name;
+mod scaled_jobs;
 mod walkthrough;
 mod world;

@@ -203,6 +203,7 @@ fn rented_as_asked(world: &World, claim: &str, instance: &Instance) -> Result<()
 async fn fall(world: &World) -> Result<()> {
     world.traffic("nginx", 0.0);
     world.wait_for_replicas("web", "nginx", 1).await?;
+    let going = world.watch_nodes_go().await?;
     let removals = Mutex::new(BTreeMap::new());
     eventually("the nodes without pods to go", LATER, || async {
         let left = note_removals(world, &removals).await?;
@@ -211,6 +212,11 @@ async fn fall(world: &World) -> Result<()> {
     .await?;
     let removals = removals.into_inner().expect("looks come one after the other");
     ensure!(!removals.is_empty(), "ten pods of a core each were on one claim: nothing was returned");
+    eventually("every node of a claim that is gone to have been cordoned until it was gone", SOON, || async {
+        let gone = going.so_far();
+        Ok(when(gone.len() >= removals.len() && gone.values().all(|closed| *closed), gone))
+    })
+    .await?;
     for (node, (empty, deleted)) in removals {
         let waited = deleted.duration_since(empty).as_secs();
         ensure!(waited >= EMPTY_SECONDS, "{node} was empty at {empty} and removed at {deleted}");
@@ -256,13 +262,35 @@ async fn note_removals(world: &World, seen: &Mutex<BTreeMap<String, (Timestamp, 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_target_goes_to_zero_after_its_cooldown_and_comes_back() -> Result<()> {
     let world = World::start().await?.with_metrics().await?;
-    let result = zero_and_back(&world).await;
+    let stories = async {
+        world.bed.namespace("web").await?;
+        tokio::try_join!(zero_and_back(&world), a_total(&world)).map(drop)
+    };
+    let result = stories.await;
     world.end(result)
+}
+
+/// The second example: a counter that only rises. Its load ends, and its replicas stay.
+async fn a_total(world: &World) -> Result<()> {
+    let address = [("http://prometheus.istio-system.svc.cluster.local:9090", world.prometheus())];
+    world.traffic("nginx", 5.0);
+    world.apply(&deployment("web", "nginx", 1, "1", &json!({}))).await?;
+    for object in manifest("scaledobject-total.yaml", &address)? {
+        world.apply(&object).await?;
+    }
+    world.condition((SCALED_OBJECT, Some("web"), "nginx"), "Ready", "True", &[]).await?;
+    the_hpa_is_kedas(world).await?;
+    world.wait_for_replicas("web", "nginx", 10).await?;
+    world.traffic("nginx", 0.0);
+    always("a total that was reached keeps its replicas", Duration::from_secs(15), || async {
+        let replicas = world.replicas("web", "nginx").await?;
+        Ok(when(replicas == 10, replicas).found(Some(())))
+    })
+    .await
 }
 
 async fn zero_and_back(world: &World) -> Result<()> {
     const COOLDOWN: i64 = 20;
-    world.bed.namespace("web").await?;
     world.traffic("shop", 25.0);
     world.apply(&deployment("web", "shop", 1, "1", &json!({}))).await?;
     let more = json!({"minReplicaCount": 0, "cooldownPeriod": COOLDOWN});
@@ -361,11 +389,16 @@ async fn an_expiry(world: &World) -> Result<()> {
     const TTL: i64 = 40;
     world.apply(&provisioner("mortal", &json!({"ttlSecondsUntilExpired": TTL}))).await?;
     world.apply(&deployment("web", "mortal", 2, "500m", &json!({"team": "mortal"}))).await?;
+    world.apply(&one_stays("mortal")).await?;
     let pods = world.wait_for_pods("web", "mortal", 2).await?;
     let node = text(&pods[0]["spec"]["nodeName"]).to_owned();
     let old = world.get(NODE, None, &node).await?.context("the node of a running pod")?;
     let (id, born) = (text(&old["spec"]["providerID"]).to_owned(), created(&old)?);
     eventually("the old node to be gone", LATER, || async {
+        let running = world.pods("web", "mortal").await?.iter().filter(|pod| is_running(pod)).count();
+        if running == 0 {
+            return Ok(Seen::Never("no pod of mortal runs while its node is replaced".into()));
+        }
         let found =
             world.get(NODE, None, &node).await?.filter(|found| found["metadata"]["uid"] == old["metadata"]["uid"]);
         Ok(when(found.is_none(), found.map(|found| found["spec"].clone())))
@@ -384,6 +417,15 @@ async fn an_expiry(world: &World) -> Result<()> {
     let pods = world.wait_for_pods("web", "mortal", 2).await?;
     ensure!(pods.iter().all(|pod| pod["spec"]["nodeName"] != node.as_str()), "pods run on a node that is gone");
     Ok(())
+}
+
+/// Of the pods of a Deployment one must run at any time.
+fn one_stays(name: &str) -> Value {
+    json!({
+        "apiVersion": "policy/v1", "kind": "PodDisruptionBudget",
+        "metadata": {"name": name, "namespace": "web"},
+        "spec": {"minAvailable": 1, "selector": {"matchLabels": {"app": name}}},
+    })
 }
 
 fn created(object: &Value) -> Result<Timestamp> {

@@ -5,10 +5,16 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams};
+use futures::StreamExt as _;
+use kube::api::{
+    Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams, WatchEvent,
+    WatchParams,
+};
 use serde_json::{Value, json};
 use testkit::apply::{apply, apply_crds};
 use testkit::aws::{AwsDouble, Instance};
@@ -19,6 +25,7 @@ use testkit::joiner::{Boot, Joiner};
 use testkit::mesh::{Mesh, Traffic};
 use testkit::programs::{Program, Provisioner};
 use testkit::prometheus::Prometheus;
+use tokio::task::JoinHandle;
 
 /// One step of a story. Generous: two busy cores are shared with another story.
 pub(crate) const SOON: Duration = Duration::from_mins(2);
@@ -90,10 +97,15 @@ impl World {
     }
 
     /// Adds the mesh, Prometheus and `pod-autoscaler`.
-    pub(crate) async fn with_metrics(mut self) -> Result<Self> {
+    pub(crate) async fn with_metrics(self) -> Result<Self> {
+        self.with_metrics_and(&[]).await
+    }
+
+    /// The same with values of the chart.
+    pub(crate) async fn with_metrics_and(mut self, values: &[(&str, &str)]) -> Result<Self> {
         let mesh = Mesh::start().await?;
         let prometheus = Prometheus::start(self.bed.folder(), &[mesh.address()]).await?;
-        let program = self.bed.spawn_pod_autoscaler(&[]).await?;
+        let program = self.bed.spawn_pod_autoscaler_with(values, &[]).await?;
         self.metrics = Some(Metrics { program, prometheus, mesh });
         Ok(self)
     }
@@ -151,11 +163,44 @@ impl World {
         self.api(kind, namespace).patch(name, &params, &Patch::Merge(patch)).await.map(drop).map_err(Into::into)
     }
 
+    /// A merge patch of the status, as the kubelet does.
+    pub(crate) async fn patch_status(
+        &self,
+        kind: Kind,
+        namespace: Option<&str>,
+        name: &str,
+        patch: &Value,
+    ) -> Result<()> {
+        let params = PatchParams::default();
+        self.api(kind, namespace).patch_status(name, &params, &Patch::Merge(patch)).await.map(drop).map_err(Into::into)
+    }
+
     pub(crate) async fn delete(&self, kind: Kind, namespace: Option<&str>, name: &str) -> Result<()> {
         match self.api(kind, namespace).delete(name, &DeleteParams::default()).await {
             Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
             other => Ok(other.map(drop)?),
         }
+    }
+
+    /// Notes of every node that goes, from now on, whether it was last seen closed to new pods and marked as going.
+    pub(crate) async fn watch_nodes_go(&self) -> Result<Going> {
+        let nodes = self.api(NODE, None);
+        let seen: Arc<Mutex<BTreeMap<String, bool>>> = Arc::default();
+        let noted = Arc::clone(&seen);
+        let events = nodes.watch(&WatchParams::default(), "0").await?;
+        let task = tokio::spawn(async move {
+            let mut events = pin!(events);
+            while let Some(Ok(event)) = events.next().await {
+                if let WatchEvent::Deleted(node) = event {
+                    let taints = node.data.pointer("/spec/taints").and_then(Value::as_array);
+                    let has = |key: &str| taints.into_iter().flatten().any(|taint| taint["key"] == key);
+                    let closed = node.data["spec"]["unschedulable"] == true && has("karpenter.sh/disrupted");
+                    let mut noted = noted.lock().unwrap_or_else(PoisonError::into_inner);
+                    noted.insert(node.metadata.name.unwrap_or_default(), closed);
+                }
+            }
+        });
+        Ok(Going { seen, task })
     }
 
     /// `kubectl get --raw`.
@@ -340,6 +385,25 @@ impl World {
             }
             anyhow::anyhow!("{error:#}\n{said}")
         })
+    }
+}
+
+/// The nodes that have gone; see [`World::watch_nodes_go`].
+pub(crate) struct Going {
+    seen: Arc<Mutex<BTreeMap<String, bool>>>,
+    task: JoinHandle<()>,
+}
+
+impl Going {
+    /// By name: whether it was cordoned and marked to the end.
+    pub(crate) fn so_far(&self) -> BTreeMap<String, bool> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Drop for Going {
+    fn drop(&mut self) {
+        self.task.abort();
     }
 }
 

@@ -44,8 +44,23 @@ impl Keys {
         Self(Source::Fixed(keys))
     }
 
-    pub(super) fn own(own: Own) -> Self {
+    fn own(own: Own) -> Self {
         Self(Source::Own(own, Mutex::new(None)))
+    }
+
+    /// An access key that somebody wrote down.
+    pub(crate) fn given(id: &str, secret: &str, token: Option<&str>) -> Self {
+        Self::fixed(Fixed { id: id.to_owned(), secret: secret.into(), token: token.map(Secret::from) })
+    }
+
+    /// The program's own identity, or a role that it takes on.
+    pub(crate) fn of_this_program(
+        region: &str,
+        role: Option<String>,
+        external_id: Option<String>,
+        client: reqwest::Client,
+    ) -> Self {
+        Self::own(Own { region: region.to_owned(), role, external_id, client })
     }
 
     /// Keys that are good for the next request.

@@ -1,0 +1,128 @@
+use std::collections::BTreeMap;
+
+use api::keda::ScaledObject;
+use scalers::Identity;
+use serde_json::{Value, json};
+
+use super::*;
+
+type Given = Result<Credentials, Failure>;
+
+fn object(triggers: &Value) -> ScaledObject {
+    let spec = json!({"scaleTargetRef": {"name": "web"}, "triggers": triggers});
+    let mut object = ScaledObject::new("web", serde_json::from_value(spec).unwrap());
+    object.metadata.namespace = Some("shop".into());
+    object
+}
+
+fn http() -> Arc<Http> {
+    Arc::new(Http::new(scalers::HTTP_TIMEOUT))
+}
+
+fn build(triggers: &Value, given: &[Given], old: Option<&ObjectSource>) -> Result<ObjectSource, Vec<String>> {
+    ObjectSource::build(&Subject::object(&object(triggers)), given, old, &http(), None)
+}
+
+/// A prometheus trigger, with `authModes` basic.
+fn basic() -> Value {
+    let metadata = json!({"serverAddress": "http://p", "query": "up", "threshold": "5", "authModes": "basic"});
+    json!({"type": "prometheus", "metadata": metadata, "authenticationRef": {"name": "a"}})
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "it stands beside credentials that could not be had")]
+fn password(password: &str) -> Given {
+    let parameters = [("username", "u"), ("password", password)];
+    let parameters: BTreeMap<_, _> = parameters.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+    Ok(Credentials { authentication: Some(Resolved { parameters, identity: Identity::None }), environment: None })
+}
+
+fn gone() -> Given {
+    Err(Failure::Missing("there is no Secret shop/s".into()))
+}
+
+#[test]
+fn resource_triggers_use_up_an_index() {
+    let triggers = json!([
+        {"type": "cpu", "metricType": "Utilization", "metadata": {"value": "60"}},
+        {"type": "prometheus", "metadata": {"serverAddress": "http://p", "query": "up", "threshold": "5"}},
+    ]);
+    let source = build(&triggers, &[Ok(Credentials::default()), Ok(Credentials::default())], None).unwrap();
+    assert_eq!(source.metrics.len(), 2);
+    assert!(source.find("s1-prometheus").is_some());
+    assert!(source.find("s0-prometheus").is_none());
+}
+
+#[test]
+fn every_wrong_trigger_is_named_with_its_field() {
+    let triggers = json!([
+        {"type": "rabbitmq", "metadata": {}},
+        {"type": "prometheus", "metadata": {"serverAddress": "http://p", "query": "up"}},
+        {"type": "prometheus", "metadata": {}, "authenticationRef": {"name": "a"}},
+        {"type": "redis", "metadata": {"addressFromEnv": "REDIS"}},
+    ]);
+    let none = || Ok(Credentials::default());
+    let wrong = build(&triggers, &[none(), none(), gone(), gone()], None).unwrap_err();
+    let begin: Vec<&str> = wrong.iter().filter_map(|w| w.split(": ").next()).collect();
+    assert_eq!(
+        begin,
+        [
+            "spec.triggers[0].type",
+            "spec.triggers[1].metadata.threshold",
+            "spec.triggers[2].authenticationRef",
+            "spec.triggers[3].metadata"
+        ]
+    );
+    assert!(wrong[2].ends_with("there is no Secret shop/s"), "{}", wrong[2]);
+}
+
+#[test]
+fn a_trigger_changes_with_its_credentials_and_not_otherwise() {
+    let triggers = json!([basic(), basic()]);
+    let first = build(&triggers, &[password("a"), password("b")], None).unwrap();
+    assert!(first.settled(&[password("a"), password("b")]));
+    let rotated = [password("a"), password("c")];
+    assert!(!first.settled(&rotated));
+    let second = build(&triggers, &rotated, Some(&first)).unwrap();
+    assert!(Arc::ptr_eq(&first.triggers[0], &second.triggers[0]));
+    assert!(!Arc::ptr_eq(&first.triggers[1], &second.triggers[1]));
+    assert_eq!(first.metrics, second.metrics);
+}
+
+#[tokio::test]
+async fn a_trigger_whose_credentials_are_gone_is_not_read_until_they_are_back() {
+    let triggers = json!([basic()]);
+    let first = build(&triggers, &[password("a")], None).unwrap();
+    let blocked = build(&triggers, &[gone()], Some(&first)).unwrap();
+    assert_eq!(first.metrics, blocked.metrics, "the HPA stays as it is");
+    let metrics = Arc::new(Metrics::new(&controller_runtime::metrics::Registry::default()));
+    let (trigger, readable) = blocked.find("s0-prometheus").unwrap();
+    let outcome = blocked.read(trigger, readable, Asker::Hpa, &metrics).await;
+    assert_eq!(outcome, Err("there is no Secret shop/s".into()));
+    assert!(blocked.settled(&[gone()]));
+    let back = build(&triggers, &[password("a")], Some(&blocked)).unwrap();
+    assert!(back.triggers[0].blocked.is_none());
+}
+
+#[test]
+fn credentials_that_nobody_can_be_asked_for_are_as_they_were() {
+    let triggers = json!([basic()]);
+    let away = || Err(Failure::Unavailable("Secret shop/s cannot be had now".into()));
+    let first = build(&triggers, &[password("a")], None).unwrap();
+    assert!(first.settled(&[away()]));
+    let blocked = build(&triggers, &[gone()], Some(&first)).unwrap();
+    assert!(blocked.settled(&[away()]), "and so is their being gone");
+}
+
+#[test]
+fn credentials_that_fit_no_longer_block_their_trigger_only() {
+    let triggers = json!([basic(), basic()]);
+    let first = build(&triggers, &[password("a"), password("a")], None).unwrap();
+    let empty = Credentials {
+        authentication: Some(Resolved { parameters: BTreeMap::new(), identity: Identity::None }),
+        environment: None,
+    };
+    let second = build(&triggers, &[Ok(empty), password("a")], Some(&first)).unwrap();
+    let why = second.triggers[0].blocked.as_deref().unwrap();
+    assert!(why.contains("is required"), "{why}");
+    assert!(second.triggers[1].blocked.is_none());
+}
