@@ -10,14 +10,14 @@ use serde::Serialize;
 pub struct Planner {
     /// For logs and the names of files.
     pub name: &'static str,
-    /// Makes it.
-    pub plan: fn(&Snapshot, &Settings) -> Solution,
+    /// Makes it, with the best found so far once the guard says that it is time.
+    pub plan: fn(&Snapshot, &Settings, &dyn Fn() -> bool) -> Solution,
 }
 
 /// The cost optimiser, and the plain rule to fall back to.
 pub const PLANNERS: [Planner; 2] = [
-    Planner { name: "optimiser", plan: scheduling::solve },
-    Planner { name: "greedy", plan: scheduling::solve_greedy },
+    Planner { name: "optimiser", plan: scheduling::solve_within },
+    Planner { name: "greedy", plan: |snapshot, settings, _| scheduling::solve_greedy(snapshot, settings) },
 ];
 
 /// A plan that is not carried out.
@@ -40,13 +40,14 @@ pub struct Choice {
     pub rejected: Vec<Rejected>,
 }
 
-/// Asks the planners in turn until the checker accepts a plan.
-pub fn choose(snapshot: &Snapshot, settings: &Settings, planners: &[Planner]) -> Choice {
+/// Asks the planners in turn until the checker accepts a plan. `stop` is the guard against a machine so slow that the
+/// planners' budgets of work take too long.
+pub fn choose(snapshot: &Snapshot, settings: &Settings, planners: &[Planner], stop: &dyn Fn() -> bool) -> Choice {
     let mut choice = Choice::default();
     for planner in planners {
         // A planner is a function of values: what it leaves behind when it panics is nothing.
         let planned = catch_unwind(AssertUnwindSafe(|| {
-            let solution = (planner.plan)(snapshot, settings);
+            let solution = (planner.plan)(snapshot, settings, stop);
             let violations = check::check(snapshot, &solution);
             (solution, violations)
         }));
@@ -91,24 +92,27 @@ mod tests {
     }
 
     /// A plan that forgets one of its nodes.
-    fn corrupt(snapshot: &Snapshot, settings: &Settings) -> Solution {
+    fn corrupt(snapshot: &Snapshot, settings: &Settings, _: &dyn Fn() -> bool) -> Solution {
         let mut solution = scheduling::solve_greedy(snapshot, settings);
         solution.new_nodes.pop();
         solution
     }
 
-    fn broken(_: &Snapshot, _: &Settings) -> Solution {
+    fn broken(_: &Snapshot, _: &Settings, _: &dyn Fn() -> bool) -> Solution {
         panic!("on purpose")
     }
 
-    fn check(first: fn(&Snapshot, &Settings) -> Solution) -> Choice {
-        let planners = [Planner { name: "first", plan: first }, PLANNERS[1]];
-        choose(&snapshot(), &Settings::default(), &planners)
+    fn choose(planners: &[Planner]) -> Choice {
+        super::choose(&snapshot(), &Settings::default(), planners, &|| false)
+    }
+
+    fn check(first: fn(&Snapshot, &Settings, &dyn Fn() -> bool) -> Solution) -> Choice {
+        choose(&[Planner { name: "first", plan: first }, PLANNERS[1]])
     }
 
     #[test]
     fn a_sound_plan_is_carried_out_and_no_other_is_made() {
-        let choice = choose(&snapshot(), &Settings::default(), &[PLANNERS[0], Planner { name: "b", plan: broken }]);
+        let choice = choose(&[PLANNERS[0], Planner { name: "b", plan: broken }]);
         assert_eq!(choice.accepted.unwrap().0, "optimiser");
         assert_eq!(choice.rejected, []);
     }
@@ -133,8 +137,7 @@ mod tests {
 
     #[test]
     fn without_a_sound_plan_nothing_is_carried_out() {
-        let planners = [Planner { name: "a", plan: corrupt }, Planner { name: "b", plan: broken }];
-        let choice = choose(&snapshot(), &Settings::default(), &planners);
+        let choice = choose(&[Planner { name: "a", plan: corrupt }, Planner { name: "b", plan: broken }]);
         assert_eq!((choice.accepted, choice.rejected.len()), (None, 2));
     }
 }
