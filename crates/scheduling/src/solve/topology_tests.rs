@@ -383,3 +383,68 @@ fn every_reason_of_a_pool_is_told_and_the_spread_with_its_counts() {
     "]],
     );
 }
+
+#[test]
+fn who_must_be_near_two_kinds_of_pods_needs_one_that_is_both() {
+    let near = |pod: &mut Pod| {
+        let term = |key: &str, value: &str| PodAffinityTerm {
+            selector: Some(LabelSelector { match_labels: labels_of(&[(key, value)]), ..LabelSelector::default() }),
+            ..near("", labels::ZONE)
+        };
+        pod.pod_affinity = vec![term("app", "x"), term("tier", "y")];
+    };
+    let labelled =
+        |name: &str, labels: &[(&str, &str)]| edited(pod(name, 100, 0), |pod| pod.labels = labels_of(labels));
+    let apart = vec![labelled("x", &[("app", "x")]), labelled("y", &[("tier", "y")])];
+    let both = vec![labelled("xy", &[("app", "x"), ("tier", "y")])];
+    let wanting = || vec![edited(pod("p", 100, 0), near)];
+    check(
+        &snapshot(wanting(), vec![running("a", "a", apart), running("b", "b", both)], vec![]),
+        &expect![[r"
+        node b: p
+    "]],
+    );
+}
+
+#[test]
+fn a_node_that_lacks_the_label_of_one_spread_counts_for_no_spread_of_the_pod() {
+    let web = apps(3, "web", |pod| {
+        pod.topology_spread = vec![spread("web", "rack"), spread("web", labels::ZONE)];
+    });
+    let racked = |name: &str, zone: &str| {
+        edited_node(running(name, zone, vec![]), |node| {
+            node.labels.insert("rack".to_owned(), name.to_owned());
+        })
+    };
+    let bare = running("bare", "a", vec![app("old0", "web"), app("old1", "web"), app("old2", "web")]);
+    check(
+        &snapshot(web, vec![bare, racked("r1", "a"), racked("r2", "b")], vec![]),
+        &expect![[r"
+        node r1: web0 web2
+        node r2: web1
+    "]],
+    );
+}
+
+#[test]
+fn a_spread_with_an_empty_selector_counts_nobody() {
+    let web = apps(3, "web", |pod| {
+        pod.topology_spread
+            .push(TopologySpread { selector: Some(LabelSelector::default()), ..spread("web", labels::ZONE) });
+    });
+    check(
+        &snapshot(
+            web,
+            vec![
+                running("a", "a", vec![]),
+                edited_node(running("b", "b", vec![]), |node| {
+                    node.allocatable = resources(100, 1, 10);
+                }),
+            ],
+            vec![],
+        ),
+        &expect![[r"
+        node a: web0 web1 web2
+    "]],
+    );
+}
