@@ -50,9 +50,6 @@ const TRIGGERS: &[&str] = &[
     "redis-streams",
 ];
 
-const NO_KEY: &str =
-    "keys of Google are not supported yet, podIdentity gcp is; triggers that name this object are refused";
-
 /// Every field that is accepted without behaviour.
 pub const NOT_YET: &[NotYet] = &[
     not_yet("ScaledObject", "spec.triggers[].type", TRIGGERS, "this trigger type is not supported yet"),
@@ -64,8 +61,6 @@ pub const NOT_YET: &[NotYet] = &[
         "formulas are not supported yet",
     ),
     not_yet("ScaledJob", "spec.triggers[].type", TRIGGERS, "this trigger type is not supported yet"),
-    not_yet("TriggerAuthentication", "spec.gcpSecretManager.credentials", &[], NO_KEY),
-    not_yet("ClusterTriggerAuthentication", "spec.gcpSecretManager.credentials", &[], NO_KEY),
     not_yet("Provisioner", "spec.consolidation.enabled", &["false"], "consolidation is not supported yet"),
     not_yet(
         "NodePool",

@@ -1,6 +1,7 @@
 //! How a trigger shows who it is to an HTTP server.
 
 pub(crate) mod aws;
+pub(crate) mod google_key;
 mod oauth;
 pub(crate) mod tls;
 pub(crate) mod tokens;

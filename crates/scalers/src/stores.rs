@@ -17,7 +17,7 @@ use serde_json::Value;
 
 pub use aws::{AwsKeys, AwsSecret, AwsSecrets};
 pub use azure::{AzureCloud, AzureKeys, AzureSecret, AzureVault};
-pub use google::{GoogleSecret, GoogleSecrets};
+pub use google::{GoogleKeys, GoogleSecret, GoogleSecrets};
 pub use vault::{Vault, VaultKind, VaultSecret};
 
 use crate::error::ScalerError;

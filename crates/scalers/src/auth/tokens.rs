@@ -1,12 +1,13 @@
 //! Bearer tokens that somebody gives out for a time; each is kept until shortly before it ends.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use reqwest::{RequestBuilder, Url};
 use serde::Deserialize;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
+use super::google_key::GoogleKey;
 use crate::error::{BuildError, ScalerError};
 use crate::http::{answer, form_body, unavailable};
 use crate::metadata::Secret;
@@ -15,6 +16,8 @@ use crate::metadata::Secret;
 const EARLY: Duration = Duration::from_secs(30);
 /// How long a token is kept when the server does not say. RFC 6749 leaves it open.
 const LIFETIME: Duration = Duration::from_mins(5);
+/// What a signed statement is, in the same words.
+const SIGNED: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 /// What a federated token is, in the words of RFC 7523.
 const ASSERTION: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
@@ -38,6 +41,8 @@ enum Grant {
     Federated { file: String, client: String, scope: String },
     /// Being on a machine of Google.
     Place,
+    /// A statement that is signed with a key of Google.
+    Signed(Box<GoogleKey>),
 }
 
 #[derive(Deserialize)]
@@ -100,6 +105,11 @@ impl Tokens {
         Ok(Self::of_place(http, google_metadata("instance/service-accounts/default/token")?))
     }
 
+    /// Tokens for who has a service account key of Google.
+    pub(crate) fn signed(client: reqwest::Client, key: GoogleKey) -> Self {
+        Self::new(client, key.token_url.clone(), "the key's token_uri", Grant::Signed(Box::new(key)))
+    }
+
     /// Tokens that are given to whoever is at the right place.
     pub(crate) fn of_place(client: reqwest::Client, url: Url) -> Self {
         Self::new(client, url, "Google's metadata server", Grant::Place)
@@ -149,6 +159,13 @@ impl Tokens {
                     ("client_assertion_type", ASSERTION),
                     ("client_assertion", assertion.trim()),
                 ];
+                form_body(self.client.post(self.url.clone()), form)
+            }
+            Grant::Signed(key) => {
+                let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+                let assertion = key.assertion(now.as_secs());
+                let assertion = assertion.map_err(|what| ScalerError::Misconfigured { what: what.to_owned() })?;
+                let form = [("grant_type", SIGNED), ("assertion", &assertion)];
                 form_body(self.client.post(self.url.clone()), form)
             }
             Grant::Place => self.client.get(self.url.clone()).header("metadata-flavor", "Google"),

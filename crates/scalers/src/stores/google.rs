@@ -1,4 +1,4 @@
-//! Google Secret Manager, by its REST API, as the workload identity of this program.
+//! Google Secret Manager, by its REST API.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -6,6 +6,7 @@ use reqwest::Url;
 use serde_json::Value;
 
 use super::{STORE_AGAIN, Stored, about};
+use crate::auth::google_key::GoogleKey;
 use crate::auth::tokens::{Tokens, google_metadata};
 use crate::error::ScalerError;
 use crate::http::{Http, answer, unavailable};
@@ -15,7 +16,7 @@ const ENDPOINT: &str = "https://secretmanager.googleapis.com";
 /// What an error is about.
 const NAME: &str = "gcpSecretManager";
 
-/// Secrets of the project that this program runs in.
+/// Secrets of one project: that of the key, or the one that this program runs in.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct GoogleSecrets {
     /// The secrets.
@@ -33,32 +34,51 @@ pub struct GoogleSecret {
     pub version: Option<String>,
 }
 
+/// Who asks Google.
+#[derive(Clone, Copy)]
+pub enum GoogleKeys<'a> {
+    /// A service account, with the JSON of its key.
+    Key(&'a str),
+    /// The workload identity of this program.
+    Workload,
+}
+
+impl std::fmt::Debug for GoogleKeys<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("GoogleKeys").finish_non_exhaustive()
+    }
+}
+
 impl GoogleSecrets {
     /// Reads the secrets.
     ///
     /// # Errors
-    /// The program has no such identity, Google is silent or refuses us, or a secret is not there; the error names it.
-    pub async fn read(&self, http: &Http) -> Result<Stored, ScalerError> {
+    /// There is no such identity, Google is silent or refuses us, or a secret is not there; the error names it.
+    pub async fn read(&self, http: &Http, keys: GoogleKeys<'_>) -> Result<Stored, ScalerError> {
         let client = http.client(true).map_err(|error| ScalerError::Unavailable(Box::new(error)))?;
         let wrong = |error: crate::BuildError| ScalerError::Misconfigured { what: error.to_string() };
-        let tokens = Tokens::google(client.clone()).map_err(wrong)?;
-        let project = google_metadata("project/project-id").map_err(wrong)?;
+        let (project, tokens) = match keys {
+            GoogleKeys::Key(text) => {
+                let key = GoogleKey::read(text).map_err(wrong)?;
+                (key.project.clone(), Tokens::signed(client.clone(), key))
+            }
+            GoogleKeys::Workload => {
+                let place = google_metadata("project/project-id").map_err(wrong)?;
+                (project_at(&place, http, &client).await?, Tokens::google(client.clone()).map_err(wrong)?)
+            }
+        };
         self.read_at(ENDPOINT, &project, &tokens, http, &client).await
     }
 
     async fn read_at(
         &self,
         endpoint: &str,
-        project: &Url,
+        project: &str,
         tokens: &Tokens,
         http: &Http,
         client: &reqwest::Client,
     ) -> Result<Stored, ScalerError> {
         let wrong = |what: String| ScalerError::Misconfigured { what };
-        let request = client.get(project.clone()).timeout(http.timeout()).header("metadata-flavor", "Google");
-        let response = request.send().await.map_err(|error| unavailable(METADATA, project, error))?;
-        let project = String::from_utf8(answer(METADATA, project, response).await?)
-            .map_err(|_| wrong("Google's metadata server answers without a project".into()))?;
         let mut stored = Stored { parameters: [].into(), lasts: STORE_AGAIN };
         for secret in &self.secrets {
             let told = |error: ScalerError| about(&format!("Google secret {}", secret.id), &error);
@@ -66,7 +86,7 @@ impl GoogleSecrets {
             let mut url = Url::parse(endpoint).map_err(|error| wrong(error.to_string()))?;
             if let Ok(mut path) = url.path_segments_mut() {
                 let last = format!("{version}:access");
-                path.extend(["v1", "projects", project.trim(), "secrets", &secret.id, "versions", &last]);
+                path.extend(["v1", "projects", project, "secrets", &secret.id, "versions", &last]);
             }
             let token = tokens.get().await.map_err(told)?;
             let request = client.get(url.clone()).timeout(http.timeout()).bearer_auth(token.reveal());
@@ -81,6 +101,14 @@ impl GoogleSecrets {
 
 /// Who says which project this is.
 const METADATA: &str = "Google's metadata server";
+
+async fn project_at(place: &Url, http: &Http, client: &reqwest::Client) -> Result<String, ScalerError> {
+    let request = client.get(place.clone()).timeout(http.timeout()).header("metadata-flavor", "Google");
+    let response = request.send().await.map_err(|error| unavailable(METADATA, place, error))?;
+    let text = String::from_utf8(answer(METADATA, place, response).await?);
+    let project = text.map(|text| text.trim().to_owned()).ok().filter(|project| !project.is_empty());
+    project.ok_or_else(|| ScalerError::Misconfigured { what: format!("{METADATA} answers without a project") })
+}
 
 fn value(body: &[u8]) -> Result<String, &'static str> {
     let found: Value = serde_json::from_slice(body).map_err(|_| "the answer is not JSON")?;
@@ -106,12 +134,31 @@ mod tests {
         let tokens = Tokens::of_place(client.clone(), url("token"));
         let secret = GoogleSecret { parameter: "password".into(), id: "db".into(), version: None };
         let secrets = GoogleSecrets { secrets: vec![secret] };
-        let stored = secrets.read_at(&address, &url("project"), &tokens, &http, &client).await.unwrap();
+        let project = project_at(&url("project"), &http, &client).await.unwrap();
+        let stored = secrets.read_at(&address, &project, &tokens, &http, &client).await.unwrap();
         assert_eq!(stored.parameters["password"], "s3cret");
         let asked = served.await.unwrap();
         assert!(asked[0].contains("metadata-flavor: Google"), "{}", asked[0]);
         let path = "GET /v1/projects/shop-1/secrets/db/versions/latest:access ";
         assert!(asked[2].starts_with(path) && asked[2].contains("authorization: Bearer t\r\n"), "{}", asked[2]);
+    }
+
+    #[tokio::test]
+    async fn a_key_gets_a_token_and_reads_its_project() {
+        let token = ok(r#"{"access_token": "t", "expires_in": 3600}"#);
+        let (address, served) = serve(vec![token, ok(r#"{"payload": {"data": "czNjcmV0"}}"#)]).await;
+        let (file, _) = crate::auth::google_key::tests::file(&format!("{address}/token"));
+        let key = GoogleKey::read(&file).unwrap();
+        let http = Http::new(HTTP_TIMEOUT);
+        let client = http.client(true).unwrap();
+        let (project, tokens) = (key.project.clone(), Tokens::signed(client.clone(), key));
+        let secret = GoogleSecret { parameter: "password".into(), id: "db".into(), version: Some("3".into()) };
+        let secrets = GoogleSecrets { secrets: vec![secret] };
+        let stored = secrets.read_at(&address, &project, &tokens, &http, &client).await.unwrap();
+        assert_eq!(stored.parameters["password"], "s3cret");
+        let asked = served.await.unwrap();
+        assert!(asked[0].starts_with("POST /token ") && asked[0].contains("jwt-bearer&assertion=ey"), "{}", asked[0]);
+        assert!(asked[1].starts_with("GET /v1/projects/shop-1/secrets/db/versions/3:access "), "{}", asked[1]);
     }
 
     #[test]

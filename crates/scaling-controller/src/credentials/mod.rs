@@ -209,7 +209,7 @@ impl Resolver {
         }
         if let Some(manager) = &spec.gcp_secret_manager {
             let identity = self.identity(manager.pod_identity.as_ref(), template).await?;
-            parameters.extend(self.stores.google(manager, &identity).await?);
+            parameters.extend(self.stores.google(manager, &identity, namespace, found).await?);
         }
         if let Some(manager) = &spec.aws_secret_manager {
             let identity = self.identity(manager.pod_identity.as_ref(), template).await?;

@@ -39,6 +39,8 @@ pub(crate) fn references(spec: &TriggerAuthenticationSpec, namespace: &str) -> R
     values.extend(spec.oauth2.iter().map(|oauth| of_value(&oauth.client_secret)));
     let azure = spec.azure_key_vault.iter().filter_map(|vault| vault.credentials.as_ref());
     values.extend(azure.map(|credentials| of_value(&credentials.client_secret)));
+    let google = spec.gcp_secret_manager.iter().filter_map(|manager| manager.credentials.as_ref());
+    values.extend(google.map(|credentials| of_value(&credentials.client_secret)));
     for credentials in spec.aws_secret_manager.iter().filter_map(|manager| manager.credentials.as_ref()) {
         values.extend([of_value(&credentials.access_key), of_value(&credentials.access_secret_key)]);
         values.extend(credentials.access_token.as_ref().map(of_value));

@@ -9,8 +9,8 @@ use api::keda::{
     VaultSecret as WrittenVaultSecret,
 };
 use scalers::stores::{
-    AwsKeys, AwsSecret, AwsSecrets, AzureCloud, AzureKeys, AzureSecret, AzureVault, GoogleSecret, GoogleSecrets,
-    Stored, Vault, VaultKind, VaultSecret,
+    AwsKeys, AwsSecret, AwsSecrets, AzureCloud, AzureKeys, AzureSecret, AzureVault, GoogleKeys, GoogleSecret,
+    GoogleSecrets, Stored, Vault, VaultKind, VaultSecret,
 };
 use scalers::{Http, Identity, ScalerError};
 
@@ -32,7 +32,7 @@ pub(super) struct Stores {
     vaults: Kept<(Vault, String, Vec<VaultSecret>), Parameters>,
     aws: Kept<(AwsSecrets, OwnedKeys), Parameters>,
     azure: Kept<(AzureVault, Application), Parameters>,
-    google: Kept<GoogleSecrets, Parameters>,
+    google: Kept<(GoogleSecrets, Option<String>), Parameters>,
 }
 
 /// A login at Vault with the token of a ServiceAccount.
@@ -189,22 +189,32 @@ impl Stores {
     }
 
     /// What Google Secret Manager has.
-    pub(super) async fn google(&self, written: &GcpSecretManager, identity: &Identity) -> Result<Parameters, Failure> {
-        let refused = |what: &str| Failure::Refused(format!("gcpSecretManager{what}"));
-        if written.credentials.is_some() {
-            return Err(refused(".credentials is not supported yet; use the podIdentity gcp"));
-        }
-        if *identity != Identity::Gcp {
-            return Err(refused(" needs the podIdentity gcp"));
-        }
+    pub(super) async fn google(
+        &self,
+        written: &GcpSecretManager,
+        identity: &Identity,
+        namespace: &str,
+        found: &Found,
+    ) -> Result<Parameters, Failure> {
+        let key = match &written.credentials {
+            Some(credentials) => Some(parameters::value(&credentials.client_secret, namespace, found)?),
+            None if *identity == Identity::Gcp => None,
+            None => {
+                let what = "gcpSecretManager needs credentials or the podIdentity gcp";
+                return Err(Failure::Refused(what.into()));
+            }
+        };
         let secret = |secret: &api::keda::GcpSecret| GoogleSecret {
             parameter: secret.parameter.clone(),
             id: secret.id.clone(),
             version: secret.version.clone(),
         };
         let secrets = GoogleSecrets { secrets: written.secrets.iter().map(secret).collect() };
-        let ask = async { kept(secrets.read(&self.http).await) };
-        self.google.get(secrets.clone(), ask).await
+        let ask = async {
+            let keys = key.as_deref().map_or(GoogleKeys::Workload, GoogleKeys::Key);
+            kept(secrets.read(&self.http, keys).await)
+        };
+        self.google.get((secrets.clone(), key.clone()), ask).await
     }
 }
 
