@@ -95,16 +95,15 @@ fn a_folder_of_manifests_becomes_a_plan() {
         &[("all.yaml", &objects), ("types.json", TYPES)],
         &[],
         &expect![[r#"
-            $0.40/h; no minimum is proven.
-            5 pods: 5 on 1 new node.
+            $0.30/h; proven minimum. Karpenter's rule: $0.40/h.
+            5 pods: 5 on 3 new nodes.
 
             New nodes
-              COUNT  TYPE       ZONE  PAID          EACH  TOGETHER   CPU  MEMORY  PODS  WHOSE PODS
-                  1  m.2xlarge  a     on-demand  $0.40/h   $0.40/h  44 %    16 %     5  3 web, 2 api
+              COUNT  TYPE     ZONE      PAID          EACH  TOGETHER   CPU  MEMORY  PODS  WHOSE PODS
+                  3  m.large  any of 2  on-demand  $0.10/h   $0.30/h  61 %    21 %   1–3  3 web, 2 api
 
             Why
-              4 pods: a new node opened for other pods has room
-              1 pod: no node has room, so a new one is opened
+              5 pods: no node has room, and the cheapest plan for all pods puts it on this new node
             exit code 0
         "#]],
     );
@@ -119,10 +118,10 @@ fn the_plan_is_one_json_object() {
         &expect![[r#"
             {
               "cost_usd_per_hour": 0.1,
-              "lower_bound_usd_per_hour": null,
+              "lower_bound_usd_per_hour": 0.1,
               "lower_bound_ignores": [],
-              "greedy_usd_per_hour": null,
-              "proven_optimal": false,
+              "greedy_usd_per_hour": 0.1,
+              "proven_optimal": true,
               (time)
               "pods": 2,
               "pods_on_existing_nodes": 0,
@@ -204,6 +203,7 @@ fn one_pod_is_explained_with_what_else_it_could_have() {
             shop/web-0 goes on new node 1 of NodePool/default: m.large in a (spot) at $0.04/h.
               because: no node has room, so a new one is opened
               because: opened for pod shop/web-0
+              because: it costs $0.04/h; next would be m.large in a (on-demand) for $0.10/h
               It shares that node with web.
               Machines that would do too and cost more:
                 m.large in a (on-demand) at $0.10/h, $0.06/h more
@@ -224,56 +224,58 @@ fn a_pod_on_a_new_node_is_told_why_no_node_that_is_there_will_do() {
         &files,
         &["--pod", "shop/api-1"],
         &expect![[r#"
-        shop/api-1 goes on new node 1 of NodePool/default: m.large in a (on-demand) at $0.10/h.
-          because: no node has room, so a new one is opened
-          because: opened for pod shop/api-1
-          because: 0 of 1 nodes fit: 1 too full
-          It has that node for itself.
-          Machines that would do too and cost more:
-            m.2xlarge in a (on-demand) at $0.40/h, $0.30/h more
-          The cheapest node for this pod alone: m.large in a (on-demand) at $0.10/h.
-        exit code 0
-    "#]],
+            shop/api-1 goes on new node 1 of NodePool/default: m.large in a (on-demand) at $0.10/h.
+              because: no node has room, so a new one is opened
+              because: opened for pod shop/api-1
+              because: it costs $0.10/h; next would be m.2xlarge in a (on-demand) for $0.40/h
+              because: 0 of 1 nodes fit: 1 too full
+              It has that node for itself.
+              Machines that would do too and cost more:
+                m.2xlarge in a (on-demand) at $0.40/h, $0.30/h more
+              The cheapest node for this pod alone: m.large in a (on-demand) at $0.10/h.
+            exit code 0
+        "#]],
     );
     check(
         &files,
         &["--pod", "shop/api-1", "--format", "json"],
         &expect![[r#"
-        {
-          "pod": "shop/api-1",
-          "place": {
-            "node": {
-              "new": 0
-            },
-            "bought": {
-              "offering": "m.large in a (on-demand)",
-              "price_usd_per_hour": 0.1
-            },
-            "pool": "NodePool/default",
-            "shared_with": []
-          },
-          "why": [
-            "no node has room, so a new one is opened",
-            "opened for pod shop/api-1"
-          ],
-          "not_on_existing": "0 of 1 nodes fit: 1 too full",
-          "alternatives": [
             {
-              "offering": "m.large in b (on-demand)",
-              "price_usd_per_hour": 0.1
-            },
-            {
-              "offering": "m.2xlarge in a (on-demand)",
-              "price_usd_per_hour": 0.4
+              "pod": "shop/api-1",
+              "place": {
+                "node": {
+                  "new": 0
+                },
+                "bought": {
+                  "offering": "m.large in a (on-demand)",
+                  "price_usd_per_hour": 0.1
+                },
+                "pool": "NodePool/default",
+                "shared_with": []
+              },
+              "why": [
+                "no node has room, so a new one is opened",
+                "opened for pod shop/api-1",
+                "it costs $0.10/h; next would be m.2xlarge in a (on-demand) for $0.40/h"
+              ],
+              "not_on_existing": "0 of 1 nodes fit: 1 too full",
+              "alternatives": [
+                {
+                  "offering": "m.large in b (on-demand)",
+                  "price_usd_per_hour": 0.1
+                },
+                {
+                  "offering": "m.2xlarge in a (on-demand)",
+                  "price_usd_per_hour": 0.4
+                }
+              ],
+              "alone": {
+                "offering": "m.large in a (on-demand)",
+                "price_usd_per_hour": 0.1
+              }
             }
-          ],
-          "alone": {
-            "offering": "m.large in a (on-demand)",
-            "price_usd_per_hour": 0.1
-          }
-        }
-        exit code 0
-    "#]],
+            exit code 0
+        "#]],
     );
     check(
         &files,
@@ -302,7 +304,7 @@ fn pods_without_a_place_are_told_with_every_pool() {
         &[("all.yaml", &objects), ("types.json", TYPES)],
         &[],
         &expect![[r#"
-            $0.10/h; no minimum is proven.
+            $0.10/h; proven minimum >= $0.10/h; at most 0.00 % above it. Karpenter's rule: $0.10/h.
             8 pods: 1 on 1 new node, 7 without a place.
 
             New nodes
