@@ -159,6 +159,9 @@ impl<'a> Greedy<'a> {
             }
             Planned::New { template, choices } => {
                 let may_change = search.kinds[kind].shape.relations.may_change();
+                let of_pool = &search.templates[*template];
+                // Where the pool demands so many different values, the one machine of the plan will not do.
+                let choices = if of_pool.min_values.is_empty() { &*choices } else { &of_pool.available.clone() };
                 let index = search.open_with(*template, choices, kind, pod);
                 let index = index.ok_or(if may_change { Refused::Now } else { Refused::ForGood })?;
                 *node = Planned::Open(index);
