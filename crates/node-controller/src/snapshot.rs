@@ -44,11 +44,13 @@ pub struct Input<'a> {
     pub leaving: &'a BTreeSet<String>,
 }
 
-/// Pods that need a place and have none planned: those the scheduler gave up on, and those of nodes that are leaving.
+/// Pods that need a place and have none planned: those the scheduler gave up on, and those of nodes that are leaving. A
+/// nomination for a node that is gone or leaving is none.
 pub fn homeless(world: &World, nominations: &Nominations, leaving: &BTreeSet<String>) -> Vec<Arc<CorePod>> {
     let places = Places::new(world, leaving);
     let free = |pod: &&Arc<CorePod>| nominations.of(pods::uid(pod)).is_none_or(|place| !places.is_usable(place));
-    let pending = world.objects.pods.iter().filter(|pod| pods::is_provisionable(pod)).filter(free);
+    let kept = |pod: &CorePod| pods::nominated_for(pod).is_some_and(|node| places.is_usable(node));
+    let pending = world.objects.pods.iter().filter(|pod| pods::is_provisionable(pod) && !kept(pod)).filter(free);
     let moving = world
         .members
         .iter()
