@@ -140,14 +140,15 @@ fn a_nominated_pod_keeps_its_planned_place_as_long_as_the_node_stays() {
         pod.status.as_mut().unwrap().nominated_node_name = Some("n".to_owned());
         Arc::new(pod)
     };
-    let joined = |extra: Value| {
-        let claims = vec![claim("c", Some("x:///n"), &["p"], None)];
-        built(objects(vec![nominated()], claims, vec![node("n", &json!({}), &extra)]), &Memory::default(), 1)
+    let joined = |extra: Value, seconds: i64| {
+        let claims = vec![claim("c", Some("x:///n"), &["p"], Some(0))];
+        built(objects(vec![nominated()], claims, vec![node("n", &json!({}), &extra)]), &Memory::default(), seconds)
     };
-    let staying = joined(json!({}));
+    let staying = joined(json!({}), 19);
     assert!(staying.pods.is_empty());
     assert_eq!(names(&staying.nodes[0].pods), ["p"], "nobody else is planned there");
-    let leaving = joined(json!({ "metadata": { "deletionTimestamp": T0 } }));
+    assert_eq!(names(&joined(json!({}), 20).pods), ["p"], "it did not go there");
+    let leaving = joined(json!({ "metadata": { "deletionTimestamp": T0 } }), 1);
     assert_eq!(names(&leaving.pods), ["p"]);
     // Preempting: room is being made for it, by others.
     let foreign =

@@ -20,18 +20,21 @@ async fn pods_go_where_they_were_planned_and_nothing_more_is_rented() -> Result<
     let mut options = Provisioner::of(CLUSTER);
     options.batch_idle = "3s".to_owned();
     options.arguments.push(format!("--kwok-catalogue={}", folder.join("types.json").display()));
-    options.arguments.push("--kwok-boot-delay=1s".to_owned());
     let mut program = world.bed.spawn_node_provisioner_on_kwok(&options).await?;
     let result = story(&world, &mut program).await;
     let said = program.last_lines(60);
     world.end(result.map_err(|error| anyhow::anyhow!("{error:#}\n--- node-provisioner\n{said}")))
 }
 
-/// Each large pod needs the large machine that each small one likes best, because it stays emptier there.
+/// Each large pod needs one of the large machines, which come first and which the small pods could take as well.
 async fn story(world: &World, program: &mut Program) -> Result<()> {
     world.bed.namespace("web").await?;
-    world.apply(&json!({"apiVersion": CLASS.0, "kind": CLASS.1, "metadata": {"name": "default"}})).await?;
-    world.apply(&node_pool()).await?;
+    for (size, cores, delay) in [("large", "4", "2s"), ("small", "2", "7s")] {
+        let class = json!({"apiVersion": CLASS.0, "kind": CLASS.1, "metadata": {"name": size},
+            "spec": {"nodeRegistrationDelay": delay}});
+        world.apply(&class).await?;
+        world.apply(&node_pool(size, cores)).await?;
+    }
     let replicas = u32::try_from(EACH)?;
     // The small ones first: they wait at the head of the scheduler's queue.
     world.apply(&deployment("web", "small", replicas, "1500m", &json!({"team": TEAM}))).await?;
@@ -40,6 +43,7 @@ async fn story(world: &World, program: &mut Program) -> Result<()> {
     pods.extend(world.wait_for_pods("web", "small", EACH).await?);
 
     let claims = world.list(NODE_CLAIM, None).await?;
+    ensure!(claims.len() == 2 * EACH, "{} machines for {} pods, each of which fills one", claims.len(), 2 * EACH);
     for pod in &pods {
         let on = text(&pod["spec"]["nodeName"]);
         let claim = claims.iter().find(|claim| claim["status"]["nodeName"] == on);
@@ -48,7 +52,6 @@ async fn story(world: &World, program: &mut Program) -> Result<()> {
         let here = planned.split(',').any(|one| one == format!("web/{}", name(pod)));
         ensure!(here, "pod {} runs on {on}, which was planned for {planned}", name(pod));
     }
-    ensure!(claims.len() == 2 * EACH, "{} machines for {} pods, each of which fills one", claims.len(), 2 * EACH);
     for node in world.list(NODE, None).await? {
         ensure!(node["spec"]["taints"].is_null(), "{} is still closed: {}", name(&node), node["spec"]["taints"]);
     }
@@ -70,17 +73,19 @@ fn catalogue() -> Value {
     json!([entry("c6a.large", "2", 0.04), entry("c6a.xlarge", "4", 0.1)])
 }
 
-fn node_pool() -> Value {
+/// Machines of one size.
+fn node_pool(size: &str, cores: &str) -> Value {
     json!({
-        "apiVersion": "karpenter.sh/v1", "kind": "NodePool", "metadata": {"name": TEAM},
+        "apiVersion": "karpenter.sh/v1", "kind": "NodePool", "metadata": {"name": size},
         "spec": {
             "template": {
                 "metadata": {"labels": {"team": TEAM, ALIVE_LABEL: "true"}},
                 "spec": {
                     "requirements": [
                         {"key": "karpenter.sh/capacity-type", "operator": "In", "values": ["on-demand"]},
+                        {"key": "karpenter.kwok.sh/instance-cpu", "operator": "In", "values": [cores]},
                     ],
-                    "nodeClassRef": {"group": "karpenter.kwok.sh", "kind": CLASS.1, "name": "default"},
+                    "nodeClassRef": {"group": "karpenter.kwok.sh", "kind": CLASS.1, "name": size},
                 },
             },
         },
