@@ -1,8 +1,9 @@
 //! Which plan is carried out: the first one that the independent checker finds nothing wrong with. Pure.
 
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use scheduling::{Settings, Snapshot, Solution, check, check::Violation};
+use scheduling::{PodKey, Settings, Snapshot, Solution, Unfit, check, check::Violation};
 use serde::Serialize;
 
 /// A way to make a plan.
@@ -10,15 +11,43 @@ use serde::Serialize;
 pub struct Planner {
     /// For logs and the names of files.
     pub name: &'static str,
-    /// Makes it.
-    pub plan: fn(&Snapshot, &Settings) -> Solution,
+    /// Makes it, with the best found so far once the guard says that it is time.
+    pub plan: fn(&Snapshot, &Settings, &dyn Fn() -> bool) -> Solution,
 }
 
-/// The cost optimiser, and the plain rule to fall back to.
-pub const PLANNERS: [Planner; 2] = [
-    Planner { name: "optimiser", plan: scheduling::solve },
-    Planner { name: "greedy", plan: scheduling::solve_greedy },
+/// The cost optimiser, the plain rule to fall back to, and the same for the pods that it is right about.
+pub const PLANNERS: [Planner; 3] = [
+    Planner { name: "optimiser", plan: scheduling::solve_within },
+    Planner { name: "greedy", plan: |snapshot, settings, _| scheduling::solve_greedy(snapshot, settings) },
+    Planner {
+        name: "greedy without some",
+        plan: |snapshot, settings, _| without_suspects(snapshot, settings, scheduling::solve_greedy),
+    },
 ];
+
+/// How often pods are left out. Each time the plan for the others is another one and may be wrong about other pods.
+const ROUNDS: usize = 8;
+
+/// A plan without the pods that the checker holds against it, so that one pod does not stop all others.
+fn without_suspects(snapshot: &Snapshot, settings: &Settings, plan: fn(&Snapshot, &Settings) -> Solution) -> Solution {
+    let mut rest = snapshot.clone();
+    let mut left_out: BTreeMap<PodKey, String> = BTreeMap::new();
+    let mut solution = plan(&rest, settings);
+    for _ in 0..ROUNDS {
+        let violations = check::check(&rest, &solution);
+        let suspects = violations.iter().filter_map(|wrong| Some((wrong.pod()?.clone(), wrong.to_string())));
+        let before = left_out.len();
+        left_out.extend(suspects);
+        if left_out.len() == before {
+            break;
+        }
+        rest.pods.retain(|pod| !left_out.contains_key(&pod.key));
+        solution = plan(&rest, settings);
+    }
+    let refused = |wrong: String| vec![Unfit::NotSupportedYet { what: format!("no sound plan was found: {wrong}") }];
+    solution.unplaced.extend(left_out.into_iter().map(|(pod, wrong)| (pod, refused(wrong))));
+    solution
+}
 
 /// A plan that is not carried out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -40,13 +69,14 @@ pub struct Choice {
     pub rejected: Vec<Rejected>,
 }
 
-/// Asks the planners in turn until the checker accepts a plan.
-pub fn choose(snapshot: &Snapshot, settings: &Settings, planners: &[Planner]) -> Choice {
+/// Asks the planners in turn until the checker accepts a plan. `stop` is the guard against a machine so slow that the
+/// planners' budgets of work take too long.
+pub fn choose(snapshot: &Snapshot, settings: &Settings, planners: &[Planner], stop: &dyn Fn() -> bool) -> Choice {
     let mut choice = Choice::default();
     for planner in planners {
         // A planner is a function of values: what it leaves behind when it panics is nothing.
         let planned = catch_unwind(AssertUnwindSafe(|| {
-            let solution = (planner.plan)(snapshot, settings);
+            let solution = (planner.plan)(snapshot, settings, stop);
             let violations = check::check(snapshot, &solution);
             (solution, violations)
         }));
@@ -91,24 +121,27 @@ mod tests {
     }
 
     /// A plan that forgets one of its nodes.
-    fn corrupt(snapshot: &Snapshot, settings: &Settings) -> Solution {
+    fn corrupt(snapshot: &Snapshot, settings: &Settings, _: &dyn Fn() -> bool) -> Solution {
         let mut solution = scheduling::solve_greedy(snapshot, settings);
         solution.new_nodes.pop();
         solution
     }
 
-    fn broken(_: &Snapshot, _: &Settings) -> Solution {
+    fn broken(_: &Snapshot, _: &Settings, _: &dyn Fn() -> bool) -> Solution {
         panic!("on purpose")
     }
 
-    fn check(first: fn(&Snapshot, &Settings) -> Solution) -> Choice {
-        let planners = [Planner { name: "first", plan: first }, PLANNERS[1]];
-        choose(&snapshot(), &Settings::default(), &planners)
+    fn choose(planners: &[Planner]) -> Choice {
+        super::choose(&snapshot(), &Settings::default(), planners, &|| false)
+    }
+
+    fn check(first: fn(&Snapshot, &Settings, &dyn Fn() -> bool) -> Solution) -> Choice {
+        choose(&[Planner { name: "first", plan: first }, PLANNERS[1]])
     }
 
     #[test]
     fn a_sound_plan_is_carried_out_and_no_other_is_made() {
-        let choice = choose(&snapshot(), &Settings::default(), &[PLANNERS[0], Planner { name: "b", plan: broken }]);
+        let choice = choose(&[PLANNERS[0], Planner { name: "b", plan: broken }]);
         assert_eq!(choice.accepted.unwrap().0, "optimiser");
         assert_eq!(choice.rejected, []);
     }
@@ -132,9 +165,23 @@ mod tests {
     }
 
     #[test]
+    fn a_pod_that_no_plan_is_right_about_does_not_stop_the_others() {
+        let wrong_about_a = |snapshot: &Snapshot, settings: &Settings| {
+            let mut solution = scheduling::solve_greedy(snapshot, settings);
+            solution.placed.remove(&PodKey::new("d", "a"));
+            solution
+        };
+        let (snapshot, settings) = (snapshot(), Settings::default());
+        let solution = without_suspects(&snapshot, &settings, wrong_about_a);
+        assert_eq!(solution.placed.keys().map(|pod| pod.name.as_str()).collect::<Vec<_>>(), ["b"]);
+        let reasons = &solution.unplaced[&PodKey::new("d", "a")];
+        assert!(reasons[0].to_string().contains("no sound plan was found"), "{reasons:?}");
+        assert_eq!(check::check(&snapshot, &solution), []);
+    }
+
+    #[test]
     fn without_a_sound_plan_nothing_is_carried_out() {
-        let planners = [Planner { name: "a", plan: corrupt }, Planner { name: "b", plan: broken }];
-        let choice = choose(&snapshot(), &Settings::default(), &planners);
+        let choice = choose(&[Planner { name: "a", plan: corrupt }, Planner { name: "b", plan: broken }]);
         assert_eq!((choice.accepted, choice.rejected.len()), (None, 2));
     }
 }

@@ -26,6 +26,10 @@ use crate::{
 /// Time between two looks at places that are kept.
 const PROMISES: Duration = Duration::from_secs(1);
 
+/// After so long a search for a cheaper plan ends with the best it has. Its budget of work is a fraction of a second on most
+/// machines; pods wait meanwhile.
+const SEARCH: Duration = Duration::from_secs(3);
+
 /// What a plan was made from, and what it says.
 #[derive(Debug)]
 struct Planned {
@@ -128,7 +132,7 @@ async fn round(ctx: &Context, worlds: &mut Worlds) -> BTreeSet<String> {
     let start = Instant::now();
     let folder = ctx.settings.rejected_plans.clone();
     let planned = tokio::task::spawn_blocking(move || {
-        let choice = planning::choose(&snapshot, &settings, &PLANNERS);
+        let choice = planning::choose(&snapshot, &settings, &PLANNERS, &|| start.elapsed() > SEARCH);
         for rejected in &choice.rejected {
             report(&folder, &snapshot, &settings, rejected);
         }
@@ -151,6 +155,19 @@ async fn round(ctx: &Context, worlds: &mut Worlds) -> BTreeSet<String> {
     };
     if !choice.rejected.is_empty() {
         tracing::warn!(snapshot = snapshot.sequence, planner, "going on with another plan");
+    }
+    if !solution.new_nodes.is_empty() {
+        tracing::info!(
+            snapshot = snapshot.sequence,
+            planner,
+            nodes = solution.new_nodes.len(),
+            cost = %solution.cost,
+            lower_bound = solution.lower_bound.as_ref().map(|bound| bound.cost.to_string()),
+            greedy_cost = solution.greedy_cost.map(|cost| cost.to_string()),
+            proven_optimal = solution.proven_optimal(),
+            milliseconds = start.elapsed().as_millis(),
+            "planned"
+        );
     }
     ctx.metrics.unschedulable_pods.set(i64::try_from(solution.unplaced.len()).unwrap_or(i64::MAX));
     outcome(ctx, if solution.unplaced.is_empty() { "complete" } else { "partial" });

@@ -7,8 +7,11 @@
 use crate::meter::Meter;
 
 const NOISE: f64 = 1e-9;
-/// Pivots between two fresh inverses.
-const REFRESH: usize = 150;
+/// Pivots between two fresh inverses, if there are no more rows than half of that.
+const REFRESH: usize = 300;
+/// How much more than asked for is covered, at most: whoever reads the solution looks for whole numbers, and the duals are
+/// as good as without it.
+const MORE: f64 = 1.5e-3;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Column {
@@ -21,6 +24,8 @@ pub(crate) struct Cover {
     rows: usize,
     need: Vec<f64>,
     columns: Vec<Column>,
+    /// How long each column is: what improves most per length enters.
+    lengths: Vec<f64>,
     /// Column of each basis row; `columns.len()` and more never appear: surplus is `usize::MAX - row`.
     basis: Vec<usize>,
     basic: Vec<bool>,
@@ -29,6 +34,17 @@ pub(crate) struct Cover {
     dual: Vec<f64>,
     pivots: usize,
     step: Vec<f64>,
+}
+
+/// A number from 0 to 1 that tells neighbouring rows apart.
+fn scattered(row: usize) -> f64 {
+    let mixed = (row as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    (mixed >> 40) as f64 / (1_u64 << 24) as f64
+}
+
+fn length(column: &Column) -> f64 {
+    let squares: f64 = column.rows.iter().map(|(_, amount)| amount * amount).sum();
+    squares.sqrt().max(1e-9)
 }
 
 fn surplus(row: usize) -> usize {
@@ -44,13 +60,15 @@ impl Cover {
     /// A row without a first column must need no more than nothing.
     pub(crate) fn start(need: &[f64], first: Vec<Option<Column>>) -> Self {
         let rows = need.len();
-        // A hair more than asked for, and not the same everywhere, keeps ties from stalling the simplex.
-        let more = |(row, need): (usize, &f64)| need + 1e-7 * need.abs() + 1e-7 * (1 + row % 7) as f64;
+        // A hair more than asked for, and nowhere the same, keeps ties from stalling the simplex: with many small needs it
+        // otherwise pivots thousands of times without getting anywhere.
+        let more = |(row, need): (usize, &f64)| need + need.abs() * MORE * (1.0 + scattered(row)) / 2.0 + 1e-7;
         let mut cover = Self {
             rows,
             need: need.iter().enumerate().map(more).collect(),
             basic: Vec::new(),
             columns: Vec::new(),
+            lengths: Vec::new(),
             basis: Vec::new(),
             filled: Vec::new(),
             inverse: vec![0.0; rows * rows],
@@ -65,12 +83,14 @@ impl Cover {
             cover.dual[row] = column.as_ref().map_or(0.0, |column| column.cost / amount);
             cover.basis.push(if column.is_some() { cover.columns.len() } else { surplus(row) });
             cover.basic.extend(column.is_some().then_some(true));
+            cover.lengths.extend(column.as_ref().map(length));
             cover.columns.extend(column);
         }
         cover
     }
 
     pub(crate) fn add(&mut self, column: Column) {
+        self.lengths.push(length(&column));
         self.columns.push(column);
         self.basic.push(false);
     }
@@ -120,7 +140,7 @@ impl Cover {
                 continue;
             }
             let worth: f64 = column.rows.iter().map(|(row, amount)| amount * self.dual[*row]).sum();
-            let gain = (worth - column.cost) / (column.cost + 1e-9);
+            let gain = (worth - column.cost) / self.lengths[at];
             if gain > most && worth - column.cost > NOISE * column.cost.max(1.0) {
                 most = gain;
                 best = Some(at);
@@ -191,7 +211,7 @@ impl Cover {
             *dual += gain * value;
         }
         self.pivots += 1;
-        if self.pivots.is_multiple_of(REFRESH) {
+        if self.pivots.is_multiple_of(REFRESH.max(2 * rows)) {
             self.refresh(meter);
         }
         true

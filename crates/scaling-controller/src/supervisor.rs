@@ -48,7 +48,7 @@ const ACTING: usize = 24;
 /// Changes are gathered for so long, so that a burst costs one pass.
 const GATHER: Duration = Duration::from_millis(100);
 /// First polls after a start are spread over this time, or one polling interval if that is shorter.
-const SPREAD: Duration = Duration::from_secs(10);
+pub(crate) const SPREAD: Duration = Duration::from_secs(10);
 /// An actor that panicked starts again after this time.
 const AFTER_PANIC: Duration = Duration::from_secs(30);
 /// How long actors may take to stop.

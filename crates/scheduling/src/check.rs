@@ -15,10 +15,11 @@
 //! step. Preferences are never violated.
 //!
 //! # What counts for a spread
-//! The domains are those of the nodes there are (but for nodes that are leaving) and of the new ones, and those that a pool
-//! could add now: an available offering that the pool allows and that would count for the pod by `nodeAffinityPolicy` and
-//! `nodeTaintsPolicy`. Hosts could be added without end; of them only those that there are, or will be, count. Pods on nodes
-//! that are leaving are counted until they are gone, but nobody can rely on being near to them.
+//! The domains are those of the nodes that there are, but for nodes that are leaving, where `nodeAffinityPolicy` and
+//! `nodeTaintsPolicy` let them count; those of new nodes that suit the pod; and those in which a pool could make a node for it
+//! now, from an available offering. A new node that counts though the pod could not go there may come before the pod or after
+//! it. Hosts could be added without end; of them those that there are, or will be, count. Pods on nodes that are leaving are
+//! counted until they are gone, but nobody can rely on being near to them.
 
 mod apart;
 mod crowd;

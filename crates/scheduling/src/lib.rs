@@ -11,8 +11,8 @@
 //! only the types with the solver.
 //!
 //! The solver promises that every placed pod fits on every machine its node may become, that no limit is passed even if
-//! the largest of them comes, and that every pod is either placed or has a reason for every pool. It does not promise the
-//! least cost. What it cannot express yet is refused by name ([`Unfit::NotSupportedYet`]), never ignored.
+//! the largest of them comes, and that every pod is either placed or has all reasons of every pool. What pods demand of each
+//! other's places holds for certain at each pod's turn. It does not promise the least cost.
 //!
 //! Left to others: reading the cluster, launching, and which nodes to take away.
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_types))]

@@ -220,11 +220,6 @@ pub enum Note {
         /// How many new nodes.
         nodes: usize,
     },
-    /// How many volumes a node can attach was not looked at.
-    VolumeLimitsIgnored {
-        /// How many pods attach volumes.
-        pods: usize,
-    },
     /// The budget of work ended before all pods were tried.
     BudgetExhausted {
         /// How many pods were not tried.
@@ -241,9 +236,6 @@ impl fmt::Display for Note {
             Self::PreferencesRelaxed { pods } => write!(f, "{pods} pods are placed without some of their preferences"),
             Self::MinValuesRelaxed { nodes } => {
                 write!(f, "{nodes} new nodes have fewer alternatives than minValues asks for")
-            }
-            Self::VolumeLimitsIgnored { pods } => {
-                write!(f, "volume attachment limits were not looked at for {pods} pods with volumes")
             }
             Self::BudgetExhausted { pods } => write!(f, "the work budget ended before {pods} pods were tried"),
         }

@@ -24,6 +24,7 @@ mod find;
 mod kind;
 mod limits;
 mod make;
+mod map;
 mod open;
 mod plan;
 mod reasons;
@@ -34,15 +35,11 @@ mod template;
 mod topology;
 mod wishes;
 
-use std::{
-    cmp::Reverse,
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{cmp::Reverse, collections::BTreeMap, sync::Arc};
 
 use units::{ResourceName, UsdMicrosPerHour};
 
-use self::{axis::Axis, kind::Alike, search::Search, topology::Spot};
+use self::{axis::Axis, kind::Alike, map::Set, search::Search, topology::Spot};
 use crate::{NodeStage, Note, Placement, PlacementReason, Pod, PodKey, Settings, Snapshot, Solution, Target, Unfit};
 
 /// Places the pods of a snapshot.
@@ -95,8 +92,7 @@ fn prepare<'a>(snapshot: &'a Snapshot, settings: &'a Settings, axis: &'a Axis) -
         solution.notes.extend((wishing > 0).then_some(Note::PreferencesIgnored { pods: wishing }));
     }
     let pods = in_order(snapshot);
-    let keys: BTreeSet<&PodKey> =
-        if snapshot.nodes.is_empty() { BTreeSet::new() } else { pods.iter().map(|pod| &pod.key).collect() };
+    let keys: Set<&PodKey> = pods.iter().filter(|_| !snapshot.nodes.is_empty()).map(|pod| &pod.key).collect();
     let (numbers, distinct) = Alike::number(&pods);
     let (mut search, asked) = Search::new(snapshot, settings, axis, &distinct, |key| keys.contains(key));
     let mut queue = Vec::new();
@@ -124,7 +120,7 @@ fn in_order(snapshot: &Snapshot) -> Vec<&Pod> {
         })
         .collect();
     pods.sort_by(|a, b| (a.0, a.1, a.2, a.3).cmp(&(b.0, b.1, b.2, b.3)));
-    let mut seen = BTreeSet::new();
+    let mut seen = Set::default();
     pods.into_iter().map(|(.., pod)| pod).filter(|pod| seen.insert(&pod.key)).collect()
 }
 
@@ -277,4 +273,10 @@ impl<'a> Greedy<'a> {
 #[cfg(test)]
 mod laws;
 #[cfg(test)]
+mod stock_tests;
+#[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod topology_tests;
+#[cfg(test)]
+mod wish_tests;

@@ -9,13 +9,13 @@ use requirements::{Operator, Requirement, RequirementTerm, Requirements, labels}
 use units::{Amount, ResourceList, ResourceName, UsdMicrosPerHour};
 
 use crate::{
-    CapacityType, HostPort, InstanceType, LabelSelector, Node, NodeKey, NodeStage, Offering, OwnerKey, Pod,
-    PodAffinityTerm, PodKey, Pool, PoolKey, PoolKind, Protocol, Snapshot, Solution, Strength, Taint, TaintEffect,
-    Toleration, TolerationOperator,
+    CapacityType, HostPort, InstanceType, LabelSelector, Node, NodeInclusion, NodeKey, NodeStage, Offering, OwnerKey,
+    Pod, PodAffinityTerm, PodKey, Pool, PoolKey, PoolKind, Protocol, Snapshot, Solution, Strength, Taint, TaintEffect,
+    Toleration, TolerationOperator, TopologySpread, WhenUnsatisfiable,
     check::{Violation, check},
 };
 
-pub(crate) use exhaustive::{Best, best, planned};
+pub(crate) use exhaustive::best;
 
 pub(crate) const GIB: i64 = 1 << 30;
 
@@ -59,6 +59,20 @@ pub(crate) fn near(app: &str, topology_key: &str) -> PodAffinityTerm {
         namespace_selector: None,
         match_label_keys: Vec::new(),
         mismatch_label_keys: Vec::new(),
+    }
+}
+
+/// The pods with this label, evenly over the domains of the topology.
+pub(crate) fn spread(app: &str, topology_key: &str) -> TopologySpread {
+    TopologySpread {
+        max_skew: 1,
+        topology_key: topology_key.to_owned(),
+        when_unsatisfiable: WhenUnsatisfiable::DoNotSchedule,
+        selector: near(app, topology_key).selector,
+        min_domains: None,
+        node_affinity_policy: NodeInclusion::Honor,
+        node_taints_policy: NodeInclusion::Ignore,
+        match_label_keys: Vec::new(),
     }
 }
 
@@ -285,6 +299,27 @@ pub(crate) fn some_snapshot() -> impl Strategy<Value = Snapshot> {
             Arc::new(on_daemon_set(daemon, &set))
         };
         snapshot.daemons = daemons.into_iter().map(small).collect();
+        snapshot
+    })
+}
+
+/// Any such snapshot in which pods also demand or wish to be spread, and wish what they otherwise demand.
+pub(crate) fn some_related_snapshot() -> impl Strategy<Value = Snapshot> {
+    let even = rarely((select(vec!["web", "db"]), 0usize..3, 1..3u32));
+    (some_snapshot(), vec((even, any::<bool>(), any::<bool>()), 25)).prop_map(|(mut snapshot, more)| {
+        for (pod, (even, anyway, wished)) in snapshot.pods.iter_mut().zip(more) {
+            let pod = Arc::make_mut(pod);
+            if wished {
+                for term in pod.pod_affinity.iter_mut().chain(&mut pod.pod_anti_affinity) {
+                    term.strength = Strength::Preferred { weight: 10 };
+                }
+            }
+            pod.topology_spread.extend(even.map(|(app, key, max_skew)| {
+                let key = [labels::HOSTNAME, labels::ZONE, labels::CAPACITY_TYPE][key];
+                let when = if anyway { WhenUnsatisfiable::ScheduleAnyway } else { WhenUnsatisfiable::DoNotSchedule };
+                TopologySpread { max_skew, when_unsatisfiable: when, ..spread(app, key) }
+            }));
+        }
         snapshot
     })
 }

@@ -15,6 +15,7 @@ pub mod documents;
 pub mod ec2;
 mod fate;
 mod faults;
+pub mod gates;
 pub mod generate;
 pub mod input;
 pub mod instance;

@@ -327,7 +327,14 @@ fn reasons(solution: &Solution) -> Vec<Reason> {
     }
     for why in solution.new_nodes.iter().flat_map(|node| &node.why) {
         // Different for every node, and told with the node.
-        if !matches!(why, NewNodeReason::OpenedFor { .. } | NewNodeReason::Truncated { .. }) {
+        let own = matches!(
+            why,
+            NewNodeReason::OpenedFor { .. }
+                | NewNodeReason::Truncated { .. }
+                | NewNodeReason::Costs { .. }
+                | NewNodeReason::InsteadOf { .. }
+        );
+        if !own {
             *counts.entry(("nodes", why.to_string())).or_default() += 1;
         }
     }

@@ -81,11 +81,7 @@ pub fn simulate(arguments: &Simulate, look: Look) -> Result<Output, Failure> {
         let message = format!("there is no pod {pod} to place in it");
         return Err(BadInput::from(crate::Problem::of_file(arguments.input.display().to_string(), message)).into());
     }
-    let mut settings = Settings::default();
-    if arguments.budget_ms.is_some() {
-        // Time is the only bound then.
-        settings.budget_work_units = u64::MAX;
-    }
+    let settings = settings(arguments.budget_ms);
     let started = Instant::now();
     let is_over = || arguments.budget_ms.is_some_and(|budget| started.elapsed().as_millis() >= u128::from(budget));
     let solution = solve_within(snapshot, &settings, &is_over);
@@ -110,6 +106,16 @@ pub fn simulate(arguments: &Simulate, look: Look) -> Result<Output, Failure> {
         }
     };
     Ok(Output { result, remarks: remarks(&input) })
+}
+
+/// How to solve: within so many milliseconds, time is the only bound and no plan is good enough that is not proven to be the
+/// cheapest; without a number of milliseconds an amount of work is.
+pub fn settings(budget_ms: Option<u64>) -> Settings {
+    let settings = Settings::default();
+    match budget_ms {
+        None => settings,
+        Some(_) => Settings { budget_work_units: u64::MAX, search_work_units: u64::MAX, target_gap_ppm: 0, ..settings },
+    }
 }
 
 fn json<T: Serialize>(value: &T) -> String {

@@ -1,6 +1,7 @@
-//! The project's own chores: `cargo xtask demo | test | tidy | measure`.
+//! The project's own chores: `cargo xtask demo | test | tidy | gates | measure`.
 
 mod demo;
+mod gates;
 mod measure;
 mod run;
 mod test;
@@ -25,6 +26,9 @@ enum Chore {
     Test(test::Options),
     /// Dependency rules, licences, duplicate crates, file sizes, generated CRDs, the map.
     Tidy,
+    /// What the node solver's plans cost against the greedy rule and the best known bound, at several budgets, and which
+    /// gates that passes.
+    Gates,
     /// How fast pod-autoscaler serves many ScaledObjects, and what both programs cost at rest.
     Measure(measure::Options),
 }
@@ -36,6 +40,7 @@ fn main() -> ExitCode {
             return if test::test(&options) { ExitCode::SUCCESS } else { ExitCode::FAILURE };
         }
         Chore::Tidy => tidy::tidy(),
+        Chore::Gates => gates::gates(),
         Chore::Measure(options) => measure::measure(&options),
     };
     match done {

@@ -46,7 +46,8 @@ pub(super) struct JobActor {
 }
 
 impl JobActor {
-    pub(super) fn new(shared: Arc<Shared>, object: &ScaledJob) -> Self {
+    /// The actor of an object, whose first poll is due at `first_poll`.
+    pub(super) fn new(shared: Arc<Shared>, object: &ScaledJob, first_poll: Instant) -> Self {
         Self {
             shared,
             key: ObjectKey::of(object),
@@ -54,7 +55,7 @@ impl JobActor {
             status: object.status.clone().unwrap_or_default(),
             source: None,
             rolled: None,
-            next_poll: Instant::now(),
+            next_poll: first_poll,
             failed_looks: 0,
         }
     }

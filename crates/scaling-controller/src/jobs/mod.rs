@@ -20,13 +20,15 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rand::Rng;
 use tokio::sync::{Notify, watch};
 use tokio::task::{Id, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::actor::Shared;
-use crate::object::ObjectKey;
+use crate::object::{ObjectKey, Subject};
+use crate::supervisor::SPREAD;
 use actor::JobActor;
 
 /// An actor that panicked starts again after this time.
@@ -42,8 +44,14 @@ pub(crate) async fn run(
     mut changes: watch::Receiver<u64>,
     stop: CancellationToken,
 ) {
-    let mut crew =
-        Crew { shared, actors: JoinSet::new(), members: HashMap::new(), by_task: HashMap::new(), rest: None };
+    let mut crew = Crew {
+        shared,
+        actors: JoinSet::new(),
+        members: HashMap::new(),
+        by_task: HashMap::new(),
+        rest: None,
+        first_pass: true,
+    };
     loop {
         changes.mark_unchanged();
         if *leading.borrow_and_update() {
@@ -79,6 +87,8 @@ struct Crew {
     by_task: HashMap<Id, ObjectKey>,
     /// After a panic nobody is hired before this.
     rest: Option<Instant>,
+    /// Objects that appear later are new, and polled at once.
+    first_pass: bool,
 }
 
 struct Member {
@@ -104,12 +114,15 @@ impl Crew {
         for (key, job) in there {
             if self.rest.is_none() && !self.members.contains_key(&key) {
                 let wake = Arc::new(Notify::new());
-                let actor = JobActor::new(Arc::clone(&self.shared), job);
+                let spread = if self.first_pass { SPREAD.min(Subject::job(job).interval) } else { Duration::ZERO };
+                let first_poll = Instant::now() + spread.mul_f64(rand::rng().random_range(0.0..=1.0));
+                let actor = JobActor::new(Arc::clone(&self.shared), job, first_poll);
                 let task = self.actors.spawn(actor.run(Arc::clone(&wake), stop.child_token()));
                 self.by_task.insert(task.id(), key.clone());
                 self.members.insert(key, Member { version: job.metadata.resource_version.clone(), wake });
             }
         }
+        self.first_pass = false;
     }
 
     fn ended(&mut self, ended: Result<(Id, ()), tokio::task::JoinError>) {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use requirements::{Requirement, labels};
-use units::{Excess, ResourceList};
+use units::{Amount, Excess, ResourceList};
 
 use super::{
     Violation,
@@ -85,9 +85,12 @@ pub(super) fn new(ground: &Ground<'_>, violations: &mut Vec<Violation>) {
             violations.push(Violation::WrongSum { what: Sum::Capacity { node: index } });
         }
         // Room may be kept for a daemon that the pods' own demands keep away, but for none that cannot tolerate the node.
-        let (mut least, mut largest) = (asked.clone(), asked);
+        // A pod that asks for less than nothing may be reckoned with as asking for nothing.
+        let (mut least, mut largest) = (asked, ResourceList::new());
         least.add(&most);
-        largest.add(&sum(tolerating(ground, look)));
+        for pod in pods(placed).chain(tolerating(ground, look)) {
+            largest.add(&pod.requests.iter().map(|(name, amount)| (name.clone(), amount.max(Amount::ZERO))).collect());
+        }
         if !(least.fits_in(&node.requests) && node.requests.fits_in(&largest)) {
             violations.push(Violation::WrongSum { what: Sum::Requests { node: index } });
         }

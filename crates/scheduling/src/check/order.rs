@@ -31,10 +31,9 @@ use super::{
     Violation,
     crowd::{Crowd, Kind, Selection},
     ground::Suit,
-    labels::Demand,
     topology::{Map, Scope},
 };
-use crate::{NodeInclusion, PodKey, Snapshot, Target, Toleration, TopologySpread};
+use crate::{NodeInclusion, PodKey, Snapshot, Target, TopologySpread};
 
 /// Reports the pods for which no order is found, and those whose node may lack the label that a demand of theirs is about.
 pub(super) fn check<'a>(crowd: &Crowd<'a>, map: &mut Map<'_, 'a>, violations: &mut Vec<Violation>) {
@@ -86,9 +85,9 @@ struct Plot<'a> {
     companies: BTreeMap<(Vec<Selection>, usize), usize>,
 }
 
-/// What decides which nodes count: labels and tolerations as far as the policies look at them, the labels that the nodes must
-/// have, and the one of them whose values are the domains.
-type ScopeKey<'a> = (Option<Demand<'a>>, Option<&'a [Toleration]>, Vec<usize>, usize);
+/// What decides which nodes count: the pod's labels and tolerations, how far the policies look at them, the labels that the
+/// nodes must have, and the one of them whose values are the domains.
+type ScopeKey<'a> = (Suit<'a>, [NodeInclusion; 2], Vec<usize>, usize);
 
 impl<'a> Plot<'a> {
     /// Notes what pods of this kind demand.
@@ -126,9 +125,8 @@ impl<'a> Plot<'a> {
         topology: usize,
         map: &mut Map<'_, 'a>,
     ) -> usize {
-        let labels = (spread.node_affinity_policy == NodeInclusion::Honor).then_some(suit.labels);
-        let tolerations = (spread.node_taints_policy == NodeInclusion::Honor).then_some(suit.tolerations);
-        *self.known_scopes.entry((labels, tolerations, keys.to_vec(), topology)).or_insert_with(|| {
+        let policies = [spread.node_affinity_policy, spread.node_taints_policy];
+        *self.known_scopes.entry((suit, policies, keys.to_vec(), topology)).or_insert_with(|| {
             self.scopes.push(map.scope(&suit, spread, keys));
             self.scopes.len() - 1
         })

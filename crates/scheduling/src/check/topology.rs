@@ -78,8 +78,10 @@ pub(super) enum Counts {
 pub(super) struct Scope {
     /// By node.
     pub(super) counts: Vec<Counts>,
-    /// The domains of nodes that count, and of those that pools could add.
+    /// The domains that must not fall behind: those of nodes that count, and of those that pools could add.
     pub(super) domains: BTreeSet<usize>,
+    /// The domains of new nodes that count though the pod could not go there: whether they come before it is not decided.
+    pub(super) maybe_later: BTreeSet<usize>,
 }
 
 /// All nodes, and the topologies that somebody has asked about.
@@ -182,45 +184,50 @@ impl<'g, 'a> Map<'g, 'a> {
             counts.push(does);
         }
         let key = self.topology(&spread.topology_key);
-        let stays =
-            |site: &usize| self.ground.snapshot.nodes.get(*site).is_none_or(|node| node.stage != NodeStage::Leaving);
-        let counting = (0..counts.len()).filter(|site| counts[*site] != Counts::No).filter(stays);
+        let stays = |site: &usize| self.ground.snapshot.nodes[*site].stage != NodeStage::Leaving;
+        let there = (0..self.present.len()).filter(|site| counts[*site] != Counts::No).filter(stays);
         let mut domains: BTreeSet<usize> =
-            counting.flat_map(|site| self.all[key].place(site).domains.iter().copied()).collect();
-        // Hosts could be added without end; only those that there are, or will be, can fall behind.
-        if !self.all[key].is_hostname {
-            let names: Vec<String> = keys.iter().map(|key| self.all[*key].key.clone()).collect();
-            for value in self.offered(suit, &spread.topology_key, &names, affine, tolerant) {
-                domains.insert(self.all[key].domain(&value));
+            there.flat_map(|site| self.all[key].place(site).domains.iter().copied()).collect();
+        if self.all[key].is_hostname {
+            // Hosts could be added without end; only those that there are, or will be, can fall behind.
+            let new = (self.present.len()..counts.len()).filter(|site| counts[*site] != Counts::No);
+            domains.extend(new.flat_map(|site| self.all[key].place(site).domains.iter().copied()));
+            return Scope { counts, domains, maybe_later: BTreeSet::new() };
+        }
+        for look in &self.ground.looks {
+            if look.pool.is_some_and(|pool| untolerated(suit.tolerations, &pool.taints).is_none()) {
+                let forms = look.forms.iter().map(|form| &form.labels);
+                let place = place_of(&mut self.all[key], forms.filter(|form| suit.labels.suits(*form)));
+                domains.extend(place.domains);
             }
         }
-        Scope { counts, domains }
+        let names: Vec<String> = keys.iter().map(|key| self.all[*key].key.clone()).collect();
+        for value in self.offered(suit, &spread.topology_key, &names) {
+            domains.insert(self.all[key].domain(&value));
+        }
+        let new = (self.present.len()..counts.len()).filter(|site| counts[*site] != Counts::No);
+        let new = new.flat_map(|site| self.all[key].place(site).domains.iter().copied());
+        let maybe_later = new.filter(|domain| !domains.contains(domain)).collect();
+        Scope { counts, domains, maybe_later }
     }
 
-    /// The domains in which pools could make nodes that count.
-    fn offered(
-        &mut self,
-        suit: &Suit<'a>,
-        key: &str,
-        names: &[String],
-        affine: bool,
-        tolerant: bool,
-    ) -> BTreeSet<String> {
+    /// The domains in which pools could make nodes for such pods, whatever the policies say of nodes that there are.
+    fn offered(&mut self, suit: &Suit<'a>, key: &str, names: &[String]) -> BTreeSet<String> {
         let ground = self.ground;
         let possible = self.possible.get_or_insert_with(|| possible(ground));
         let mut found = BTreeSet::new();
         for one in possible.iter() {
             let values = one.label(key).values().unwrap_or_default();
             if values.iter().all(|value| found.contains(value))
-                || tolerant && untolerated(suit.tolerations, &one.pool.taints).is_some()
+                || untolerated(suit.tolerations, &one.pool.taints).is_some()
                 || !names.iter().all(|name| one.label(name).is_certain())
             {
                 continue;
             }
-            if affine {
-                found.extend(suit.labels.values_that_suit(one, key));
-            } else {
+            if suit.labels.is_nothing() {
                 found.extend(values);
+            } else {
+                found.extend(suit.labels.values_that_suit(one, key));
             }
         }
         found

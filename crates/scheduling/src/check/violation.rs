@@ -197,6 +197,37 @@ pub enum Violation {
     },
 }
 
+impl Violation {
+    /// The pod whose promise is broken, if it is one pod's.
+    pub fn pod(&self) -> Option<&PodKey> {
+        match self {
+            Self::Lost { pod }
+            | Self::Duplicated { pod }
+            | Self::UnknownPod { pod }
+            | Self::InvalidPod { pod }
+            | Self::NoReason { pod, .. }
+            | Self::NoSuchNode { pod, .. }
+            | Self::Untolerated { pod, .. }
+            | Self::WrongLabels { pod, .. }
+            | Self::TooNear { pod, .. }
+            | Self::NotNear { pod, .. }
+            | Self::Uneven { pod, .. }
+            | Self::NoDomain { pod, .. } => Some(pod),
+            Self::WrongPool { .. }
+            | Self::WrongRequirements { .. }
+            | Self::Unlaunchable { .. }
+            | Self::Overbooked { .. }
+            | Self::WrongSum { .. }
+            | Self::Overfull { .. }
+            | Self::OutsidePool { .. }
+            | Self::TooFewValues { .. }
+            | Self::PortClash { .. }
+            | Self::TooManyVolumes { .. }
+            | Self::LimitPassed { .. } => None,
+        }
+    }
+}
+
 /// How a new node differs from its pool.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]

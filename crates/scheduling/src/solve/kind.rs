@@ -5,12 +5,7 @@ use std::{
 
 use requirements::Requirements;
 
-use super::{
-    axis::Axis,
-    relations::{Map, Relations},
-    template::Fresh,
-    wishes::alternatives,
-};
+use super::{axis::Axis, map::Map, relations::Relations, template::Fresh, wishes::alternatives};
 use crate::{HostPort, Pod, Snapshot, Taint, TaintEffect, Toleration, Unfit, untolerated};
 
 /// Pods that no node tells apart.

@@ -10,6 +10,8 @@ use crate::OfferingKey;
 pub(super) struct Left {
     /// By pool: what its limits leave when each of the nodes opened is charged with the largest of its choices.
     pub(super) limits: Vec<Vec<i64>>,
+    /// By pool with limits: the nodes opened that could give choices up for the sake of the limits, in the order of opening.
+    pub(super) wide: Vec<Vec<usize>>,
     /// By offering that can be bought only so often: how often still, when each node that may become it does.
     reserved: Vec<u32>,
 }
@@ -33,7 +35,7 @@ impl Left {
         }
         let limits =
             templates.iter().map(|template| template.limits.iter().map(|limit| limit.left).collect()).collect();
-        Self { limits, reserved }
+        Self { limits, wide: vec![Vec::new(); templates.len()], reserved }
     }
 
     /// Drops the choices that may all be bought up already.
@@ -44,8 +46,11 @@ impl Left {
         }
     }
 
-    /// Charges a new node.
-    pub(super) fn charge(&mut self, template: &Template<'_>, node: &Open<'_>) {
+    /// Charges a new node, of this position.
+    pub(super) fn charge(&mut self, template: &Template<'_>, node: &Open<'_>, index: usize) {
+        if !template.limits.is_empty() {
+            self.wide[node.template].push(index);
+        }
         axis::subtract(&mut self.limits[node.template], &node.charge);
         for (choice, number) in &template.counted {
             if node.choices.contains(*choice) {

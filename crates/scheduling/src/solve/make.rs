@@ -1,7 +1,5 @@
 //! New nodes: of which pool, and what they may become.
 
-use std::collections::BTreeMap;
-
 use super::{
     axis,
     bits::Bits,
@@ -66,8 +64,8 @@ impl<'a> Search<'a> {
         if let Some(before) = &fit.unlimited {
             node.note_narrowed(one, before);
         }
-        self.left.charge(one, &node);
         let index = self.open.len();
+        self.left.charge(one, &node, index);
         for (key, seat) in node.seats.iter().enumerate() {
             match seat {
                 // What the pod decides is listed when it is put there.
@@ -99,41 +97,56 @@ impl<'a> Search<'a> {
                 self.topology.verdict_here(&self.kinds[kind].shape.relations, &Here::default()) == Verdict::Fine;
             return Err(if alone { Blocked::Unsuited } else { Blocked::Topology });
         }
-        let one = &self.templates[template];
-        let siblings: Vec<usize> =
-            (0..self.open.len()).filter(|index| self.open[*index].template == template).collect();
+        let least = unlimited.and_then(|fit| self.templates[template].least_limited(&fit.choices));
+        let wide = std::mem::take(&mut self.left.wide[template]);
+        let (wide, fit) = self.fit_beside(template, planned, kind, least, wide);
+        self.left.wide[template] = wide;
+        fit.ok_or(Blocked::Limit)
+    }
+
+    /// As [`Self::fit_new`], among the nodes that could be narrowed. Returns those that still could.
+    fn fit_beside(
+        &mut self,
+        template: usize,
+        planned: Option<&Bits>,
+        kind: usize,
+        least: Option<usize>,
+        mut wide: Vec<usize>,
+    ) -> (Vec<usize>, Option<Fit>) {
+        self.work += wide.len() as u64 / 64;
         // What was charged may have become less since.
-        for index in &siblings {
-            let node = &mut self.open[*index];
-            let (charge, choices) = (node.charge.clone(), node.choices.clone());
-            node.measure(one);
-            self.left.recharge(one, node, &charge, &choices);
-        }
-        self.work += siblings.len() as u64;
-        let mut left = self.left.limits[template].clone();
-        if let Some(fit) = self.fit_within(template, planned, kind, Some(&left)) {
-            return Ok(fit);
-        }
-        let mut smaller = BTreeMap::new();
-        // The last one opened is the least likely to have had to fit beside others.
-        for index in siblings.into_iter().rev() {
-            self.work += 1;
-            let (node, one) = (&self.open[index], &self.templates[template]);
-            let Some(choices) = node.smallest(one) else { continue };
-            axis::add(&mut left, &node.charge);
-            axis::subtract(&mut left, &one.charge(&choices));
-            smaller.insert(index, choices);
-            if let Some(fit) = self.fit_within(template, planned, kind, Some(&left)) {
-                for (index, choices) in smaller {
-                    let (node, one) = (&mut self.open[index], &self.templates[template]);
-                    let (charge, before) = (node.charge.clone(), node.choices.clone());
-                    node.narrow(one, choices);
-                    self.left.recharge(one, node, &charge, &before);
-                }
-                return Ok(fit);
+        for index in &wide {
+            let (node, one) = (&mut self.open[*index], &self.templates[template]);
+            if node.is_stale() {
+                let (charge, choices) = (node.charge.clone(), node.choices.clone());
+                node.measure(one);
+                self.left.recharge(one, node, &charge, &choices);
             }
         }
-        Err(Blocked::Limit)
+        let mut left = self.left.limits[template].clone();
+        // The last one opened is the least likely to have had to fit beside others.
+        let mut rest = wide.len();
+        loop {
+            let may_fit = least.is_some_and(|least| self.templates[template].choices[least].within(&left));
+            if may_fit && let Some(fit) = self.fit_within(template, planned, kind, Some(&left)) {
+                for index in wide.drain(rest..) {
+                    let (node, one) = (&mut self.open[index], &self.templates[template]);
+                    let Some(smaller) = node.smallest(one).map(|(choices, _)| choices.clone()) else { continue };
+                    let (charge, before) = (node.charge.clone(), node.choices.clone());
+                    node.narrow(one, smaller);
+                    self.left.recharge(one, node, &charge, &before);
+                }
+                return (wide, Some(fit));
+            }
+            let Some(next) = rest.checked_sub(1) else { return (wide, None) };
+            rest = next;
+            let (node, one) = (&mut self.open[wide[rest]], &self.templates[template]);
+            let charged = node.charge.clone();
+            if let Some((_, charge)) = node.smallest(one) {
+                axis::add(&mut left, &charged);
+                axis::subtract(&mut left, charge);
+            }
+        }
     }
 
     /// What a new node of the pool would be for a pod of the kind if so much is left of the limits; `None` for no limits.

@@ -29,6 +29,10 @@ pub(super) struct Open<'a> {
     largest_room: Vec<i64>,
     /// What the pool's limits are charged with: at least the most of each that any choice has.
     pub(super) charge: Vec<i64>,
+    /// Whether the charge may be less since the choices became fewer.
+    stale: bool,
+    /// What [`Open::smallest`] found, until the choices change.
+    spare: Spare,
     /// The kinds of its pods that demand labels; more of these change nothing but what is used.
     kinds: BTreeSet<usize>,
     /// Whether it was opened with fewer values than the pool demands.
@@ -39,6 +43,15 @@ pub(super) struct Open<'a> {
     narrowed: Option<NewNodeReason>,
     /// Opened on the choices of a plan; what else its pods fit on is found in the end.
     pub(super) planned: bool,
+}
+
+/// What a node could give up for the sake of its pool's limits.
+#[derive(Clone)]
+enum Spare {
+    Unknown,
+    Nothing,
+    /// All but these choices, which are charged with so much.
+    AllBut(Bits, Vec<i64>),
 }
 
 /// How a pod fits on a new node: what the node would be with it.
@@ -74,6 +87,8 @@ impl<'a> Open<'a> {
             largest_room: template.largest_room(&fit.choices),
             charge: template.charge(&fit.choices),
             choices: fit.choices.clone(),
+            stale: false,
+            spare: Spare::Unknown,
             kinds: BTreeSet::new(),
             relaxed: fit.relaxed,
             pods: Vec::new(),
@@ -178,6 +193,8 @@ impl<'a> Open<'a> {
         }
         if fit.choices != self.choices {
             self.choices = fit.choices;
+            self.spare = Spare::Unknown;
+            self.stale = true;
             // What only the room takes away are the smallest: that leaves the largest as they are.
             if narrowed {
                 self.measure(template);
@@ -189,21 +206,42 @@ impl<'a> Open<'a> {
     pub(super) fn measure(&mut self, template: &Template<'_>) {
         self.largest_room = template.largest_room(&self.choices);
         self.charge = template.charge(&self.choices);
+        self.stale = false;
     }
 
-    /// The choices no larger than the smallest in what is limited, if these are fewer.
-    pub(super) fn smallest(&self, template: &Template<'_>) -> Option<Bits> {
+    /// Whether measuring may find a smaller charge.
+    pub(super) fn is_stale(&self) -> bool {
+        self.stale
+    }
+
+    /// The choices no larger than the smallest in what is limited, and what these are charged with, if these are fewer.
+    pub(super) fn smallest(&mut self, template: &Template<'_>) -> Option<(&Bits, &[i64])> {
+        if matches!(self.spare, Spare::Unknown) {
+            self.spare =
+                self.find_smallest(template).map_or(Spare::Nothing, |(kept, charge)| Spare::AllBut(kept, charge));
+        }
+        match &self.spare {
+            Spare::AllBut(kept, charge) => Some((kept, charge)),
+            Spare::Unknown | Spare::Nothing => None,
+        }
+    }
+
+    fn find_smallest(&self, template: &Template<'_>) -> Option<(Bits, Vec<i64>)> {
         let least = &template.choices[template.least_limited(&self.choices)?].limited;
         let mut smaller = self.choices.clone();
         smaller.retain(|index| axis::fits(&template.choices[index].limited, least));
         let enough = self.relaxed || template.too_few_values(&smaller).is_none();
-        (smaller != self.choices && enough).then_some(smaller)
+        (smaller != self.choices && enough).then(|| {
+            let charge = template.charge(&smaller);
+            (smaller, charge)
+        })
     }
 
     /// Gives up all but these choices, for the sake of the pool's limit.
     pub(super) fn narrow(&mut self, template: &Template<'_>, choices: Bits) {
         let before = std::mem::take(&mut self.charge);
         self.choices = choices;
+        self.spare = Spare::Nothing;
         self.measure(template);
         self.note_narrowed(template, &before);
     }

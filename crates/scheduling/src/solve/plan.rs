@@ -74,7 +74,9 @@ pub(super) fn cheapest(
         }
     };
     if let Some(previous) = previous {
-        offer(task.again(previous));
+        for copies in 1..=2 {
+            offer(task.again(previous, copies));
+        }
     }
     let bound = task.solve(wanted, &mut offer);
     let greedy_cost = by_rule.cost;
@@ -100,7 +102,7 @@ fn compare(best: &mut Solution, by_rule: &Solution) {
         let placed = first.and_then(|pod| by_rule.placed.get(pod)).map(|placement| &placement.node);
         if let Some(Target::New(index)) = placed {
             let other = &by_rule.new_nodes[*index];
-            let differs = |offering: &&PricedOffering| !node.offerings.iter().any(|one| one.key == offering.key);
+            let differs = |offering: &&PricedOffering| node.offerings.first().is_none_or(|one| one.key != offering.key);
             if let Some(offering) = other.offerings.first().filter(differs) {
                 node.why.push(NewNodeReason::InsteadOf { offering: offering.clone(), pods: other.pods.len() });
             }
@@ -290,8 +292,9 @@ impl<'t, 'a> Task<'t, 'a> {
             || !self.queue.iter().any(|(pod, asked)| could(*asked) && solution.unplaced.contains_key(&pod.key))
     }
 
-    /// The plan of an earlier solution, as far as its pods and offerings are still there.
-    fn again(&self, previous: &Solution) -> Plan {
+    /// The plan of an earlier solution, as far as its pods and offerings are still there, with so many copies of each new node
+    /// for other pods of the same kinds.
+    fn again(&self, previous: &Solution, copies: usize) -> Plan {
         let search = &self.start.search;
         let kind_of: BTreeMap<&PodKey, usize> =
             self.queue.iter().map(|(pod, asked)| (&pod.key, self.stages.planned[*asked].0)).collect();
@@ -305,7 +308,7 @@ impl<'t, 'a> Task<'t, 'a> {
                 plan.keep(*kind, *node);
             }
         }
-        for node in &previous.new_nodes {
+        for node in std::iter::repeat_n(&previous.new_nodes, copies).flatten() {
             let Some(template) = search.templates.iter().position(|template| template.pool.key == node.pool) else {
                 continue;
             };

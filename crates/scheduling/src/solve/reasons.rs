@@ -5,12 +5,12 @@ use units::Amount;
 use super::{
     bits::Bits,
     kind::Kind,
-    relations::{Demand, Place, Rule},
+    relations::{Demand, Place, Relations, Rule},
     search::Search,
     template::Template,
-    topology::{Domain, Seat, Verdict},
+    topology::{Domain, Seat, Spot, Verdict},
 };
-use crate::{NodeRefusals, Unfit};
+use crate::{NodeRefusals, Target, Unfit};
 
 /// How many domains are named.
 const NAMED: usize = 10;
@@ -136,7 +136,7 @@ impl Search<'_> {
         }
         let keys = if blocked.is_empty() { relations.keys.as_slice() } else { &[] };
         for key in keys {
-            let repelled = super::relations::Relations { repelled: relations.repelled.clone(), ..Default::default() };
+            let repelled = Relations { repelled: relations.repelled.clone(), ..Default::default() };
             if seats(*key).into_iter().all(|seat| self.topology.verdict(&repelled, *key, seat) != Verdict::Fine) {
                 let (pool, key) = (template.pool.key.clone(), self.topology.groups.keys[*key].to_owned());
                 blocked.push(Unfit::PodAntiAffinity { pool, key });
@@ -178,11 +178,11 @@ impl Search<'_> {
         }
     }
 
-    /// The names of the nodes of the snapshot that have pods of a group.
+    /// The names of the nodes that have pods of a group.
     fn homes(&self, group: usize) -> Vec<String> {
-        let named = self.topology.homes(group).iter().filter_map(|spot| match spot {
-            super::topology::Spot::Existing(index) => Some(self.existing[*index].node.key.0.clone()),
-            super::topology::Spot::Open(_) => None,
+        let named = self.topology.homes(group).iter().map(|spot| match spot {
+            Spot::Existing(index) => self.existing[*index].node.key.0.clone(),
+            Spot::Open(index) => Target::New(*index).to_string(),
         });
         named.take(NAMED).collect()
     }

@@ -1,16 +1,11 @@
 //! Who must be near whom, away from whom, and evenly spread with whom: the groups of pods that are counted, found once.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    hash::{BuildHasherDefault, DefaultHasher},
-};
+use std::collections::BTreeMap;
 
 use requirements::{Operator, RequirementTerm, Requirements, labels};
 
+use super::map::Map;
 use crate::{LabelSelector, Pod, PodAffinityTerm, Strength, Toleration, TopologySpread, WhenUnsatisfiable};
-
-/// A map whose hashes are the same in every run.
-pub(super) type Map<K, V> = HashMap<K, V, BuildHasherDefault<DefaultHasher>>;
 
 /// What the domains of a group are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -93,11 +88,14 @@ impl Relations {
     }
 }
 
-/// Which pods a group counts.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Selection<'a> {
+/// Which pods a group counts: those that all of these select.
+type Selection<'a> = Vec<Part<'a>>;
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct Part<'a> {
     namespaces: Vec<&'a str>,
     by_label: Option<&'a LabelSelector>,
+    /// None selects nothing.
     selector: Option<LabelSelector>,
 }
 
@@ -109,6 +107,8 @@ pub(super) struct Filter<'a> {
     pub(super) tolerations: &'a [Toleration],
     pub(super) by_affinity: bool,
     pub(super) by_taints: bool,
+    /// The labels of all spreads that the pod demands: a node that lacks one of them counts for none.
+    pub(super) keys: Vec<&'a str>,
 }
 
 /// A group as it was found.
@@ -162,17 +162,22 @@ impl<'a> Groups<'a> {
 
     /// The rule that a spread of a pod to place is.
     pub(super) fn spread(&mut self, pod: &'a Pod, spread: &'a TopologySpread, alternatives: &[Requirements]) -> Rule {
+        let demanded = pod.topology_spread.iter().filter(|spread| !is_wish(spread));
+        let mut keys: Vec<&str> = demanded.map(|spread| labels::normalize(&spread.topology_key)).collect();
+        keys.retain(|key| *key != labels::HOSTNAME);
+        keys.sort_unstable();
+        keys.dedup();
         let filter = Filter {
             alternatives: alternatives.to_vec(),
             tolerations: &pod.tolerations,
             by_affinity: spread.node_affinity_policy == crate::NodeInclusion::Honor,
             by_taints: spread.node_taints_policy == crate::NodeInclusion::Honor,
+            keys,
         };
-        let selection = Selection {
-            namespaces: vec![&pod.key.namespace],
-            by_label: None,
-            selector: extended(spread.selector.as_ref(), pod, &spread.match_label_keys, &[]),
-        };
+        // An empty selector counts no pods here, other than in affinities.
+        let selector = extended(spread.selector.as_ref(), pod, &spread.match_label_keys, &[]);
+        let selector = selector.filter(|selector| *selector != LabelSelector::default());
+        let selection = vec![Part { namespaces: vec![&pod.key.namespace], by_label: None, selector }];
         let itself = self.selects(&selection, pod);
         let place = self.place(&spread.topology_key);
         let filter = (place != Place::Host).then(|| self.filter(filter));
@@ -183,8 +188,17 @@ impl<'a> Groups<'a> {
     }
 
     /// The rule that a term of a pod to place is.
+    ///
+    /// To be near is to be near to a pod that all terms select, each in its own domain: that is how the kube-scheduler has it.
     pub(super) fn term(&mut self, pod: &'a Pod, term: &'a PodAffinityTerm, relation: Relation) -> Rule {
-        let selection = selection(pod, term);
+        let selection = if relation == Relation::Near && term.strength == Strength::Required {
+            let mut parts: Selection<'_> = required(&pod.pod_affinity).map(|term| part(pod, term)).collect();
+            parts.sort_unstable();
+            parts.dedup();
+            parts
+        } else {
+            vec![part(pod, term)]
+        };
         let itself = self.selects(&selection, pod);
         let place = self.place(&term.topology_key);
         let group = self.group(relation, place, selection, None);
@@ -197,7 +211,7 @@ impl<'a> Groups<'a> {
     /// The group that a bound pod must have away from it.
     pub(super) fn repelling(&mut self, pod: &'a Pod, term: &'a PodAffinityTerm) -> usize {
         let place = self.place(&term.topology_key);
-        let group = self.group(Relation::Apart, place, selection(pod, term), None);
+        let group = self.group(Relation::Apart, place, vec![part(pod, term)], None);
         self.repelling[group] = true;
         group
     }
@@ -261,7 +275,7 @@ impl<'a> Groups<'a> {
         let next = self.selections.len();
         let index = *self.selection_index.entry(selection.clone()).or_insert(next);
         if index == next {
-            match selection.selector.as_ref().and_then(labels_needed) {
+            match selection.iter().find_map(|part| labels_needed(part.selector.as_ref()?)) {
                 Some(pairs) => {
                     for (key, value) in pairs {
                         self.by_label.entry((key.to_owned(), value.to_owned())).or_default().push(index);
@@ -283,8 +297,10 @@ impl<'a> Groups<'a> {
         let none = BTreeMap::new();
         let labelled =
             |selector: &LabelSelector| selector.matches(self.namespace_labels.get(namespace).unwrap_or(&none));
-        selection.selector.as_ref().is_some_and(|selector| selector.matches(of))
-            && (selection.namespaces.contains(&namespace) || selection.by_label.is_some_and(labelled))
+        selection.iter().all(|part| {
+            part.selector.as_ref().is_some_and(|selector| selector.matches(of))
+                && (part.namespaces.contains(&namespace) || part.by_label.is_some_and(labelled))
+        })
     }
 }
 
@@ -297,7 +313,7 @@ fn labels_needed(selector: &LabelSelector) -> Option<Vec<(&str, &str)>> {
     Some(named.values.iter().map(|value| (named.key.as_str(), value.as_str())).collect())
 }
 
-fn selection<'a>(pod: &'a Pod, term: &'a PodAffinityTerm) -> Selection<'a> {
+fn part<'a>(pod: &'a Pod, term: &'a PodAffinityTerm) -> Part<'a> {
     let mut namespaces: Vec<&str> = term.namespaces.iter().map(String::as_str).collect();
     if namespaces.is_empty() && term.namespace_selector.is_none() {
         namespaces.push(&pod.key.namespace);
@@ -305,7 +321,7 @@ fn selection<'a>(pod: &'a Pod, term: &'a PodAffinityTerm) -> Selection<'a> {
     namespaces.sort_unstable();
     namespaces.dedup();
     let selector = extended(term.selector.as_ref(), pod, &term.match_label_keys, &term.mismatch_label_keys);
-    Selection { namespaces, by_label: term.namespace_selector.as_ref(), selector }
+    Part { namespaces, by_label: term.namespace_selector.as_ref(), selector }
 }
 
 /// The selector with the values that the pod's own labels add.

@@ -10,7 +10,7 @@ use super::{
     axis::{self, Axis},
     bits::{AtLeast, Bits},
     kind::{Daemon, Kind},
-    relations::Map,
+    map::Map,
 };
 use crate::{CapacityType, HostPort, InstanceType, OfferingKey, Pool, Snapshot, Taint, TaintEffect};
 

@@ -8,13 +8,13 @@ use super::*;
 use crate::{CapacityType, Node, Pool, PoolKind, testing::*};
 
 /// The solution in a few lines, after the checker has agreed.
-fn check(snapshot: &Snapshot, expected: &Expect) {
+pub(super) fn check(snapshot: &Snapshot, expected: &Expect) {
     let solution = solve(snapshot, &Settings::default());
     assert_eq!(broken(snapshot, &solution), [], "{solution:#?}");
     expected.assert_eq(&summary(&solution));
 }
 
-fn summary(solution: &Solution) -> String {
+pub(super) fn summary(solution: &Solution) -> String {
     let mut text = String::new();
     for (pod, placement) in &solution.placed {
         writeln!(text, "{pod} on {}: {}", placement.node, placement.why).unwrap();
@@ -40,30 +40,30 @@ fn summary(solution: &Solution) -> String {
     text
 }
 
-fn pods(count: usize, milli_cpu: i64) -> Vec<Pod> {
+pub(super) fn pods(count: usize, milli_cpu: i64) -> Vec<Pod> {
     (0..count).map(|index| pod(&format!("p{index:02}"), milli_cpu, 0)).collect()
 }
 
-fn edited(mut pod: Pod, edit: impl FnOnce(&mut Pod)) -> Pod {
+pub(super) fn edited(mut pod: Pod, edit: impl FnOnce(&mut Pod)) -> Pod {
     edit(&mut pod);
     pod
 }
 
-fn edited_node(mut node: Node, edit: impl FnOnce(&mut Node)) -> Node {
+pub(super) fn edited_node(mut node: Node, edit: impl FnOnce(&mut Node)) -> Node {
     edit(&mut node);
     node
 }
 
-fn edited_pool(mut pool: Pool, edit: impl FnOnce(&mut Pool)) -> Pool {
+pub(super) fn edited_pool(mut pool: Pool, edit: impl FnOnce(&mut Pool)) -> Pool {
     edit(&mut pool);
     pool
 }
 
-fn amd64(name: &str) -> Pool {
+pub(super) fn amd64(name: &str) -> Pool {
     edited_pool(pool(name), |pool| pool.requirements.add(Requirement::one_of(labels::ARCH, ["amd64"])))
 }
 
-fn cpu_limit(mut pool: Pool, milli: i64) -> Pool {
+pub(super) fn cpu_limit(mut pool: Pool, milli: i64) -> Pool {
     pool.limits = Some(ResourceList::new().with(ResourceName::cpu(), Amount(milli)));
     pool
 }

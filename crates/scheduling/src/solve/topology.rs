@@ -170,7 +170,8 @@ impl<'a> Topology<'a> {
     /// The domains in which the pool can make a node that the spread's pods can be on.
     fn reachable(&self, template: &Template<'_>, key: usize, filter: Option<&Filter<'_>>) -> Vec<Domain> {
         let Some(filter) = filter else { return Vec::new() };
-        if crate::untolerated(filter.tolerations, &template.pool.taints).is_some() {
+        let tolerated = crate::untolerated(filter.tolerations, &template.pool.taints).is_none();
+        if !tolerated || !filter.has_keys(template, &template.base) {
             return Vec::new();
         }
         let reached = |wanted: &Requirements| {
@@ -432,14 +433,24 @@ impl Filter<'_> {
     pub(super) fn admits(&self, node: &Node, labels: &BTreeMap<&str, &str>) -> bool {
         let tolerated = || crate::untolerated(self.tolerations, node.lasting_taints()).is_none();
         let wanted = || self.alternatives.iter().any(|wanted| allowed(wanted, labels));
-        (!self.by_taints || tolerated()) && (!self.by_affinity || wanted())
+        self.keys.iter().all(|key| labels.contains_key(key))
+            && (!self.by_taints || tolerated())
+            && (!self.by_affinity || wanted())
     }
 
     /// The same of a new node.
     pub(super) fn admits_new(&self, template: &Template<'_>, requirements: &Requirements) -> bool {
         let tolerated = || crate::untolerated(self.tolerations, &template.pool.taints).is_none();
         let wanted = || self.alternatives.iter().any(|wanted| template.join(requirements, wanted).is_ok());
-        (!self.by_taints || tolerated()) && (!self.by_affinity || wanted())
+        self.has_keys(template, requirements) && (!self.by_taints || tolerated()) && (!self.by_affinity || wanted())
+    }
+}
+
+impl Filter<'_> {
+    /// Whether a new node bears the labels of all spreads.
+    fn has_keys(&self, template: &Template<'_>, requirements: &Requirements) -> bool {
+        let of_pool = |key: &str| template.pool.labels.contains_key(key) || requirements.get(key).is_some();
+        self.keys.iter().all(|key| template.is_of_the_machine(key) || of_pool(key))
     }
 }
 

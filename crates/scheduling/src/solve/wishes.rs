@@ -9,6 +9,8 @@ use std::cmp::Reverse;
 
 use requirements::{RequirementTerm, Requirements, TermError};
 
+use units::Amount;
+
 use super::{
     axis::Axis,
     kind::Shape,
@@ -44,6 +46,9 @@ impl<'a> Asked<'a> {
         settings: &Settings,
         tainted: bool,
     ) -> Result<Self, Vec<Unfit>> {
+        if let Some((name, _)) = pod.requests.iter().find(|(_, amount)| *amount < Amount::ZERO) {
+            return Err(vec![Unfit::Invalid { what: format!("asks for less than nothing of {name}") }]);
+        }
         let alternatives = alternatives(pod)?;
         let affinity = by_affinity(pod)?;
         let (mut rules, mut repels, mut spread_wishes) = (Vec::new(), Vec::new(), Vec::new());

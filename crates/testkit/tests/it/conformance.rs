@@ -171,7 +171,7 @@ async fn play(
             .filter(|(scenario, seen)| !differences.contains(&scenario.name) && !wanted(scenario, seen))
             .map(|(scenario, seen)| (scenario.name.as_str(), seen))
             .collect();
-        Ok(when(other.is_empty(), other))
+        Ok(when(other.is_empty(), other).found(Some(())))
     };
     eventually("every scenario to end as with Karpenter", ALL, look).await?;
     always("it stays so", Duration::from_secs(20), look).await?;

@@ -223,9 +223,13 @@ impl<'m> State<'m> {
             return Some(Refusal::NoDomain { key: topology.key.clone() });
         }
         let too_few = scope.domains.len() < rule.min_domains;
+        let few_even_later = scope.domains.len() + scope.maybe_later.len() < rule.min_domains;
         place.domains.iter().find_map(|domain| {
             let there = counter.upper[*domain].saturating_add(rule.itself);
-            let least = if too_few { 0 } else { counter.least_besides(*domain, scope)? };
+            let least = if few_even_later { Some(0) } else { counter.least_besides(*domain, scope) };
+            // Domains that would make them enough are there only together with what they have.
+            let later = scope.maybe_later.iter().filter(|_| too_few).filter(|other| *other != domain);
+            let least = least.into_iter().chain(later.map(|domain| counter.lower[*domain])).min()?;
             (there > least.saturating_add(rule.max_skew)).then(|| Refusal::Skew {
                 key: topology.key.clone(),
                 there: counter.upper[*domain],

@@ -126,7 +126,8 @@ fn is_there(there: u32, index: usize) -> bool {
     there & (1 << index) != 0
 }
 
-fn some_relations() -> impl Strategy<Value = Pod> {
+/// A pod with demands on others that are labelled `web` or `db`, as it is.
+pub(super) fn some_relations() -> impl Strategy<Value = Pod> {
     let key = || select(vec![labels::ZONE, labels::ZONE, labels::HOSTNAME, "rack"]);
     let app = || select(vec!["web", "db"]);
     let spread = (key(), app(), 1u32..3, option::weighted(0.2, 1u32..4), any::<bool>()).prop_map(
@@ -139,7 +140,7 @@ fn some_relations() -> impl Strategy<Value = Pod> {
     );
     let term = || (app(), key()).prop_map(|(app, key)| near(app, key));
     let selected = option::weighted(0.2, select(vec!["a", "b"]));
-    (app(), vec(spread, 0..3), vec(term(), 0..2), option::weighted(0.2, term()), selected, 0..3u8).prop_map(
+    (app(), vec(spread, 0..3), vec(term(), 0..3), option::weighted(0.2, term()), selected, 0..3u8).prop_map(
         |(app, spread, near, away, zone, which)| {
             let mut pod = pod("", 0, 0);
             pod.labels = labels_of(&[("app", app)]);

@@ -71,7 +71,7 @@ impl Model {
             let choice = &template.choices[choices[0]];
             let shape = &template.shapes[choice.shape];
             let available = choice.remaining.map(u64::from);
-            self.add(choice.price.0, &shape.free, available, &shape.ports, &column);
+            self.add(choice.price.0, &shape.free, available, &shape.ports, column.iter());
             self.bins.push(Nodes::New { template: index, choices: Bits::of(template.choices.len(), choices) });
         }
     }
@@ -98,16 +98,23 @@ impl Model {
         }
         for ((column, ..), there) in equal {
             let one = &search.existing[there[0]];
-            self.add(0, &one.free, Some(there.len() as u64), &one.ports, &column);
+            self.add(0, &one.free, Some(there.len() as u64), &one.ports, column.into_iter());
             self.bins.push(Nodes::Existing(there));
         }
     }
 
-    fn add(&mut self, price: i64, free: &[i64], available: Option<u64>, ports: &[crate::HostPort], column: &[usize]) {
+    fn add(
+        &mut self,
+        price: i64,
+        free: &[i64],
+        available: Option<u64>,
+        ports: &[crate::HostPort],
+        column: impl Iterator<Item = usize>,
+    ) {
         let mut capacity = scaled(free, &self.scales);
         capacity.extend(self.together.rows.iter().map(|(most, _)| i64::from(*most)));
         for group in column {
-            self.problem.groups[*group].eligible.insert(self.problem.bins.len());
+            self.problem.groups[group].eligible.insert(self.problem.bins.len());
         }
         self.problem.bins.push(Bin { price, capacity, available, pre_taken: self.ports.taken(ports) });
     }
@@ -150,9 +157,9 @@ fn scaled(amounts: &[i64], scales: &[i64]) -> Vec<i64> {
 }
 
 /// The choices of a pool by the groups that can be there; equal ones together. Choices that no group can use are left out.
-fn told_apart(search: &Search<'_>, reach: &Reach, index: usize, wanted: &[Wanted]) -> Vec<(Vec<usize>, Vec<usize>)> {
+fn told_apart(search: &Search<'_>, reach: &Reach, index: usize, wanted: &[Wanted]) -> Vec<(Bits, Vec<usize>)> {
     let template = &search.templates[index];
-    let mut columns: Vec<Vec<usize>> = vec![Vec::new(); template.choices.len()];
+    let mut columns = vec![Bits::none(wanted.len()); template.choices.len()];
     for (group, wanted) in wanted.iter().enumerate() {
         if !wanted.templates.contains(&index) {
             continue;
@@ -164,7 +171,7 @@ fn told_apart(search: &Search<'_>, reach: &Reach, index: usize, wanted: &[Wanted
             there.for_each(|(_, can)| inside.add_all(can));
             choices.keep_common(&inside);
         }
-        choices.iter().for_each(|choice| columns[choice].push(group));
+        choices.iter().for_each(|choice| columns[choice].insert(group));
     }
     let mut found: BTreeMap<_, Vec<usize>> = BTreeMap::new();
     for (choice, column) in columns.into_iter().enumerate().filter(|(_, column)| !column.is_empty()) {

@@ -240,3 +240,16 @@ fn what_would_be_cheaper_by_one_more_pod_is_not_bought_beyond_a_limit() {
     assert_eq!(check(&snapshot, &plan), []);
     assert!(plan.lower_bound.is_none(), "pods that could have a place have none, so nothing is known: {plan:?}");
 }
+
+#[test]
+fn a_node_says_what_it_costs_and_what_the_greedy_rule_would_have_bought() {
+    let snapshot = snapshot(vec![pod("large", 3500, 1), pod("small", 1000, 1)], Vec::new(), vec![pool("p")]);
+    let plan = solve(&snapshot, &Settings::default());
+    let why: Vec<String> = plan.new_nodes[0].why.iter().map(ToString::to_string).collect();
+    let expected = [
+        "opened for pod shop/large",
+        "it costs $0.08/h; next would be m.2xlarge in a (spot) for $0.16/h",
+        "by the greedy rule it would be m.2xlarge in a (spot) for $0.16/h, with 2 pods",
+    ];
+    assert_eq!((why, plan.cost), (expected.map(str::to_owned).to_vec(), UsdMicrosPerHour(120_000)));
+}

@@ -1,0 +1,231 @@
+//! The gates of the node solver: every packing instance, at several budgets, against what is known to be possible.
+//!
+//! For each instance: what the plan, the greedy rule and the best known plan cost, as ratios to the best known bound, and
+//! the solver's own bound; then each gate with what misses it. The figures depend on the machine, so no test asserts them;
+//! whoever changes the solver runs this and puts the table into `docs/measurements.md`.
+
+mod instances;
+mod laws;
+mod stopwatch;
+
+use std::{fmt::Write as _, time::Duration};
+
+use scheduling::{Settings, Snapshot, Solution, check, solve_within};
+
+pub use self::instances::{Instance, Known, instances};
+use self::stopwatch::Stopwatch;
+use crate::simulate::settings;
+
+/// The budgets of a run. Unit: milliseconds on a core.
+const BUDGETS: [u64; 3] = [5, 100, 1000];
+/// The instances on which a plan must come nearest to the bound.
+const NEAR: [&str; 9] = [
+    "web-1k-team",
+    "web-10k-multiarch",
+    "web-100k",
+    "karpdist-100k",
+    "mem-heavy-3k",
+    "batch-big-800",
+    "ephemeral-4k",
+    "ds-heavy-2k",
+    "tiny-pods-5k",
+];
+
+/// One solve.
+struct Run {
+    name: String,
+    budget_ms: u64,
+    took: Duration,
+    solution: Solution,
+    known: Option<Known>,
+}
+
+impl Run {
+    fn new(instance: &Instance, budget_ms: u64) -> Self {
+        let started = Stopwatch::start();
+        let over = || started.elapsed() >= Duration::from_millis(budget_ms);
+        let solution = solve_within(&instance.snapshot, &settings(Some(budget_ms)), &over);
+        Self { name: instance.name.clone(), budget_ms, took: started.elapsed(), solution, known: instance.known }
+    }
+
+    fn cost(&self) -> i64 {
+        self.solution.cost.0
+    }
+
+    fn own_bound(&self) -> Option<i64> {
+        self.solution.lower_bound.as_ref().map(|bound| bound.cost.0)
+    }
+
+    /// The cost as a multiple of the best known bound; of the own bound where none is known.
+    fn ratio(&self) -> Option<f64> {
+        self.to_bound(self.cost())
+    }
+
+    fn to_bound(&self, cost: i64) -> Option<f64> {
+        let bound = self.known.map(|known| known.lower_bound).or(self.own_bound()).filter(|bound| *bound > 0)?;
+        #[expect(clippy::cast_precision_loss, reason = "a ratio to print")]
+        Some(cost as f64 / bound as f64)
+    }
+
+    fn row(&self) -> String {
+        let ratio =
+            |cost: Option<i64>| cost.and_then(|cost| self.to_bound(cost)).map_or("-".to_owned(), |r| format!("{r:.4}"));
+        let known = |of: fn(Known) -> i64| self.known.map(of);
+        format!(
+            "{:<18} {:>5} {:>10} {:>8} {:>8} {:>8} {:>8} {:>8} {:>7} {:>6}",
+            self.name,
+            self.budget_ms,
+            dollars(self.cost()),
+            ratio(Some(self.cost())),
+            ratio(self.solution.greedy_cost.map(|cost| cost.0)),
+            ratio(known(|known| known.karpenter)),
+            ratio(known(|known| known.best)),
+            ratio(self.own_bound()),
+            self.took.as_millis(),
+            if self.solution.proven_optimal() { "proven" } else { "" },
+        )
+    }
+}
+
+/// What one gate says.
+struct Gate {
+    name: &'static str,
+    demands: &'static str,
+    misses: Vec<String>,
+}
+
+/// Runs everything and prints as it goes. Says whether all gates are passed.
+pub fn run(print: &mut dyn FnMut(&str)) -> Result<bool, crate::BadInput> {
+    let (instances, whence) = instances()?;
+    print(&format!(
+        "{} instances from {whence}; ratios are to the best known bound, milliseconds\nare those on a core\n",
+        instances.len()
+    ));
+    print(&format!(
+        "{:<18} {:>5} {:>10} {:>8} {:>8} {:>8} {:>8} {:>8} {:>7} {:>6}",
+        "INSTANCE", "MS", "COST $/H", "OURS", "GREEDY", "STORED", "BEST", "BOUND", "TOOK", "",
+    ));
+    let mut runs = Vec::new();
+    let mut unsound = Vec::new();
+    for instance in &instances {
+        for budget in BUDGETS {
+            let run = Run::new(instance, budget);
+            print(&run.row());
+            let violations = check::check(&instance.snapshot, &run.solution);
+            unsound.extend(violations.iter().take(3).map(|one| format!("{} at {budget} ms: {one}", run.name)));
+            if !run.solution.unplaced.is_empty() {
+                unsound.push(format!("{} at {budget} ms: {} pods unplaced", run.name, run.solution.unplaced.len()));
+            }
+            runs.push(run);
+        }
+    }
+    let mut gates =
+        vec![Gate { name: "G0", demands: "the checker accepts every plan, and every pod is placed", misses: unsound }];
+    gates.extend([never_dearer(&runs), at_100_ms(&runs), at_1_s(&runs), proven(&instances)]);
+    gates.extend(laws::gates(&instances));
+    let mut table = String::new();
+    for gate in &gates {
+        let verdict = if gate.misses.is_empty() { "pass" } else { "MISS" };
+        writeln!(table, "{} {verdict}  {}", gate.name, gate.demands).expect("writing to a string cannot fail");
+        for miss in &gate.misses {
+            writeln!(table, "          {miss}").expect("writing to a string cannot fail");
+        }
+    }
+    print("");
+    print(&table);
+    if let Some(peak) = peak_mib() {
+        print(&format!("peak memory of all of this: {peak} MiB"));
+    }
+    Ok(gates.iter().all(|gate| gate.misses.is_empty()))
+}
+
+fn never_dearer(runs: &[Run]) -> Gate {
+    let dearer = |run: &&Run| run.known.is_some_and(|known| run.cost() > known.karpenter);
+    let misses = runs.iter().filter(dearer);
+    let misses = misses.map(|run| format!("{} at {} ms: {}", run.name, run.budget_ms, dollars(run.cost()))).collect();
+    Gate { name: "G1", demands: "never above the stored cost of Karpenter's rule", misses }
+}
+
+fn at_100_ms(runs: &[Run]) -> Gate {
+    let misses = too_dear(runs, 100, |name| match name {
+        name if is_near(name) => 1.03,
+        "karp-diverse-500" => 1.20,
+        _ => 1.12,
+    });
+    Gate {
+        name: "G2",
+        demands: "at 100 ms within 3 % on the easy instances, 12 % on others, 20 % on karp-diverse",
+        misses,
+    }
+}
+
+fn at_1_s(runs: &[Run]) -> Gate {
+    let mut misses = too_dear(runs, 1000, |name| match name {
+        name if is_near(name) => 1.01,
+        "karp-diverse-500" => 1.08,
+        "ha-spread-1500" => 1.05,
+        _ => 1.03,
+    });
+    for run in runs.iter().filter(|run| run.budget_ms == 1000) {
+        let (Some(known), Some(bound)) = (run.known, run.own_bound()) else { continue };
+        if bound > known.best {
+            misses.push(format!("{}: the bound {} is above the best known plan", run.name, dollars(bound)));
+        }
+        if is_near(&run.name) && i128::from(bound) * 100 < i128::from(known.lower_bound) * 97 {
+            misses.push(format!("{}: the bound {} is below 97 % of the best known", run.name, dollars(bound)));
+        }
+    }
+    let demands = "at 1 s within 1 % on the easy instances, 3 % on others, 5 % on ha-spread, 8 % on karp-diverse; sound, tight bounds";
+    Gate { name: "G3", demands, misses }
+}
+
+fn too_dear(runs: &[Run], budget_ms: u64, most: impl Fn(&str) -> f64) -> Vec<String> {
+    let of_budget = runs.iter().filter(|run| run.budget_ms == budget_ms && run.known.is_some());
+    let missed = of_budget.filter_map(|run| {
+        let (ratio, most) = (run.ratio()?, most(&run.name));
+        (ratio > most).then(|| format!("{}: {ratio:.4}, not {most:.2}", run.name))
+    });
+    missed.collect()
+}
+
+fn is_near(name: &str) -> bool {
+    NEAR.contains(&name)
+}
+
+fn proven(instances: &[Instance]) -> Gate {
+    let mut misses = Vec::new();
+    for (name, budget_ms) in [("tiny-12", 200), ("small-40", 200), ("tiny-pods-5k", 5000)] {
+        let Some(instance) = instances.iter().find(|instance| instance.name == name) else { continue };
+        let run = Run::new(instance, budget_ms);
+        if !run.solution.proven_optimal() {
+            let bound = run.own_bound().map_or("none".to_owned(), dollars);
+            misses.push(format!(
+                "{name}: {} with bound {bound} after {} ms",
+                dollars(run.cost()),
+                run.took.as_millis()
+            ));
+        }
+    }
+    Gate { name: "G4", demands: "tiny-12 and small-40 proven optimal within 0.2 s, tiny-pods-5k within 5 s", misses }
+}
+
+/// A price without its unit.
+fn dollars(micros: i64) -> String {
+    format!("{}.{:04}", micros / 1_000_000, micros % 1_000_000 / 100)
+}
+
+/// The most memory this process has had, where the system says. Unit: MiB.
+fn peak_mib() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib / 1024)
+}
+
+/// Settings without any clock: equal input gives an equal plan.
+fn repeatable() -> Settings {
+    Settings::default()
+}
+
+fn plan(snapshot: &Snapshot) -> Solution {
+    solve_within(snapshot, &repeatable(), &|| false)
+}
