@@ -35,7 +35,7 @@ use crate::{
 /// the node can be ready, and would be kept off.
 pub fn stays_closed(daemon_sets: &[Arc<DaemonSet>], claim: &NodeClaim, node: &Node) -> bool {
     let planned = Plan::of(claim).is_some_and(|plan| !plan.pods.is_empty());
-    let ours_to_taint = !node.labels().get(names::DO_NOT_SYNC_TAINTS).is_some_and(|value| value == "true");
+    let ours_to_taint = node.labels().get(names::DO_NOT_SYNC_TAINTS).is_none_or(|value| value != "true");
     planned
         && ours_to_taint
         && claim.spec.startup_taints.is_empty()
