@@ -6,7 +6,7 @@ use cloud::{LaunchRequest, Machine, MachineState};
 use k8s_openapi::api::core::v1::{Node, NodeSpec, NodeStatus, NodeSystemInfo, Taint as NodeTaint};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as NodeQuantity;
 use kube::api::ObjectMeta;
-use requirements::labels::{ARCH, CAPACITY_TYPE, HOSTNAME, INSTANCE_TYPE, ZONE};
+use requirements::labels::{ARCH, CAPACITY_TYPE, HOSTNAME, INSTANCE_TYPE, UNREGISTERED_TAINT, ZONE};
 use scheduling::{CapacityType, InstanceType, OfferingKey, Taint};
 use units::{Quantity, ResourceList, ResourceName};
 
@@ -73,7 +73,14 @@ pub(crate) fn node(machine: &Machine, request: &LaunchRequest, extra: &BTreeMap<
         (UID_ANNOTATION.to_owned(), request.claim_uid.clone()),
     ]);
     annotations.extend(machine.launched_at.map(|at| (LAUNCHED_ANNOTATION.to_owned(), at.to_string())));
-    let taints: Vec<NodeTaint> = request.taints.iter().chain(&request.startup_taints).map(taint).collect();
+    let mut taints: Vec<NodeTaint> = request.taints.iter().chain(&request.startup_taints).map(taint).collect();
+    // As Karpenter's KWOK nodes: closed until they are registered.
+    taints.push(NodeTaint {
+        key: UNREGISTERED_TAINT.to_owned(),
+        value: None,
+        effect: "NoExecute".to_owned(),
+        time_added: None,
+    });
     Node {
         metadata: ObjectMeta {
             name: Some(name),
@@ -83,7 +90,7 @@ pub(crate) fn node(machine: &Machine, request: &LaunchRequest, extra: &BTreeMap<
         },
         spec: Some(NodeSpec {
             provider_id: Some(machine.provider_id.clone()),
-            taints: Some(taints).filter(|taints| !taints.is_empty()),
+            taints: Some(taints),
             ..NodeSpec::default()
         }),
         status: Some(NodeStatus {

@@ -366,7 +366,9 @@ mod tests {
         assert_eq!(described, ["16", "32Gi", "c", "16"]);
         assert_eq!(annotations["kwok.x-k8s.io/node"], "fake");
         assert_eq!(node.spec.as_ref().unwrap().provider_id.as_deref(), Some("kwok://a"));
-        assert_eq!(node.spec.unwrap().taints.unwrap()[0].effect, "NoSchedule");
+        let taints = node.spec.unwrap().taints.unwrap();
+        let taints: Vec<String> = taints.iter().map(|taint| format!("{}:{}", taint.key, taint.effect)).collect();
+        assert_eq!(taints, ["gpu:NoSchedule", "karpenter.sh/unregistered:NoExecute"]);
         assert_eq!(node.status.unwrap().capacity.unwrap()["pods"].0, "7");
 
         // A process that starts now knows the machine from its Node alone.

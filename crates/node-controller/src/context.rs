@@ -62,6 +62,8 @@ pub struct Context {
     memory: Arc<Mutex<Memory>>,
     /// Rung when the memory changed in a way that others should look at.
     pub wakeup: Wakeup,
+    /// Held while a node is opened for pods that were nominated for it: one after another.
+    pub opening: Arc<tokio::sync::Mutex<()>>,
     /// Ends everything.
     pub shutdown: CancellationToken,
 }
@@ -96,6 +98,7 @@ impl Context {
             metrics,
             memory: Arc::default(),
             wakeup: Wakeup::new(),
+            opening: Arc::default(),
             shutdown,
         }
     }

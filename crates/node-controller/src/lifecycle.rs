@@ -4,6 +4,8 @@
 mod launch;
 mod leave;
 pub mod next;
+mod nominate;
+pub mod opening;
 pub mod patches;
 mod status;
 mod vanished;
@@ -83,7 +85,8 @@ async fn act(ctx: &Context, world: &World, member: &Member, step: Step) -> Outco
         Step::Rest { .. } | Step::AwaitDetach { .. } => return Outcome::Done,
         Step::AddFinalizer => add_finalizer(ctx, member).await,
         Step::Launch => return launch::launch(ctx, world, member).await,
-        Step::Register => register(ctx, member).await,
+        Step::Register => register(ctx, world, member).await,
+        Step::Open => return nominate::open(ctx, world, member).await,
         Step::Await { reason, message } => status::awaiting(ctx, member, reason, &message).await,
         Step::Initialize => initialize(ctx, member).await,
         Step::NoteVanished => return vanished::note(ctx, member).await,
@@ -148,9 +151,10 @@ async fn add_finalizer(ctx: &Context, member: &Member) -> kube::Result<()> {
     Ok(())
 }
 
-async fn register(ctx: &Context, member: &Member) -> kube::Result<()> {
+async fn register(ctx: &Context, world: &World, member: &Member) -> kube::Result<()> {
     let (Some(claim), Some(node)) = (&member.claim, &member.node) else { return Ok(()) };
-    patch_node(ctx, node, patches::register(claim, node)).await?;
+    let hold = ctx.settings.nominate_pods && opening::stays_closed(&world.objects.daemon_sets, claim, node);
+    patch_node(ctx, node, patches::register(claim, node, hold)).await?;
     status::registered(ctx, claim, &node.name_any()).await?;
     tracing::info!(nodeclaim = %claim.name_any(), node = %node.name_any(), "registered");
     Ok(())

@@ -100,6 +100,7 @@ pub struct Metrics {
     pub cloud_errors: Family<CloudFailure, Counter>,
     pub plans: Family<OutcomeLabel, Counter>,
     pub plan_violations: Counter,
+    pub nominations: Family<OutcomeLabel, Counter>,
     pub planned_cost: Float,
     pub garbage_machines: Counter,
 }
@@ -128,6 +129,7 @@ impl Metrics {
             cloud_errors: Family::default(),
             plans: Family::default(),
             plan_violations: Counter::default(),
+            nominations: Family::default(),
             planned_cost: Float::default(),
             garbage_machines: Counter::default(),
         };
@@ -163,6 +165,11 @@ impl Metrics {
             "tandem_plan_violations",
             "Broken promises the independent check found in plans; none was acted on",
             m.plan_violations,
+        );
+        registry.register(
+            "tandem_pod_nominations",
+            "Pods nominated to the kube-scheduler for a new node, by what became of the request",
+            m.nominations,
         );
         registry.register(
             "tandem_planned_cost_usd_per_hour",

@@ -16,7 +16,8 @@ pub const DO_NOT_SYNC_TAINTS: &str = "karpenter.sh/do-not-sync-taints";
 pub const EMPTINESS_TIMESTAMP: &str = "karpenter.sh/emptiness-timestamp";
 /// Taint (NoSchedule) of a node that is leaving.
 pub const DISRUPTED_TAINT: &str = "karpenter.sh/disrupted";
-/// Taint (NoExecute) a machine may boot with until it is registered.
+/// Taint that keeps pods off a new node: with NoExecute a machine may boot with it until it is registered, with NoSchedule
+/// we hold a registered node closed until its pods are nominated.
 pub const UNREGISTERED_TAINT: &str = "karpenter.sh/unregistered";
 /// Kubernetes' own cordon taint.
 pub const UNSCHEDULABLE_TAINT: &str = "node.kubernetes.io/unschedulable";

@@ -3,22 +3,16 @@
 use k8s_openapi::api::core::v1::Pod;
 use requirements::labels;
 
-/// Whether the scheduler has said that this pod fits nowhere, and a machine could help it.
+/// Whether the scheduler has said that this pod fits nowhere, and a machine could help it. Whether it is nominated for a
+/// node is another question: see [`nominated_for`].
 ///
-/// Not bound, not preempting, not a daemon (it cannot choose its node), not static, not on its way out.
+/// Not bound, not a daemon (it cannot choose its node), not static, not on its way out.
 pub fn is_provisionable(pod: &Pod) -> bool {
     let bound = node_name(pod).is_some();
-    let preempting = pod.status.as_ref().and_then(|s| s.nominated_node_name.as_deref()).is_some_and(|n| !n.is_empty());
     let unschedulable = pod.status.as_ref().and_then(|s| s.conditions.as_ref()).is_some_and(|conditions| {
         conditions.iter().any(|c| c.type_ == "PodScheduled" && c.reason.as_deref() == Some("Unschedulable"))
     });
-    unschedulable
-        && !bound
-        && !preempting
-        && !is_leaving(pod)
-        && !is_terminal(pod)
-        && !is_daemon(pod)
-        && !is_static(pod)
+    unschedulable && !bound && !is_leaving(pod) && !is_terminal(pod) && !is_daemon(pod) && !is_static(pod)
 }
 
 /// Whether a pod of a node that is leaving will want a place elsewhere: something recreates it, and nothing holds it.
@@ -48,6 +42,11 @@ pub fn is_protected(pod: &Pod) -> bool {
 /// The node the pod is bound to.
 pub fn node_name(pod: &Pod) -> Option<&str> {
     pod.spec.as_ref().and_then(|s| s.node_name.as_deref()).filter(|n| !n.is_empty())
+}
+
+/// The node that is kept for the pod: the scheduler preempts others for it there, or we planned it there.
+pub fn nominated_for(pod: &Pod) -> Option<&str> {
+    pod.status.as_ref().and_then(|s| s.nominated_node_name.as_deref()).filter(|n| !n.is_empty())
 }
 
 /// Whether a DaemonSet made it.
@@ -125,7 +124,7 @@ mod tests {
                 false,
             ),
             (json!({ "spec": { "nodeName": "n" } }), false),
-            (json!({ "status": { "nominatedNodeName": "n" } }), false),
+            (json!({ "status": { "nominatedNodeName": "n" } }), true),
             (json!({ "status": { "phase": "Failed" } }), false),
             (json!({ "metadata": { "deletionTimestamp": "2024-01-01T00:00:00Z" } }), false),
             (

@@ -27,6 +27,8 @@ pub struct Settings {
     pub retry_interval: Duration,
     /// Work units the solver may spend on one plan.
     pub solver_budget: u64,
+    /// Whether the kube-scheduler is told which pods a new node is meant for.
+    pub nominate_pods: bool,
     /// Whether KWOKNodeClasses are followed; their CRD must be there then.
     pub kwok_classes: bool,
     /// Where plans go that the checker refused.
@@ -44,6 +46,7 @@ impl Default for Settings {
             replacement_timeout: Duration::from_mins(10),
             retry_interval: Duration::from_secs(10),
             solver_budget: 5_000_000,
+            nominate_pods: true,
             kwok_classes: false,
             rejected_plans: std::env::temp_dir().join("tandem-rejected-plans"),
         }

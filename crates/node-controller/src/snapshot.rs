@@ -44,11 +44,17 @@ pub struct Input<'a> {
     pub leaving: &'a BTreeSet<String>,
 }
 
-/// Pods that need a place and have none planned: those the scheduler gave up on, and those of nodes that are leaving.
+/// Pods that need a place and have none planned: those the scheduler gave up on, and those of nodes that are leaving. A
+/// nomination for a node that is gone or leaving is none, and one of ours lasts as long as the place is kept: the scheduler
+/// does not clear it before it has tried the pod there.
 pub fn homeless(world: &World, nominations: &Nominations, leaving: &BTreeSet<String>) -> Vec<Arc<CorePod>> {
     let places = Places::new(world, leaving);
     let free = |pod: &&Arc<CorePod>| nominations.of(pods::uid(pod)).is_none_or(|place| !places.is_usable(place));
-    let pending = world.objects.pods.iter().filter(|pod| pods::is_provisionable(pod)).filter(free);
+    let kept = |pod: &CorePod| {
+        let member = pods::nominated_for(pod).and_then(|node| places.usable(node)).map(|index| &world.members[index]);
+        member.is_some_and(|member| !is_planned_on(pod, member))
+    };
+    let pending = world.objects.pods.iter().filter(|pod| pods::is_provisionable(pod) && !kept(pod)).filter(free);
     let moving = world
         .members
         .iter()
@@ -204,6 +210,12 @@ fn price(member: &Member, node: &Node, catalogue: &Catalogue) -> Option<UsdMicro
 pub fn is_leaving(member: &Member, leaving: &BTreeSet<String>) -> bool {
     let vanished = member.node.is_none() && member.claim.as_deref().is_some_and(|one| vanished_since(one).is_some());
     vanished || member.is_leaving() || leaving.iter().any(|name| member.is_called(name))
+}
+
+/// Whether a machine was asked for because of the pod.
+fn is_planned_on(pod: &CorePod, member: &Member) -> bool {
+    let plan = member.claim.as_ref().and_then(|claim| Plan::of(claim));
+    plan.is_some_and(|plan| plan.pods.iter().any(|planned| planned.uid == pods::uid(pod)))
 }
 
 /// Members by their nodes' and claims' names.

@@ -134,6 +134,31 @@ fn a_pod_with_a_planned_machine_is_not_planned_again_not_even_by_a_new_process()
 }
 
 #[test]
+fn a_nominated_pod_keeps_its_planned_place_as_long_as_the_node_stays() {
+    let nominated = || {
+        let mut pod = (*pod("p", None)).clone();
+        pod.status.as_mut().unwrap().nominated_node_name = Some("n".to_owned());
+        Arc::new(pod)
+    };
+    let joined = |extra: Value, seconds: i64| {
+        let claims = vec![claim("c", Some("x:///n"), &["p"], Some(0))];
+        built(objects(vec![nominated()], claims, vec![node("n", &json!({}), &extra)]), &Memory::default(), seconds)
+    };
+    let staying = joined(json!({}), 19);
+    assert!(staying.pods.is_empty());
+    assert_eq!(names(&staying.nodes[0].pods), ["p"], "nobody else is planned there");
+    assert_eq!(names(&joined(json!({}), 20).pods), ["p"], "it did not go there");
+    let leaving = joined(json!({ "metadata": { "deletionTimestamp": T0 } }), 1);
+    assert_eq!(names(&leaving.pods), ["p"]);
+    // Preempting: room is being made for it, by others.
+    let foreign =
+        built(objects(vec![nominated()], vec![], vec![node("n", &json!({}), &json!({}))]), &Memory::default(), 1);
+    assert!(foreign.pods.is_empty());
+    let gone = built(objects(vec![nominated()], vec![], vec![]), &Memory::default(), 1);
+    assert_eq!(names(&gone.pods), ["p"]);
+}
+
+#[test]
 fn a_machine_not_launched_has_room_for_what_it_was_planned_for_and_is_charged_with_the_largest_it_may_become() {
     let snapshot = built(objects(vec![], vec![claim("c", None, &[], None)], vec![]), &Memory::default(), 1);
     assert_eq!(snapshot.nodes[0].allocatable.to_string(), "cpu: 2");

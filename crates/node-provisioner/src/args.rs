@@ -63,6 +63,11 @@ pub(crate) struct Args {
     #[arg(long, env = "TANDEM_RETRY_INTERVAL", default_value_t = Span(DEFAULTS.retry_interval))]
     pub(crate) retry_interval: Span,
 
+    /// Nominate each pod for the new node it is planned on (`status.nominatedNodeName`), just before that node takes pods.
+    #[arg(long, env = "TANDEM_NOMINATE_PODS", default_value_t = DEFAULTS.nominate_pods, num_args = 0..=1,
+          require_equals = true, default_missing_value = "true", action = clap::ArgAction::Set)]
+    pub(crate) nominate_pods: bool,
+
     /// Folder for plans that the independent checker refused, the last ten of them; without it one below the system's
     /// temporary folder.
     #[arg(long, env = "TANDEM_REJECTED_PLANS", value_name = "DIR")]
@@ -128,6 +133,7 @@ impl Args {
             replacement_timeout: self.replacement_timeout.0,
             retry_interval: self.retry_interval.0,
             solver_budget: DEFAULTS.solver_budget,
+            nominate_pods: self.nominate_pods,
             rejected_plans: self.rejected_plans.clone().unwrap_or_else(|| DEFAULTS.rejected_plans.clone()),
             kwok_classes: self.cloud == Cloud::Kwok,
         }

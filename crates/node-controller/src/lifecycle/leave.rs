@@ -15,7 +15,7 @@ use kube::{
 use requirements::labels;
 use scheduling::PodKey;
 
-use super::{next, patches, pool_name, settle, status};
+use super::{next, nominate, patches, pool_name, settle, status};
 use crate::{
     context::Context,
     draining,
@@ -176,6 +176,9 @@ async fn find(ctx: &Context, member: &Member) -> Result<Option<String>, CloudErr
 async fn release(ctx: &Context, member: &Member) -> Outcome {
     let name = member.name();
     let result = release_objects(ctx, member).await;
+    if let (Some(node), true) = (&member.node, result.is_ok()) {
+        nominate::take_back(ctx, &node.name_any()).await;
+    }
     if result.is_ok() {
         let label = ReasonAndPool { reason: "drained".to_owned(), nodepool: pool_name(member) };
         ctx.metrics.nodes_drained.get_or_create(&label).inc();

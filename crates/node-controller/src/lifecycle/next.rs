@@ -1,7 +1,7 @@
 //! The next step in a machine's life, from what the API server says about it. Pure.
 //!
 //! ```text
-//!  claim ─► Launch ─► (joins) ─► Register ─► Initialize ─► …    (its Node vanishes: NoteVanished ─► NoteFound, or the end)
+//!  claim ─► Launch ─► (joins) ─► Register ─► Open ─► Initialize ─► …    (its Node vanishes: NoteVanished ─► NoteFound, or the end)
 //!  deleted: Cordon ─► DeleteNode ─► Drain ─► AwaitDetach ─► Terminate ─► finalizers off
 //! ```
 //!
@@ -16,6 +16,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Taint};
 use kube::ResourceExt as _;
 
+use super::{opening, patches};
 use crate::{names, settings::Settings, world::Member};
 
 /// What to do for one machine.
@@ -32,6 +33,8 @@ pub enum Step {
     Launch,
     /// Give the Node its claim's labels, taints, owner and finalizer, and record that it joined.
     Register,
+    /// Nominate the pods that the Node is meant for, and let pods in.
+    Open,
     /// Record why the Node is not ready for pods yet.
     Await {
         /// CamelCase word for the condition.
@@ -162,6 +165,9 @@ fn live(member: &Member, settings: &Settings, now: Timestamp) -> Step {
     if !condition::is_true(conditions, claim_conditions::REGISTERED) || !labelled(names::REGISTERED) {
         return Step::Register;
     }
+    if opening::is_due(node) {
+        return Step::Open;
+    }
     if condition::is_true(conditions, claim_conditions::INITIALIZED) && labelled(names::INITIALIZED) {
         return rest();
     }
@@ -236,8 +242,8 @@ pub fn is_ready(node: &Node) -> bool {
     })
 }
 
-/// What keeps a registered node from taking pods, if anything.
-fn unready(member: &Member, node: &Node) -> Option<(&'static str, String)> {
+/// What keeps a registered node from being ready for pods, if anything.
+pub fn unready(member: &Member, node: &Node) -> Option<(&'static str, String)> {
     if !is_ready(node) {
         return Some(("NodeNotReady", "the kubelet does not report Ready".to_owned()));
     }
@@ -249,7 +255,8 @@ fn unready(member: &Member, node: &Node) -> Option<(&'static str, String)> {
     {
         return Some(("StartupTaintsExist", format!("startup taint {}:{} is still there", taint.key, taint.effect)));
     }
-    if let Some(taint) = taints.iter().find(|taint| is_ephemeral(taint)) {
+    // What closes it until it is opened is no reason not to open it.
+    if let Some(taint) = taints.iter().find(|taint| is_ephemeral(taint) && !patches::is_closing(taint)) {
         return Some(("KnownEphemeralTaintsExist", format!("taint {}:{} is still there", taint.key, taint.effect)));
     }
     let allocatable = node.status.as_ref().and_then(|status| status.allocatable.as_ref());

@@ -121,6 +121,37 @@ fn a_registered_node_waits_until_nothing_is_in_the_way() {
 }
 
 #[test]
+fn a_node_held_closed_is_opened_as_soon_as_only_that_keeps_pods_off() {
+    let held = |others: Value| {
+        let mut taints = vec![json!({ "key": "karpenter.sh/unregistered", "effect": "NoSchedule" })];
+        taints.extend(others.as_array().cloned().unwrap_or_default());
+        with(node(), "/spec/taints", json!(taints))
+    };
+    let reason = |step: Step| match step {
+        Step::Await { reason, .. } => reason,
+        Step::Open => "open",
+        other => panic!("{other:?}"),
+    };
+    let table = [
+        (held(json!([])), "open"),
+        (held(json!([{ "key": "mine", "effect": "NoSchedule" }])), "open"),
+        // Whoever takes these away may need the node open.
+        (held(json!([{ "key": "agent", "effect": "NoExecute" }])), "open"),
+        (with(held(json!([])), "/status/allocatable", json!({})), "open"),
+        (with(held(json!([])), "/status/conditions", json!([])), "NodeNotReady"),
+        (held(json!([{ "key": "node.kubernetes.io/not-ready", "effect": "NoSchedule" }])), "KnownEphemeralTaintsExist"),
+    ];
+    for (node, wanted) in table {
+        let registered = Some(claim(&["Launched", "Registered"]));
+        assert_eq!(reason(step(&member(registered, Some(node.clone())), false, 1)), wanted, "{node}");
+    }
+    let mut ready = held(json!([]));
+    ready["metadata"]["labels"]["karpenter.sh/initialized"] = json!("true");
+    let all = Some(claim(&["Launched", "Registered", "Initialized"]));
+    assert_eq!(step(&member(all, Some(ready)), false, 1), Step::Open, "no node stays closed for ever");
+}
+
+#[test]
 fn a_reason_to_wait_is_written_once() {
     let mut waiting = claim(&["Launched", "Registered"]);
     waiting["status"]["conditions"].as_array_mut().unwrap().push(json!({

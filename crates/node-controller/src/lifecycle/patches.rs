@@ -13,7 +13,9 @@ use serde_json::{Value, json};
 use crate::names;
 
 /// Gives a Node what its claim says: labels, taints, owner, finalizer, and the mark that it is registered.
-pub fn register(claim: &NodeClaim, node: &Node) -> Option<Value> {
+///
+/// `hold` keeps pods off it beyond that, until [`open`].
+pub fn register(claim: &NodeClaim, node: &Node, hold: bool) -> Option<Value> {
     let mut metadata = serde_json::Map::new();
     let mut labels: BTreeMap<String, String> = claim.labels().clone();
     labels.insert(names::REGISTERED.to_owned(), "true".to_owned());
@@ -48,8 +50,13 @@ pub fn register(claim: &NodeClaim, node: &Node) -> Option<Value> {
     let present = taints(node);
     let synced = node.labels().get(names::REGISTERED).is_some_and(|value| value == "true")
         || node.labels().get(names::DO_NOT_SYNC_TAINTS).is_some_and(|value| value == "true");
-    let mut wanted: Vec<Taint> =
-        present.iter().filter(|taint| taint.key != names::UNREGISTERED_TAINT).cloned().collect();
+    let held = |taint: &Taint| synced && taint.effect == "NoSchedule";
+    let mut wanted: Vec<Taint> = present.iter().filter(|taint| !is_closing(taint) || held(taint)).cloned().collect();
+    if hold && !synced {
+        // Unlike the NoExecute a machine boots with, it lets the daemons in that every node needs to become ready.
+        let (key, effect) = (names::UNREGISTERED_TAINT.to_owned(), "NoSchedule".to_owned());
+        wanted.push(Taint { key, effect, ..Taint::default() });
+    }
     if !synced {
         for taint in claim.spec.taints.iter().chain(&claim.spec.startup_taints) {
             if !wanted.iter().any(|there| there.key == taint.key && there.effect == taint.effect) {
@@ -58,6 +65,20 @@ pub fn register(claim: &NodeClaim, node: &Node) -> Option<Value> {
         }
     }
     assemble(node, metadata, (wanted != present).then(|| json!({ "taints": wanted })))
+}
+
+/// Lets pods in.
+pub fn open(node: &Node) -> Option<Value> {
+    let mut wanted = taints(node);
+    let all = wanted.len();
+    wanted.retain(|taint| !is_closing(taint));
+    let spec = (wanted.len() != all).then(|| json!({ "taints": wanted }));
+    assemble(node, serde_json::Map::new(), spec)
+}
+
+/// Whether this taint is what keeps pods off until [`open`].
+pub fn is_closing(taint: &Taint) -> bool {
+    taint.key == names::UNREGISTERED_TAINT
 }
 
 /// Marks a registered Node as ready for pods.
@@ -199,7 +220,7 @@ mod tests {
     #[test]
     fn registering_gives_the_node_what_its_claim_says_once() {
         let (claim, before) = (claim(), node());
-        let after = apply(&before, &register(&claim, &before).unwrap());
+        let after = apply(&before, &register(&claim, &before, false).unwrap());
         let keys: Vec<String> = taints(&after).into_iter().map(|taint| taint.key).collect();
         assert_eq!(keys, ["node.kubernetes.io/not-ready", "team", "agent"]);
         assert_eq!(after.labels()["a"], "new");
@@ -208,15 +229,30 @@ mod tests {
         assert_eq!(after.annotations()["mine"], "kept");
         assert!(!after.annotations().contains_key("tandem.dev/plan"));
         assert_eq!(after.owner_references()[0].uid, "u");
-        assert_eq!(register(&claim, &after), None, "a second time there is nothing to do");
+        assert_eq!(register(&claim, &after, false), None, "a second time there is nothing to do");
+    }
+
+    #[test]
+    fn a_node_held_closed_is_opened_once() {
+        let (claim, before) = (claim(), node());
+        let held = apply(&before, &register(&claim, &before, true).unwrap());
+        let closing: Vec<Taint> = taints(&held).into_iter().filter(is_closing).collect();
+        assert_eq!(closing.len(), 1);
+        assert_eq!(closing[0].effect, "NoSchedule", "daemons may come");
+        assert_eq!(register(&claim, &held, false), None, "registering again does not open it");
+        let opened = apply(&held, &open(&held).unwrap());
+        let keys: Vec<String> = taints(&opened).into_iter().map(|taint| taint.key).collect();
+        assert_eq!(keys, ["node.kubernetes.io/not-ready", "team", "agent"]);
+        assert_eq!(open(&opened), None);
+        assert_eq!(register(&claim, &opened, true), None, "an open node is not closed again");
     }
 
     #[test]
     fn a_startup_taint_that_was_removed_does_not_come_back() {
         let (claim, before) = (claim(), node());
-        let mut after = apply(&before, &register(&claim, &before).unwrap());
+        let mut after = apply(&before, &register(&claim, &before, false).unwrap());
         after.spec.as_mut().unwrap().taints.as_mut().unwrap().retain(|taint| taint.key != "agent");
-        assert_eq!(register(&claim, &after), None);
+        assert_eq!(register(&claim, &after, false), None);
     }
 
     #[test]

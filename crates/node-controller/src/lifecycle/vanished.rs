@@ -8,7 +8,7 @@ use controller_runtime::events::Kind;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::{ResourceExt as _, api::ListParams};
 
-use super::{settle, status};
+use super::{nominate, settle, status};
 use crate::{context::Context, lifecycle::next::Ending, pods, work::Outcome, world::Member, world::provider_id_of};
 
 /// What the API server says about the Node that a claim should have.
@@ -37,6 +37,7 @@ pub(super) async fn note(ctx: &Context, member: &Member) -> Outcome {
         ctx.settings.registration_timeout.as_secs(),
     );
     tracing::warn!(nodeclaim = %name, "{note}");
+    nominate::take_back(ctx, node_name(claim)).await;
     let outcome = settle(&name, status::vanished(ctx, claim, &note).await);
     ctx.event(&**claim, Kind::Warning, "NodeNotFound", "Check", note).await;
     outcome

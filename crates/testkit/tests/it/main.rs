@@ -10,6 +10,7 @@ mod credentials;
 mod door;
 mod double;
 mod kwok;
+mod nominate;
 mod pod_side;
 mod same_name;
 mod scaled_jobs;
