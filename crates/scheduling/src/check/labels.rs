@@ -96,7 +96,7 @@ impl Labels for Possible<'_> {
             labels::INSTANCE_TYPE => return Label::Is(&self.machine.name),
             labels::CAPACITY_TYPE => return Label::Is(self.capacity_type),
             labels::INITIALIZED | labels::REGISTERED => return Label::Is("true"),
-            labels::HOSTNAME => return Label::Within(Cow::Owned(Requirement::exists(labels::HOSTNAME))),
+            labels::HOSTNAME => return Label::Is(UNKNOWN),
             _ if key == self.pool.key.kind.label() => return Label::Is(&self.pool.key.name),
             _ => {}
         }
