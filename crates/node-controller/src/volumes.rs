@@ -70,6 +70,11 @@ impl<'a> Zones<'a> {
             None => self.classes.values().copied().find(|class| is_default(class)),
         };
         if let Some(class) = class {
+            // Its volume is made without waiting for a pod, and where is known only then.
+            if class.volume_binding_mode.as_deref().unwrap_or("Immediate") == "Immediate" {
+                let name = class.metadata.name.as_deref().unwrap_or_default();
+                return Err(format!("is not bound yet, and storage class {name} binds immediately"));
+            }
             pod.volume_zones.extend(convert::storage_class_zones(class)?);
             let (namespace, name) = (claim.metadata.namespace.as_deref(), claim.metadata.name.as_deref());
             let id = format!("{}/{}", namespace.unwrap_or_default(), name.unwrap_or_default());
@@ -110,16 +115,23 @@ mod tests {
         };
         let volume = json!({ "metadata": { "name": "v" }, "spec": { "nodeAffinity": { "required": { "nodeSelectorTerms": [
             { "matchExpressions": [{ "key": "topology.kubernetes.io/zone", "operator": "In", "values": ["a"] }] }] } } } });
-        let class = json!({ "metadata": { "name": "c" }, "provisioner": "ebs", "allowedTopologies": [
+        let class = json!({ "metadata": { "name": "c" }, "provisioner": "ebs",
+            "volumeBindingMode": "WaitForFirstConsumer", "allowedTopologies": [
             { "matchLabelExpressions": [{ "key": "topology.kubernetes.io/zone", "values": ["b"] }] }] });
         Objects {
             volume_claims: vec![
                 claim("bound", json!({ "volumeName": "v", "storageClassName": "c" })),
                 claim("waiting", json!({ "storageClassName": "c" })),
                 claim("p-scratch", json!({ "storageClassName": "c" })),
+                claim("late", json!({ "storageClassName": "at-once" })),
             ],
             volumes: vec![Arc::new(serde_json::from_value(volume).unwrap())],
-            storage_classes: vec![Arc::new(serde_json::from_value(class).unwrap())],
+            storage_classes: vec![
+                Arc::new(serde_json::from_value(class).unwrap()),
+                Arc::new(
+                    serde_json::from_value(json!({ "metadata": { "name": "at-once" }, "provisioner": "ebs" })).unwrap(),
+                ),
+            ],
             ..Objects::default()
         }
     }
@@ -133,6 +145,12 @@ mod tests {
             check(&objects(), &json!({ "name": "scratch", "ephemeral": {} })).0,
             ["topology.kubernetes.io/zone In [b]"]
         );
+    }
+
+    #[test]
+    fn an_unbound_claim_that_does_not_wait_for_a_pod_is_a_reason_not_to_place_it() {
+        let (_, invalid) = check(&objects(), &json!({ "name": "x", "persistentVolumeClaim": { "claimName": "late" } }));
+        assert_eq!(invalid, ["volume x: is not bound yet, and storage class at-once binds immediately"]);
     }
 
     #[test]
