@@ -115,7 +115,7 @@ impl Binary {
         command.args(arguments).current_dir(&self.folder).env("CARGO_MANIFEST_DIR", &self.folder);
         command.env(testkit::programs::PROGRAMS_ARE_BUILT, "1");
         // The same random inputs in every run: what passed here passes in CI. `cargo test` alone draws others each time.
-        command.env("PROPTEST_RNG_SEED", "7");
+        command.env("PROPTEST_RNG_SEED", "11");
         count(command, tally, &self.name)
     }
 }
