@@ -209,7 +209,7 @@ fn rented_as_asked(world: &World, claim: &str, instance: &Instance) -> Result<()
 async fn fall(world: &World) -> Result<()> {
     world.traffic("nginx", 0.0);
     world.wait_for_replicas("web", "nginx", 1).await?;
-    let going = world.watch_nodes_go().await?;
+    let going = world.watch_nodes_go();
     let removals = Mutex::new(BTreeMap::new());
     eventually("the nodes without pods to go", LATER, || async {
         let left = note_removals(world, &removals).await?;
@@ -219,7 +219,7 @@ async fn fall(world: &World) -> Result<()> {
     let removals = removals.into_inner().expect("looks come one after the other");
     ensure!(!removals.is_empty(), "ten pods of a core each were on one claim: nothing was returned");
     eventually("every node of a claim that is gone to have been cordoned until it was gone", SOON, || async {
-        let gone = going.so_far();
+        let gone = going.so_far()?;
         Ok(when(gone.len() >= removals.len() && gone.values().all(|closed| *closed), gone))
     })
     .await?;
@@ -400,16 +400,15 @@ async fn an_expiry(world: &World) -> Result<()> {
     let node = text(&pods[0]["spec"]["nodeName"]).to_owned();
     let old = world.get(NODE, None, &node).await?.context("the node of a running pod")?;
     let (id, born) = (text(&old["spec"]["providerID"]).to_owned(), created(&old)?);
+    let running = world.watch_running("web", "mortal");
     eventually("the old node to be gone", LATER, || async {
-        let running = world.pods("web", "mortal").await?.iter().filter(|pod| is_running(pod)).count();
-        if running == 0 {
-            return Ok(Seen::Never("no pod of mortal runs while its node is replaced".into()));
-        }
         let found =
             world.get(NODE, None, &node).await?.filter(|found| found["metadata"]["uid"] == old["metadata"]["uid"]);
         Ok(when(found.is_none(), found.map(|found| found["spec"].clone())))
     })
     .await?;
+    let running = running.so_far()?;
+    ensure!(running.fewest.is_some_and(|fewest| fewest >= 1), "while the node was replaced: {running:?}");
     let age = Timestamp::now().duration_since(born).as_secs();
     ensure!(age >= TTL, "{node} was {age} s old when it went");
     world.told(NODE, &node, &["DisruptionTerminating", "Expired"]).await?;
