@@ -40,7 +40,7 @@ fn mistakes() -> Vec<Mistake> {
         mistake(
             "nan",
             json!({"query": "vector(0) / vector(0)"}),
-            &["TriggerError", "the source gives no usable number", "NaN"],
+            &["TriggerError", "query: the source gives no usable number", "NaN"],
         ),
         mistake("word", json!({"threshold": "ten"}), &["ScaledObjectCheckFailed", "threshold", "ten"]),
     ]

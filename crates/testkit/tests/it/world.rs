@@ -344,6 +344,7 @@ impl World {
     pub(crate) fn end(mut self, result: Result<()>) -> Result<()> {
         let checked = result.and_then(|()| {
             self.bed.check()?;
+            self.bed.no_plan_was_rejected()?;
             self.machines.as_mut().map_or(Ok(()), |machines| machines.program.check())?;
             self.metrics.as_mut().map_or(Ok(()), |metrics| metrics.program.check())
         });
