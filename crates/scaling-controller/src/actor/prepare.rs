@@ -310,5 +310,52 @@ fn may_adopt(object: &ScaledObject, found: &HorizontalPodAutoscaler) -> Result<(
 }
 
 fn hpa_failed(what: &str, error: &kube::Error) -> Stop {
-    Stop::World(format!("the HPA could not be {what}: {}", chain(error)))
+    let field = written_as(error).map(|field| format!("{field}: ")).unwrap_or_default();
+    Stop::World(format!("{field}the HPA could not be {what}: {}", chain(error)))
+}
+
+/// Which field of a ScaledObject the API server means that does not take what the HPA has from it.
+fn written_as(error: &kube::Error) -> Option<&'static str> {
+    let kube::Error::Api(status) = error else { return None };
+    status.details.as_ref()?.causes.iter().find_map(|cause| match cause.field.as_str() {
+        "metadata.name" => Some("spec.advanced.horizontalPodAutoscalerConfig.name"),
+        field if field.starts_with("spec.behavior") => Some("spec.advanced.horizontalPodAutoscalerConfig.behavior"),
+        _ => None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::Status;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_the_api_server_does_not_take_is_named_as_it_was_written() {
+        let refused = |field: &str| {
+            let causes = json!([{"reason": "FieldValueInvalid", "message": "Invalid value", "field": field}]);
+            let status: Status = serde_json::from_value(json!({
+                "status": "Failure", "code": 422, "reason": "Invalid", "details": {"causes": causes},
+                "message": format!("HorizontalPodAutoscaler \"A\" is invalid: {field}: Invalid value"),
+            }))
+            .unwrap();
+            match hpa_failed("created", &kube::Error::Api(Box::new(status))) {
+                Stop::World(text) => text,
+                other => panic!("{other:?}"),
+            }
+        };
+        for (field, written) in [
+            ("metadata.name", "spec.advanced.horizontalPodAutoscalerConfig.name: "),
+            ("spec.behavior.scaleUp.policies[0]", "spec.advanced.horizontalPodAutoscalerConfig.behavior: "),
+            ("spec.metrics[0]", ""),
+        ] {
+            assert_eq!(
+                refused(field),
+                format!(
+                    "{written}the HPA could not be created: HorizontalPodAutoscaler \"A\" is invalid: {field}: Invalid value"
+                )
+            );
+        }
+    }
 }
