@@ -40,7 +40,7 @@ use crate::condition::KedaCondition;
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("!has(self.minReplicaCount) || self.minReplicaCount <= (has(self.maxReplicaCount) ? self.maxReplicaCount : 100)").message("minReplicaCount must be less than or equal to maxReplicaCount"))]
-#[x_kube(validation = Rule::new("!has(self.idleReplicaCount) || self.idleReplicaCount < (has(self.minReplicaCount) ? (self.minReplicaCount == 0 ? 1 : self.minReplicaCount) : 0)").message(Message::Expression("\"IdleReplicaCount=\" + string(self.idleReplicaCount) + \" must be less than MinReplicaCount=\" + string(has(self.minReplicaCount) ? (self.minReplicaCount == 0 ? 1 : self.minReplicaCount) : 0)".to_owned())))]
+#[x_kube(validation = Rule::new("!has(self.idleReplicaCount) || self.idleReplicaCount < (has(self.minReplicaCount) ? (self.minReplicaCount == 0 ? 1 : self.minReplicaCount) : 0)").message("IdleReplicaCount must be less than MinReplicaCount"))]
 #[x_kube(validation = Rule::new("!has(self.fallback) || !has(self.fallback.behavior) || self.fallback.behavior != 'scalingModifiers' || (has(self.advanced) && has(self.advanced.scalingModifiers) && has(self.advanced.scalingModifiers.formula) && self.advanced.scalingModifiers.formula != '')").message("scalingModifiers fallback behavior requires scalingModifiers.formula to be defined"))]
 pub struct ScaledObjectSpec {
     /// The workload to scale, in the same namespace.
