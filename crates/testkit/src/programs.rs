@@ -66,6 +66,10 @@ impl Bed {
         let mut program = self.prepare("pod-autoscaler", values, api_port, arguments).await?;
         program.arguments.push(format!("--api-bind=127.0.0.1:{api_port}"));
         program.arguments.push(format!("--api-service={NAMESPACE}/pod-autoscaler"));
+        let webhooks = program.chart.iter().find(|object| object["kind"] == "ValidatingWebhookConfiguration");
+        if let Some(name) = webhooks.and_then(|webhooks| webhooks["metadata"]["name"].as_str()) {
+            program.arguments.push(format!("--webhook-configuration={name}"));
+        }
         program.start().await?;
         Ok(program)
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::FieldNotice;
+use api::admission::irrelevant;
 use api::keda::annotations::TRANSFER_HPA_OWNERSHIP;
 use api::keda::{FINALIZER, SCALED_OBJECT_LABEL, ScaledObject, ScaledObjectStatus};
 use api::unsupported::unsupported;
@@ -61,7 +62,7 @@ impl Actor {
             self.prepare_target(object, status).await?;
         }
         let hpa_name = self.ensure_hpa(object, &settings, &pausing, &source, status).await?;
-        status::describe(status, object, &source.metrics, &hpa_name);
+        status::describe(status, object, &source, &hpa_name);
         self.prepared = Some(now);
         self.tell_about(object, &source).await;
         status::set(status, &Condition::paused(&pausing));
@@ -113,7 +114,7 @@ impl Actor {
         let sources = &self.shared.sources;
         let (objects, hpas) = (sources.objects.state(), sources.hpas.state());
         if let Some(what) = conflict(object, objects.iter().map(AsRef::as_ref), hpas.iter().map(AsRef::as_ref)) {
-            return Err(Stop::World(what));
+            return Err(Stop::World(what.to_string()));
         }
         let _permit = self.shared.acting.acquire().await;
         let target = sources.targets.resolve(&self.key.namespace, &object.spec.scale_target_ref).await?;
@@ -256,7 +257,7 @@ impl Actor {
         } else {
             status.paused_replica_count = None;
         }
-        status::set(status, &Condition::ready());
+        status::set(status, &Condition::ready_while_paused());
         status::set(status, &Condition::paused(pausing));
         Ok(Instant::now() + IDLE)
     }
@@ -281,6 +282,9 @@ impl Actor {
         }
         self.announced = object.metadata.generation;
         self.publish(object, Kind::Normal, "KEDAScalersStarted", "Watch", "Started scalers watch".to_owned()).await;
+        for without_effect in irrelevant(&object.spec) {
+            self.publish(object, Kind::Normal, "KEDAScalerInfo", "Check", without_effect).await;
+        }
         let mut notices = unsupported(object);
         notices.extend(
             source
@@ -289,6 +293,10 @@ impl Actor {
                 .flat_map(|trigger| &trigger.notices)
                 .map(|notice| FieldNotice::new(format!("spec.{}", notice.field), notice.message.clone())),
         );
+        notices.extend(source.left_out().map(|index| {
+            let message = "the formula in scalingModifiers does not name this trigger, so it has no effect";
+            FieldNotice::new(format!("spec.triggers[{index}]"), message)
+        }));
         if !notices.is_empty() {
             self.publish(object, Kind::Warning, "KEDAScalerInfo", "Check", text(&notices)).await;
         }

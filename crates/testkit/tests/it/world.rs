@@ -94,6 +94,11 @@ impl World {
         self.with_metrics_and(&[]).await
     }
 
+    /// The same without the admission webhooks, which refuse what these stories need to be there.
+    pub(crate) async fn with_metrics_but_no_admission(self) -> Result<Self> {
+        self.with_metrics_and(&[("admission.enabled", "false")]).await
+    }
+
     /// The same with values of the chart.
     pub(crate) async fn with_metrics_and(mut self, values: &[(&str, &str)]) -> Result<Self> {
         let mesh = Mesh::start().await?;
