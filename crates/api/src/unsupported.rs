@@ -166,7 +166,7 @@ mod tests {
                 "scaleTargetRef": { "name": "web" },
                 "fallback": { "failureThreshold": 3, "replicas": 2, "behavior": "scalingModifiers" },
                 "triggers": [{ "type": "prometheus", "metadata": {} },
-                             { "type": "kafka", "metadata": {}, "authenticationRef": { "name": "x" } }] } }))
+                             { "type": "temporal", "metadata": {}, "authenticationRef": { "name": "x" } }] } }))
         .unwrap();
         assert_eq!(said(&unsupported(&object)), ["spec.triggers[1].type", "spec.fallback.behavior"]);
     }

@@ -8,7 +8,10 @@ use crate::metadata::{Shape, TriggerMetadata, nearest, page, schema};
 use crate::redis::place::{One, Sentinels, Several};
 use crate::redis::{List, Redis, Stream};
 use crate::source::{self, Source};
-use crate::{Scaler, cron, etcd, kubernetes_workload, metrics_api, prometheus, resource};
+use crate::{
+    Scaler, cron, etcd, kubernetes_workload, metrics_api, 
+    prometheus, resource,
+};
 
 /// A trigger type that can be used.
 #[derive(Debug, Clone, Copy)]
@@ -17,6 +20,8 @@ pub struct TriggerType {
     pub name: &'static str,
     /// Its settings.
     pub shape: &'static Shape,
+    /// Only the source knows which metrics a trigger has.
+    pub discovers: bool,
     build: Option<Build>,
 }
 
@@ -41,12 +46,17 @@ pub const BUILT: &[TriggerType] = &[
 
 impl TriggerType {
     const fn of<S: Source>(name: &'static str) -> Self {
-        Self { name, shape: S::Settings::SHAPE, build: Some(source::build::<S>) }
+        Self { name, shape: S::Settings::SHAPE, discovers: false, build: Some(source::build::<S>) }
+    }
+
+    /// A type whose metrics only the source knows.
+    const fn own<S: TriggerMetadata>(name: &'static str, build: Build) -> Self {
+        Self { name, shape: S::SHAPE, discovers: true, build: Some(build) }
     }
 
     /// A type that the HPA reads by itself.
     const fn resource<S: TriggerMetadata>(name: &'static str) -> Self {
-        Self { name, shape: S::SHAPE, build: None }
+        Self { name, shape: S::SHAPE, discovers: false, build: None }
     }
 
     /// The page and the JSON schema of `metadata`: names in `docs/scalers/`, and texts.
