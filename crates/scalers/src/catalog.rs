@@ -10,7 +10,7 @@ use crate::redis::{List, Redis, Stream};
 use crate::source::{self, Source};
 use crate::{
     Scaler, cron, etcd, kubernetes_workload, metrics_api, 
-    prometheus, resource,
+    postgresql, prometheus, resource,
 };
 
 /// A trigger type that can be used.
@@ -35,6 +35,7 @@ pub const BUILT: &[TriggerType] = &[
     TriggerType::of::<kubernetes_workload::KubernetesWorkload>("kubernetes-workload"),
     TriggerType::resource::<resource::Memory>("memory"),
     TriggerType::of::<metrics_api::MetricsApi>("metrics-api"),
+    TriggerType::of::<postgresql::PostgreSql>("postgresql"),
     TriggerType::of::<prometheus::Prometheus>("prometheus"),
     TriggerType::of::<Redis<One, List>>("redis"),
     TriggerType::of::<Redis<Several, List>>("redis-cluster"),

@@ -49,10 +49,12 @@ mod kubernetes_workload;
 mod metadata;
 mod metrics_api;
 mod net;
+mod postgresql;
 mod prometheus;
 mod redis;
 pub mod resource;
 mod source;
+mod sql;
 pub mod stores;
 #[cfg(test)]
 mod testing;

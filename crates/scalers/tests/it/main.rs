@@ -5,6 +5,7 @@
 mod aws_secrets;
 mod docs;
 mod etcd;
+mod postgresql;
 mod prometheus;
 mod redis;
 mod support;
