@@ -41,6 +41,7 @@ const TRIGGERS: &[&str] = &[
     "kubernetes-workload",
     "memory",
     "metrics-api",
+    "mysql",
     "postgresql",
     "prometheus",
     "redis",

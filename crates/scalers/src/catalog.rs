@@ -9,7 +9,7 @@ use crate::redis::place::{One, Sentinels, Several};
 use crate::redis::{List, Redis, Stream};
 use crate::source::{self, Source};
 use crate::{
-    Scaler, cron, etcd, kubernetes_workload, metrics_api, 
+    Scaler, cron, etcd, kubernetes_workload, metrics_api, mysql,
     postgresql, prometheus, resource,
 };
 
@@ -35,6 +35,7 @@ pub const BUILT: &[TriggerType] = &[
     TriggerType::of::<kubernetes_workload::KubernetesWorkload>("kubernetes-workload"),
     TriggerType::resource::<resource::Memory>("memory"),
     TriggerType::of::<metrics_api::MetricsApi>("metrics-api"),
+    TriggerType::of::<mysql::MySql>("mysql"),
     TriggerType::of::<postgresql::PostgreSql>("postgresql"),
     TriggerType::of::<prometheus::Prometheus>("prometheus"),
     TriggerType::of::<Redis<One, List>>("redis"),

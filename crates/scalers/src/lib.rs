@@ -48,6 +48,7 @@ mod kept;
 mod kubernetes_workload;
 mod metadata;
 mod metrics_api;
+mod mysql;
 mod net;
 mod postgresql;
 mod prometheus;

@@ -5,6 +5,7 @@
 mod aws_secrets;
 mod docs;
 mod etcd;
+mod mysql;
 mod postgresql;
 mod prometheus;
 mod redis;
