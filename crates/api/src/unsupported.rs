@@ -44,6 +44,7 @@ const TRIGGERS: &[&str] = &[
     "mysql",
     "postgresql",
     "prometheus",
+    "rabbitmq",
     "redis",
     "redis-cluster",
     "redis-cluster-streams",

@@ -10,7 +10,7 @@ use crate::redis::{List, Redis, Stream};
 use crate::source::{self, Source};
 use crate::{
     Scaler, cron, etcd, kubernetes_workload, metrics_api, mysql,
-    postgresql, prometheus, resource,
+    postgresql, prometheus, rabbitmq, resource,
 };
 
 /// A trigger type that can be used.
@@ -38,6 +38,7 @@ pub const BUILT: &[TriggerType] = &[
     TriggerType::of::<mysql::MySql>("mysql"),
     TriggerType::of::<postgresql::PostgreSql>("postgresql"),
     TriggerType::of::<prometheus::Prometheus>("prometheus"),
+    TriggerType::of::<rabbitmq::RabbitMq>("rabbitmq"),
     TriggerType::of::<Redis<One, List>>("redis"),
     TriggerType::of::<Redis<Several, List>>("redis-cluster"),
     TriggerType::of::<Redis<Several, Stream>>("redis-cluster-streams"),

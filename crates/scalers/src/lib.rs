@@ -52,6 +52,7 @@ mod mysql;
 mod net;
 mod postgresql;
 mod prometheus;
+mod rabbitmq;
 mod redis;
 pub mod resource;
 mod source;

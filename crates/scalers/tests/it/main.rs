@@ -8,5 +8,6 @@ mod etcd;
 mod mysql;
 mod postgresql;
 mod prometheus;
+mod rabbitmq;
 mod redis;
 mod support;
