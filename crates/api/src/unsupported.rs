@@ -35,6 +35,7 @@ const fn not_yet(
 /// Trigger types that can be used. The scalers are not visible from here; a test of the controller, which sees both, holds
 /// this list to theirs.
 const TRIGGERS: &[&str] = &[
+    "aws-cloudwatch",
     "aws-sqs-queue",
     "cpu",
     "cron",

@@ -9,7 +9,7 @@ use crate::redis::place::{One, Sentinels, Several};
 use crate::redis::{List, Redis, Stream};
 use crate::source::{self, Source};
 use crate::{
-    Scaler, aws_sqs_queue, cron, etcd, kubernetes_workload, metrics_api, mysql,
+    Scaler, aws_cloudwatch, aws_sqs_queue, cron, etcd, kubernetes_workload, metrics_api, mysql,
     postgresql, prometheus, rabbitmq, resource,
 };
 
@@ -29,6 +29,7 @@ type Build = fn(&TriggerContext<'_>) -> Result<Arc<dyn Scaler>, BuildError>;
 
 /// Trigger types that can be used, by name.
 pub const BUILT: &[TriggerType] = &[
+    TriggerType::of::<aws_cloudwatch::CloudWatch>("aws-cloudwatch"),
     TriggerType::of::<aws_sqs_queue::SqsQueue>("aws-sqs-queue"),
     TriggerType::resource::<resource::Cpu>("cpu"),
     TriggerType::of::<cron::Cron>("cron"),

@@ -36,6 +36,7 @@
 //! text of a credential may reach an error; [`http`](Http) keeps redirects on their host and answers small.
 
 mod auth;
+mod aws_cloudwatch;
 mod aws_sqs_queue;
 pub mod catalog;
 mod cluster;

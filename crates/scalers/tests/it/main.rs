@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "what fails here ends a test")]
 
+mod aws;
 mod aws_secrets;
 mod docs;
 mod etcd;
