@@ -40,6 +40,7 @@ const TRIGGERS: &[&str] = &[
     "cpu",
     "cron",
     "etcd",
+    "kafka",
     "kubernetes-workload",
     "memory",
     "metrics-api",

@@ -9,7 +9,7 @@ use crate::redis::place::{One, Sentinels, Several};
 use crate::redis::{List, Redis, Stream};
 use crate::source::{self, Source};
 use crate::{
-    Scaler, aws_cloudwatch, aws_sqs_queue, cron, etcd, kubernetes_workload, metrics_api, mysql,
+    Scaler, aws_cloudwatch, aws_sqs_queue, cron, etcd, kafka, kubernetes_workload, metrics_api, mysql,
     postgresql, prometheus, rabbitmq, resource,
 };
 
@@ -34,6 +34,7 @@ pub const BUILT: &[TriggerType] = &[
     TriggerType::resource::<resource::Cpu>("cpu"),
     TriggerType::of::<cron::Cron>("cron"),
     TriggerType::of::<etcd::Etcd>("etcd"),
+    TriggerType::of::<kafka::Kafka>("kafka"),
     TriggerType::of::<kubernetes_workload::KubernetesWorkload>("kubernetes-workload"),
     TriggerType::resource::<resource::Memory>("memory"),
     TriggerType::of::<metrics_api::MetricsApi>("metrics-api"),

@@ -46,6 +46,7 @@ mod duration;
 mod error;
 mod etcd;
 mod http;
+mod kafka;
 mod kept;
 mod kubernetes_workload;
 mod metadata;
