@@ -45,6 +45,7 @@ const TRIGGERS: &[&str] = &[
     "memory",
     "metrics-api",
     "mysql",
+    "nats-jetstream",
     "postgresql",
     "prometheus",
     "rabbitmq",

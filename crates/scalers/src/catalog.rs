@@ -10,7 +10,7 @@ use crate::redis::{List, Redis, Stream};
 use crate::source::{self, Source};
 use crate::{
     Scaler, aws_cloudwatch, aws_sqs_queue, cron, etcd, kafka, kubernetes_workload, metrics_api, mysql,
-    postgresql, prometheus, rabbitmq, resource,
+    nats_jetstream, postgresql, prometheus, rabbitmq, resource,
 };
 
 /// A trigger type that can be used.
@@ -39,6 +39,7 @@ pub const BUILT: &[TriggerType] = &[
     TriggerType::resource::<resource::Memory>("memory"),
     TriggerType::of::<metrics_api::MetricsApi>("metrics-api"),
     TriggerType::of::<mysql::MySql>("mysql"),
+    TriggerType::of::<nats_jetstream::NatsJetStream>("nats-jetstream"),
     TriggerType::of::<postgresql::PostgreSql>("postgresql"),
     TriggerType::of::<prometheus::Prometheus>("prometheus"),
     TriggerType::of::<rabbitmq::RabbitMq>("rabbitmq"),

@@ -52,6 +52,7 @@ mod kubernetes_workload;
 mod metadata;
 mod metrics_api;
 mod mysql;
+mod nats_jetstream;
 mod net;
 mod postgresql;
 mod prometheus;

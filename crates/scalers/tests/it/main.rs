@@ -8,6 +8,7 @@ mod docs;
 mod etcd;
 mod kafka;
 mod mysql;
+mod nats;
 mod postgresql;
 mod prometheus;
 mod rabbitmq;
