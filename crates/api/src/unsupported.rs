@@ -35,13 +35,20 @@ const fn not_yet(
 /// Trigger types that can be used. The scalers are not visible from here; a test of the controller, which sees both, holds
 /// this list to theirs.
 const TRIGGERS: &[&str] = &[
+    "aws-cloudwatch",
+    "aws-sqs-queue",
     "cpu",
     "cron",
     "etcd",
+    "kafka",
     "kubernetes-workload",
     "memory",
     "metrics-api",
+    "mysql",
+    "nats-jetstream",
+    "postgresql",
     "prometheus",
+    "rabbitmq",
     "redis",
     "redis-cluster",
     "redis-cluster-streams",
@@ -158,7 +165,7 @@ mod tests {
             "kind": "ScaledObject", "metadata": { "name": "a" }, "spec": {
                 "scaleTargetRef": { "name": "web" },
                 "triggers": [{ "type": "prometheus", "metadata": {} },
-                             { "type": "kafka", "metadata": {}, "authenticationRef": { "name": "x" } }] } }))
+                             { "type": "temporal", "metadata": {}, "authenticationRef": { "name": "x" } }] } }))
         .unwrap();
         assert_eq!(said(&unsupported(&object)), ["spec.triggers[1].type"]);
     }
