@@ -30,6 +30,7 @@ mod credentials;
 pub mod external_metrics;
 mod hpa;
 mod jobs;
+mod listener;
 mod metrics;
 mod object;
 mod read;
