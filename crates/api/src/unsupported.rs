@@ -40,6 +40,8 @@ const TRIGGERS: &[&str] = &[
     "cpu",
     "cron",
     "etcd",
+    "external",
+    "external-push",
     "kafka",
     "kubernetes-workload",
     "memory",

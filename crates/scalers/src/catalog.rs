@@ -9,7 +9,7 @@ use crate::redis::place::{One, Sentinels, Several};
 use crate::redis::{List, Redis, Stream};
 use crate::source::{self, Source};
 use crate::{
-    Scaler, aws_cloudwatch, aws_sqs_queue, cron, etcd, kafka, kubernetes_workload, metrics_api, mysql,
+    Scaler, aws_cloudwatch, aws_sqs_queue, cron, etcd, external, kafka, kubernetes_workload, metrics_api, mysql,
     nats_jetstream, postgresql, prometheus, rabbitmq, resource,
 };
 
@@ -34,6 +34,8 @@ pub const BUILT: &[TriggerType] = &[
     TriggerType::resource::<resource::Cpu>("cpu"),
     TriggerType::of::<cron::Cron>("cron"),
     TriggerType::of::<etcd::Etcd>("etcd"),
+    TriggerType::own::<external::Settings>("external", external::build::<external::Polled>),
+    TriggerType::own::<external::Settings>("external-push", external::build::<external::Pushing>),
     TriggerType::of::<kafka::Kafka>("kafka"),
     TriggerType::of::<kubernetes_workload::KubernetesWorkload>("kubernetes-workload"),
     TriggerType::resource::<resource::Memory>("memory"),

@@ -45,6 +45,7 @@ mod cron;
 mod duration;
 mod error;
 mod etcd;
+mod external;
 mod http;
 mod kafka;
 mod kept;

@@ -23,6 +23,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::hpa::Baseline;
+use crate::listener::Listener;
 use crate::metrics::Metrics;
 use crate::object::{ObjectKey, check, reference};
 use crate::sources::Sources;
@@ -77,6 +78,7 @@ pub(crate) struct Actor {
     prepared: Option<u64>,
     /// The generation whose start and notices were published.
     announced: Option<i64>,
+    listener: Listener,
     next_poll: Instant,
     failed_looks: u32,
 }
@@ -103,6 +105,7 @@ impl Actor {
             created_hpa: None,
             prepared: None,
             announced: None,
+            listener: Listener::default(),
             next_poll: first_poll,
             failed_looks: 0,
         }
@@ -119,6 +122,7 @@ impl Actor {
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = wake.notified() => {}
+                () = self.listener.pushed() => self.next_poll = Instant::now(),
                 () = tokio::time::sleep_until(next) => {}
             }
         }

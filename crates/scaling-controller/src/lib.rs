@@ -35,6 +35,7 @@ mod credentials;
 pub mod external_metrics;
 mod hpa;
 mod jobs;
+mod listener;
 mod metrics;
 mod object;
 mod read;

@@ -1,5 +1,7 @@
 //! The triggers of one object, ready to be read.
 
+mod discover;
+
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -18,6 +20,7 @@ use crate::credentials::{Credentials, Failure, Resolved};
 use crate::metrics::{Metrics, TriggerLabels};
 use crate::object::Subject;
 use crate::read::{Cell, Outcome};
+pub(crate) use discover::asks;
 
 /// Oldest value an HPA question is answered with, unless the trigger asks for cached metrics. The HPA controller asks
 /// every 15 s, so this only joins a question with a poll that happened to be near.

@@ -55,7 +55,7 @@ fn resource_triggers_use_up_an_index() {
 #[test]
 fn every_wrong_trigger_is_named_with_its_field() {
     let triggers = json!([
-        {"type": "rabbitmq", "metadata": {}},
+        {"type": "temporal", "metadata": {}},
         {"type": "prometheus", "metadata": {"serverAddress": "http://p", "query": "up"}},
         {"type": "prometheus", "metadata": {}, "authenticationRef": {"name": "a"}},
         {"type": "redis", "metadata": {"addressFromEnv": "REDIS"}},

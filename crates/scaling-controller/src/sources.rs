@@ -140,7 +140,8 @@ impl Sources {
             found.looked_now();
             return Ok(Arc::clone(found));
         }
-        ObjectSource::build(&subject, &given, found.as_deref(), &self.http, Some(&self.cluster)).map(Arc::new)
+        let built = ObjectSource::build(&subject, &given, found.as_deref(), &self.http, Some(&self.cluster))?;
+        built.discover(&subject).await.map(Arc::new)
     }
 
     /// Drops what was built for objects that are gone.

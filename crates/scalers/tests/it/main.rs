@@ -6,6 +6,7 @@ mod aws;
 mod aws_secrets;
 mod docs;
 mod etcd;
+mod external;
 mod kafka;
 mod mysql;
 mod nats;

@@ -22,7 +22,7 @@ use crate::conflict::conflict;
 use crate::credentials::Owner;
 use crate::hpa::{self, Baseline, Found, compare, owned_by};
 use crate::object::{check, fingerprint, pausing, polling_interval, text};
-use crate::source::ObjectSource;
+use crate::source::{ObjectSource, asks};
 use crate::status;
 use crate::target::TargetError;
 
@@ -57,6 +57,7 @@ impl Actor {
         status.paused_replica_count = None;
         let settings = check(object).map_err(|wrong| Stop::Manifest(wrong.join("; ")))?;
         let source = self.source(object).await?;
+        self.listener.listen_to(&source);
         let now = fingerprint(object);
         if self.prepared != Some(now) {
             self.prepare_target(object, status).await?;
@@ -76,8 +77,8 @@ impl Actor {
         let interval = polling_interval(object);
         let max_age = if Instant::now() < self.next_poll { interval * 6 / 5 } else { Duration::ZERO };
         let built = self.shared.sources.of(object, max_age).await;
-        // What credentials come from may change without the object.
-        let world = Owner::of(object).needs_any();
+        // What credentials come from, and servers that say which metrics they have, may change without the object.
+        let world = Owner::of(object).needs_any() || asks(&object.spec.triggers);
         built.map_err(|wrong| if world { Stop::World(wrong.join("; ")) } else { Stop::Manifest(wrong.join("; ")) })
     }
 
