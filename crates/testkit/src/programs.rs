@@ -117,7 +117,7 @@ impl Bed {
     pub fn no_plan_was_rejected(&self) -> Result<()> {
         let Ok(plans) = std::fs::read_dir(self.rejected_plans()) else { return Ok(()) };
         let Some(plan) = plans.flatten().map(|entry| entry.path()).min() else { return Ok(()) };
-        let saved: serde_json::Value = serde_json::from_slice(&std::fs::read(&plan)?)?;
+        let saved: Value = serde_json::from_slice(&std::fs::read(&plan)?)?;
         anyhow::bail!("the checker refused a plan of the {}: {}", saved["planner"], saved["violations"])
     }
 
