@@ -62,13 +62,6 @@ const TRIGGERS: &[&str] = &[
 /// Every field that is accepted without behaviour.
 pub const NOT_YET: &[NotYet] = &[
     not_yet("ScaledObject", "spec.triggers[].type", TRIGGERS, "this trigger type is not supported yet"),
-    not_yet("ScaledObject", "spec.advanced.scalingModifiers", &[], "formulas are not supported yet"),
-    not_yet(
-        "ScaledObject",
-        "spec.fallback.behavior",
-        &["static", "currentReplicas", "currentReplicasIfHigher", "currentReplicasIfLower"],
-        "formulas are not supported yet",
-    ),
     not_yet("ScaledJob", "spec.triggers[].type", TRIGGERS, "this trigger type is not supported yet"),
     not_yet("Provisioner", "spec.consolidation.enabled", &["false"], "consolidation is not supported yet"),
     not_yet(
@@ -173,11 +166,10 @@ mod tests {
         let object: ScaledObject = serde_json::from_value(json!({ "apiVersion": "keda.sh/v1alpha1",
             "kind": "ScaledObject", "metadata": { "name": "a" }, "spec": {
                 "scaleTargetRef": { "name": "web" },
-                "fallback": { "failureThreshold": 3, "replicas": 2, "behavior": "scalingModifiers" },
                 "triggers": [{ "type": "prometheus", "metadata": {} },
                              { "type": "temporal", "metadata": {}, "authenticationRef": { "name": "x" } }] } }))
         .unwrap();
-        assert_eq!(said(&unsupported(&object)), ["spec.triggers[1].type", "spec.fallback.behavior"]);
+        assert_eq!(said(&unsupported(&object)), ["spec.triggers[1].type"]);
     }
 
     #[test]

@@ -202,10 +202,13 @@ impl Greedy<'_> {
         if bins.is_empty() {
             return 0;
         }
+        // A node takes as many pods as its largest kind holds, and kinds that hold fewer are out: a limit is charged with
+        // what remains, or it would admit node after node as each takes less than it was charged with.
+        let room = bins.iter().map(|&bin| model.room(bin, group)).max().unwrap_or(0).min(count);
+        bins.retain(|&bin| model.room(bin, group) >= room);
         let class = self.empty(bins, 1);
-        let room = self.room(&class, group).min(count);
-        let mut copies = count / room;
-        for (left, worst) in self.supply_left().into_iter().zip(self.worst(&class)) {
+        let Some(mut copies) = count.checked_div(room) else { return 0 };
+        for (left, worst) in self.supply.limits().iter().zip(self.worst(&class)) {
             if worst > 0 {
                 copies = copies.min(u64::try_from(left / i128::from(worst)).unwrap_or(UNLIMITED));
             }
@@ -213,8 +216,6 @@ impl Greedy<'_> {
         if model.bins[class.bins[0]].stock != UNLIMITED {
             copies = copies.min(self.supply.nodes(model, class.bins[0]));
         }
-        // A limit may be too tight for the largest kind; the smaller ones remain.
-        let copies = copies.max(1);
         let class = Class { copies, ..class };
         self.charge(&class, 1);
         self.classes.push(class);
@@ -297,10 +298,6 @@ impl Greedy<'_> {
     fn worst(&self, class: &Class) -> Vec<i64> {
         let most = |limit: usize| class.bins.iter().map(|&bin| self.model.bins[bin].counts[limit]).max().unwrap_or(0);
         (0..self.model.limits.len()).map(most).collect()
-    }
-
-    fn supply_left(&self) -> Vec<i128> {
-        self.supply.limits().to_vec()
     }
 
     fn charge(&mut self, class: &Class, sign: i128) {

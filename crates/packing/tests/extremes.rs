@@ -1,6 +1,6 @@
 //! Sizes and numbers that no cluster has.
 
-use packing::{Bin, Bits, Budget, Group, Limit, Packing, Problem, pack};
+use packing::{Bin, Bits, Budget, Group, Limit, Packing, Problem, first_fit, pack};
 
 fn solve(problem: &Problem) -> Packing {
     pack(problem, &Budget { work: 200_000_000, stop: &|| false, gap_ppm: 0 }, None)
@@ -55,6 +55,20 @@ fn the_largest_numbers_do_not_overflow() {
     let problem = Problem { limits: Vec::new(), ..problem };
     let packing = solve(&problem);
     assert_eq!(packing.unplaced, [(0, u64::MAX - (1 << 48))]);
+}
+
+#[test]
+fn a_kind_that_nearly_uses_a_limit_up_does_not_make_every_node_a_step_of_its_own() {
+    // The node is charged as the first kind until its pods rule that out, and then as the second, a trillion times.
+    let problem = Problem {
+        resources: 1,
+        groups: vec![group(1 << 40, &[1], 2)],
+        bins: vec![bin(10, &[1]), bin(10, &[2])],
+        limits: vec![Limit { per_bin: vec![1 << 62, 1], most: i64::MAX }],
+    };
+    for packing in [first_fit(&problem), solve(&problem)] {
+        assert_eq!((packing.cost, placed(&packing), packing.nodes.len()), (10 << 39, 1 << 40, 1));
+    }
 }
 
 #[test]

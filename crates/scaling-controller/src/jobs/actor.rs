@@ -30,7 +30,7 @@ use crate::actor::{IDLE, RETRY, Shared, Stop};
 use crate::credentials::Owner;
 use crate::listener::Listener;
 use crate::object::{ObjectKey, Subject, text};
-use crate::source::{ObjectSource, asks};
+use crate::source::{Asker, ObjectSource, asks};
 
 /// The task of one object.
 pub(super) struct JobActor {
@@ -218,7 +218,7 @@ impl JobActor {
         let records = self.jobs().await?;
         let unfinished = self.unfinished(object, settings, &records).await?;
         let metrics = &self.shared.metrics;
-        let readings = source.readings(metrics, |_, failed| u32::from(failed)).await;
+        let readings = source.readings(metrics, Asker::Poll, |_, failed| u32::from(failed)).await;
         let decision = jobs(settings, &readings, unfinished);
         if !decision.failing.is_empty() {
             metrics.job_failed(&self.key);

@@ -10,15 +10,16 @@
 //! - pods that are counted but demand nothing can wait until they are needed to lift the emptiest domain.
 //!
 //! [`forward`] plays that, one group of pods that bear on each other at a time. Where it is stuck, other priorities are tried,
-//! and small groups are searched wholly ([`exhaustive`]).
+//! and at last orders are searched for, one pod after the other ([`backtrack`]).
 //!
 //! # Caveats
-//! A large group in which pods of different demands count each other could have an order that none of the priorities finds;
-//! the plan is then refused though it could be carried out. Never the other way: an accepted plan has the order found. What
-//! depends on the purchase is taken at its worst, and one order must do for whatever is bought.
+//! The search has a bound. Where pods of different demands count each other in several ways, it may end before the one order
+//! there is, or the proof that there is none; the plan is then refused though it could be carried out. Never the other way: an
+//! accepted plan has the order found. What depends on the purchase is taken at its worst, and one order must do for whatever
+//! is bought.
 
+mod backtrack;
 mod counters;
-mod exhaustive;
 mod forward;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -65,8 +66,9 @@ pub(super) fn check<'a>(crowd: &Crowd<'a>, map: &mut Map<'_, 'a>, violations: &m
         state.settle(&behaviours[of_kind[cluster.kind]], cluster.site, cluster.pods.len(), cluster.leaving);
     }
     let queues = queues(crowd, &of_kind, &behaviours, &state, violations);
+    let mut work = backtrack::WORK;
     for mut group in groups(queues, &behaviours) {
-        for (pod, site, refusal) in stuck(&mut group, &behaviours, &mut state) {
+        for (pod, site, refusal) in stuck(&mut group, &behaviours, &mut state, &mut work) {
             violations.push(violation(pod, target(crowd.snapshot, site), refusal));
         }
     }
@@ -213,6 +215,7 @@ fn stuck<'a>(
     group: &mut [Queue<'_, 'a>],
     behaviours: &[Behaviour],
     state: &mut State<'_>,
+    work: &mut u64,
 ) -> Vec<(&'a PodKey, usize, Refusal)> {
     let mut over = Vec::new();
     for priority in Priority::ALL {
@@ -224,7 +227,12 @@ fn stuck<'a>(
         }
         forward::take_off(group, behaviours, state);
     }
-    if exhaustive::exists(group, behaviours, state) { Vec::new() } else { over }
+    // Half of what is left, so that one group cannot leave the others without.
+    let mut share = *work / 2;
+    *work -= share;
+    let found = backtrack::finds(group, behaviours, state, &mut share);
+    *work += share;
+    if found { Vec::new() } else { over }
 }
 
 fn left_over<'a>(

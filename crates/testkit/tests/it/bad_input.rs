@@ -40,7 +40,7 @@ fn mistakes() -> Vec<Mistake> {
         mistake(
             "nan",
             json!({"query": "vector(0) / vector(0)"}),
-            &["TriggerError", "the source gives no usable number", "NaN"],
+            &["TriggerError", "query: the source gives no usable number", "NaN"],
         ),
         mistake("word", json!({"threshold": "ten"}), &["ScaledObjectCheckFailed", "threshold", "ten"]),
     ]
@@ -48,7 +48,7 @@ fn mistakes() -> Vec<Mistake> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn mistakes_in_scaled_objects_are_told_and_scale_nothing() -> Result<()> {
-    let world = World::start().await?.with_metrics().await?;
+    let world = World::start().await?.with_metrics_but_no_admission().await?;
     let result = scaled_objects(&world).await;
     world.end(result)
 }

@@ -35,7 +35,7 @@ pub(super) struct Rule {
 }
 
 /// The pods that a spread counts, by domain.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Counter {
     pub(super) topology: usize,
     scope: usize,
@@ -48,7 +48,7 @@ pub(super) struct Counter {
 }
 
 /// The pods that a term of affinity wants near, by domain.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Company {
     pub(super) topology: usize,
     /// How many there are for certain.
@@ -203,6 +203,29 @@ impl<'m> State<'m> {
         of_rules.chain(of_near).find(|topology| !topology.place(site).certain).map(|topology| topology.key.as_str())
     }
 
+    /// The counts of one counter now.
+    pub(super) fn counter(&self, counter: usize) -> &Counter {
+        &self.counters[counter]
+    }
+
+    pub(super) fn company(&self, company: usize) -> &Company {
+        &self.companies[company]
+    }
+
+    /// Whether pods on the node may count for a counter.
+    pub(super) fn counts(&self, counter: usize, site: usize) -> bool {
+        self.scopes[self.counters[counter].scope].counts[site] != Counts::No
+    }
+
+    /// Whether nothing keeps a pod from the node now.
+    pub(super) fn allows(&self, behaviour: &Behaviour, site: usize) -> bool {
+        let even = |rule: &Rule| {
+            let counter = &self.counters[rule.counter];
+            self.excess(rule, site, counter, counter, 0).is_none()
+        };
+        behaviour.rules.iter().all(even) && (self.apart(behaviour, site).is_none() || self.may_found(behaviour))
+    }
+
     /// What keeps a pod from the node now.
     pub(super) fn refusal(&self, behaviour: &Behaviour, site: usize) -> Option<Refusal> {
         behaviour.rules.iter().find_map(|rule| self.uneven(rule, site)).or_else(|| self.lonely(behaviour, site))
@@ -216,42 +239,65 @@ impl<'m> State<'m> {
 
     fn uneven(&self, rule: &Rule, site: usize) -> Option<Refusal> {
         let counter = &self.counters[rule.counter];
-        let scope = &self.scopes[counter.scope];
-        let topology = &self.topologies[counter.topology];
-        let place = topology.place(site);
-        if !place.certain {
-            return Some(Refusal::NoDomain { key: topology.key.clone() });
+        let key = &self.topologies[counter.topology].key;
+        if !self.topologies[counter.topology].place(site).certain {
+            return Some(Refusal::NoDomain { key: key.clone() });
         }
-        let too_few = scope.domains.len() < rule.min_domains;
-        let few_even_later = scope.domains.len() + scope.maybe_later.len() < rule.min_domains;
-        place.domains.iter().find_map(|domain| {
-            let there = counter.upper[*domain].saturating_add(rule.itself);
-            let least = if few_even_later { Some(0) } else { counter.least_besides(*domain, scope) };
-            // Domains that would make them enough are there only together with what they have.
-            let later = scope.maybe_later.iter().filter(|_| too_few).filter(|other| *other != domain);
-            let least = least.into_iter().chain(later.map(|domain| counter.lower[*domain])).min()?;
-            (there > least.saturating_add(rule.max_skew)).then(|| Refusal::Skew {
-                key: topology.key.clone(),
-                there: counter.upper[*domain],
-                least,
-                max_skew: rule.max_skew,
-            })
+        let (there, least) = self.excess(rule, site, counter, counter, 0)?;
+        Some(Refusal::Skew { key: key.clone(), there, least, max_skew: rule.max_skew })
+    }
+
+    /// How many are where the pod would be one too many, and how many the emptiest other domain has: by the counts of one
+    /// moment and of another, with so many more, or fewer, in the pod's own domain. The node has the label for certain.
+    pub(super) fn excess(
+        &self,
+        rule: &Rule,
+        site: usize,
+        here: &Counter,
+        elsewhere: &Counter,
+        more: i64,
+    ) -> Option<(u32, u32)> {
+        self.topologies[here.topology].place(site).domains.iter().find_map(|domain| {
+            let there = u32::try_from(i64::from(here.upper[*domain]).saturating_add(more).max(0)).unwrap_or(u32::MAX);
+            let least = self.least(rule, *domain, elsewhere)?;
+            (there.saturating_add(rule.itself) > least.saturating_add(rule.max_skew)).then_some((there, least))
         })
     }
 
+    /// How many the emptiest other domain has, by these counts; none if there is no other.
+    pub(super) fn least(&self, rule: &Rule, domain: usize, counts: &Counter) -> Option<u32> {
+        let scope = &self.scopes[counts.scope];
+        let too_few = scope.domains.len() < rule.min_domains;
+        let few_even_later = scope.domains.len() + scope.maybe_later.len() < rule.min_domains;
+        let least = if few_even_later { Some(0) } else { counts.least_besides(domain, scope) };
+        // Domains that would make them enough are there only together with what they have.
+        let later = scope.maybe_later.iter().filter(|_| too_few).filter(|other| **other != domain);
+        least.into_iter().chain(later.map(|domain| counts.lower[*domain])).min()
+    }
+
     fn lonely(&self, behaviour: &Behaviour, site: usize) -> Option<Refusal> {
-        let company_of = |index: &usize| (&self.companies[*index], &self.topologies[self.companies[*index].topology]);
-        let nowhere = behaviour.near.iter().map(company_of).find(|(_, topology)| !topology.place(site).certain);
-        if let Some((_, topology)) = nowhere {
+        let topologies = behaviour.near.iter().map(|company| self.topology_of_company(*company));
+        if let Some(topology) = topologies.clone().find(|topology| !topology.place(site).certain) {
             return Some(Refusal::NoDomain { key: topology.key.clone() });
         }
-        let apart = behaviour.near.iter().map(company_of).find(|(company, topology)| !company.is_at(topology, site));
-        let (_, topology) = apart?;
+        let topology = self.apart(behaviour, site)?;
         (!self.may_found(behaviour)).then(|| Refusal::NotNear { key: topology.key.clone() })
+    }
+
+    /// The first topology in which nobody of the company that the pod must be near is there.
+    fn apart(&self, behaviour: &Behaviour, site: usize) -> Option<&'m Topology> {
+        let company_of = |index: &usize| (&self.companies[*index], self.topology_of_company(*index));
+        let apart = behaviour.near.iter().map(company_of).find(|(company, topology)| !company.is_at(topology, site));
+        apart.map(|(_, topology)| topology)
     }
 }
 
 impl Counter {
+    /// How many there may be in a domain.
+    pub(super) fn in_domain(&self, domain: usize) -> u32 {
+        self.upper[domain]
+    }
+
     /// How many the emptiest of the other domains has for certain; none if there is no other.
     fn least_besides(&self, domain: usize, scope: &Scope) -> Option<u32> {
         let mut levels = self.levels.iter();
@@ -262,7 +308,7 @@ impl Counter {
 }
 
 impl Company {
-    fn come(&mut self, topology: &Topology, site: usize, change: impl Fn(u32) -> u32) {
+    pub(super) fn come(&mut self, topology: &Topology, site: usize, change: impl Fn(u32) -> u32) {
         let count = match topology.place(site).single() {
             Some(domain) => &mut self.certain[domain],
             None => self.on_site.entry(site).or_default(),
@@ -272,7 +318,7 @@ impl Company {
         self.populated += u64::from(before == 0);
     }
 
-    fn is_at(&self, topology: &Topology, site: usize) -> bool {
+    pub(super) fn is_at(&self, topology: &Topology, site: usize) -> bool {
         let place = topology.place(site);
         self.on_site.get(&site).is_some_and(|count| *count > 0)
             || place.domains.iter().all(|domain| self.certain[*domain] > 0)

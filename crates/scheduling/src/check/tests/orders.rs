@@ -1,6 +1,6 @@
 //! Orders of binding, against every order there is.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::Range};
 
 use proptest::{collection::vec, option, prelude::*, sample::select};
 use requirements::labels;
@@ -154,18 +154,23 @@ pub(super) fn some_relations() -> impl Strategy<Value = Pod> {
     )
 }
 
-/// Up to seven pods of few kinds on up to four nodes that they suit.
-fn some_placement() -> impl Strategy<Value = (Vec<Node>, Vec<(Pod, usize)>)> {
+fn some_nodes(count: Range<usize>) -> impl Strategy<Value = Vec<Node>> {
     let place = (select(vec!["a", "b", "c"]), option::weighted(0.7, select(vec!["1", "2"])));
-    let nodes = vec(place, 1..5).prop_map(|places| {
+    vec(place, count).prop_map(|places| {
         let node = |(index, (zone, rack)): (usize, (&str, Option<&str>))| {
             let mut node = node(&format!("n{index}"), 100_000);
+            node.allocatable = resources(100_000, 16, 100);
             node.labels.insert(labels::ZONE.to_owned(), zone.to_owned());
             node.labels.extend(rack.map(|rack| ("rack".to_owned(), rack.to_owned())));
             node
         };
-        places.into_iter().enumerate().map(node).collect::<Vec<_>>()
-    });
+        places.into_iter().enumerate().map(node).collect()
+    })
+}
+
+/// Up to seven pods of few kinds on up to four nodes that they suit.
+fn some_placement() -> impl Strategy<Value = (Vec<Node>, Vec<(Pod, usize)>)> {
+    let nodes = some_nodes(1..5);
     let kinds = vec(some_relations(), 1..4);
     let pods = vec((any::<prop::sample::Index>(), any::<prop::sample::Index>()), 1..8);
     (nodes, kinds, pods).prop_map(|(nodes, kinds, pods)| {
@@ -183,8 +188,35 @@ fn some_placement() -> impl Strategy<Value = (Vec<Node>, Vec<(Pod, usize)>)> {
     })
 }
 
+/// Up to thirty pods on up to six nodes, bound one after another, each where it may be at its turn.
+fn some_history() -> impl Strategy<Value = (Vec<Node>, Vec<(Pod, usize)>)> {
+    let tries = vec((any::<prop::sample::Index>(), any::<prop::sample::Index>()), 1..90);
+    (some_nodes(1..7), vec(some_relations(), 1..7), tries).prop_map(|(nodes, kinds, tries)| {
+        let mut placed: Vec<(Pod, usize)> = Vec::new();
+        for (kind, node) in tries {
+            let mut pod = kinds[kind.index(kinds.len())].clone();
+            pod.key.name = format!("p{}", placed.len());
+            placed.push((pod, node.index(nodes.len())));
+            let last = placed.len() - 1;
+            let world = World { nodes: &nodes, pods: placed.iter().map(|(pod, node)| (pod, *node)).collect() };
+            let (pod, node) = world.pods[last];
+            let binds = last < 30 && world.suits(pod, node) && world.binds(last, (1 << last) - 1);
+            if !binds {
+                placed.pop();
+            }
+        }
+        (nodes, placed)
+    })
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1500))]
+
+    #[test]
+    fn what_was_bound_pod_by_pod_passes((nodes, placed) in some_history()) {
+        let (snapshot, solution) = on_nodes(nodes, placed);
+        prop_assert_eq!(check(&snapshot, &solution), []);
+    }
 
     #[test]
     fn a_plan_passes_if_and_only_if_some_order_of_binding_does((nodes, placed) in some_placement()) {
