@@ -46,8 +46,8 @@ fn check(metadata: &[(&str, &str)], auth: &[(&str, &str)], wanted: &str) {
     assert_eq!(told.get("scalerAddress"), metadata.get("scalerAddress"));
 }
 
-#[tokio::test]
-async fn what_is_wrong_is_named_and_what_is_unknown_is_the_servers() {
+#[test]
+fn what_is_wrong_is_named_and_what_is_unknown_is_the_servers() {
     let address = ("scalerAddress", "plugin:6000");
     check(&[], &[], "scalerAddress");
     check(&[("scalerAddress", "plugin")], &[], "scalerAddress");

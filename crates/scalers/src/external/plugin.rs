@@ -1,6 +1,7 @@
 //! The server that somebody else has written.
 
 use std::fmt;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use http::uri::PathAndQuery;
@@ -27,8 +28,11 @@ const MESSAGE_BYTES: usize = 1 << 20;
 /// A plug-in, and who asks it.
 #[derive(Clone)]
 pub(super) struct Plugin {
-    grpc: Grpc<Channel>,
+    endpoint: Endpoint,
+    address: Address,
     object: ScaledObjectRef,
+    /// Made when it is first needed: it has a task of its own.
+    channel: Arc<OnceLock<Grpc<Channel>>>,
 }
 
 // What is forwarded may be a secret of the environment.
@@ -52,11 +56,20 @@ impl Plugin {
             .origin(origin)
             .http2_keep_alive_interval(KEEPALIVE)
             .keep_alive_while_idle(true);
-        let channel = endpoint.connect_with_connector_lazy(service_fn(move |_: Uri| {
-            let address = address.clone();
-            async move { address.connect().await.map(TokioIo::new) }
-        }));
-        Ok(Self { grpc: Grpc::new(channel).max_decoding_message_size(MESSAGE_BYTES), object })
+        Ok(Self { endpoint, address, object, channel: Arc::default() })
+    }
+
+    /// The one connection.
+    fn grpc(&self) -> Grpc<Channel> {
+        let make = || {
+            let address = self.address.clone();
+            let channel = self.endpoint.connect_with_connector_lazy(service_fn(move |_: Uri| {
+                let address = address.clone();
+                async move { address.connect().await.map(TokioIo::new) }
+            }));
+            Grpc::new(channel).max_decoding_message_size(MESSAGE_BYTES)
+        };
+        self.channel.get_or_init(make).clone()
     }
 
     pub(super) async fn is_active(&self) -> Result<bool, ScalerError> {
@@ -79,7 +92,7 @@ impl Plugin {
 
     pub(super) async fn stream(&self) -> Result<Streaming<IsActiveResponse>, ScalerError> {
         let path = PathAndQuery::from_static("/externalscaler.ExternalScaler/StreamIsActive");
-        let mut grpc = self.grpc.clone();
+        let mut grpc = self.grpc();
         grpc.ready().await.map_err(|error| silent(&error))?;
         let codec = ProstCodec::<ScaledObjectRef, IsActiveResponse>::default();
         let asked = grpc.server_streaming(Request::new(self.object.clone()), path, codec).await;
@@ -91,7 +104,7 @@ impl Plugin {
         Q: Message + 'static,
         A: Message + Default + 'static,
     {
-        let mut grpc = self.grpc.clone();
+        let mut grpc = self.grpc();
         grpc.ready().await.map_err(|error| silent(&error))?;
         let codec = ProstCodec::<Q, A>::default();
         let answer = grpc.unary(Request::new(question), PathAndQuery::from_static(path), codec).await;

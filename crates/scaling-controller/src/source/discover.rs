@@ -39,7 +39,10 @@ impl ObjectSource {
         let place = index - external.len() + external.iter().sum::<usize>();
         let Some(trigger) = self.triggers.iter_mut().find(|trigger| trigger.index == index) else { return };
         let known = Arc::new(trigger.knowing(subject, specs));
-        self.metrics.splice(place..place, known.metrics());
+        // A formula has made one metric of all that we read.
+        if self.modifiers.is_none() {
+            self.metrics.splice(place..place, known.metrics());
+        }
         *trigger = known;
     }
 }
@@ -47,8 +50,7 @@ impl ObjectSource {
 impl Trigger {
     /// The same trigger with these metrics.
     fn knowing(&self, subject: &Subject<'_>, specs: &[MetricSpec]) -> Self {
-        let given = subject.triggers.get(self.index).and_then(|written| written.name.clone());
-        let name = given.filter(|name| !name.is_empty()).unwrap_or_else(|| self.scaler.type_name().to_owned());
+        let name = self.name.clone().unwrap_or_else(|| self.scaler.type_name().to_owned());
         let readable = |spec: &MetricSpec| Readable {
             spec: spec.clone(),
             labels: Arc::new(TriggerLabels::new(subject.kind, &subject.key(), &spec.name, &name, self.index)),
@@ -59,6 +61,7 @@ impl Trigger {
             readable: specs.iter().map(readable).collect(),
             notices: self.notices.clone(),
             use_cached: self.use_cached,
+            name: self.name.clone(),
             index: self.index,
             given: self.given.clone(),
             blocked: self.blocked.clone(),
