@@ -318,10 +318,5 @@ fn may_adopt(object: &ScaledObject, found: &HorizontalPodAutoscaler) -> Result<(
 }
 
 fn hpa_failed(what: &str, error: &kube::Error) -> Stop {
-    let why = match error {
-        // What the API server says is enough; the rest of its answer is for programs.
-        kube::Error::Api(status) if !status.message.is_empty() => status.message.clone(),
-        other => chain(other),
-    };
-    Stop::World(format!("the HPA could not be {what}: {why}"))
+    Stop::World(format!("the HPA could not be {what}: {}", chain(error)))
 }
