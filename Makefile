@@ -7,7 +7,7 @@ demo: ## Set everything up and play the walkthrough: metric → replicas → pen
 test: ## Format, lint, tidy, unit, property, contract and end-to-end tests
 	cargo xtask test
 
-conformance: ## Only: Karpenter's scenarios through node-provisioner on KWOK (part of `make test`)
+conformance: ## Only: KEDA's and Karpenter's scenarios on a real control plane (part of `make test`)
 	cargo xtask test --only conformance
 
 tidy: ## Dependency rules, licences, file sizes, generated CRDs, ARCHITECTURE.md

@@ -138,6 +138,7 @@ impl Actor {
             return Some(self.finish(&object).await);
         }
         let mut status = self.status.clone();
+        status::complete(&mut status);
         let next = match self.reconcile(&object, &mut status).await {
             Ok(next) => {
                 self.failed_looks = 0;

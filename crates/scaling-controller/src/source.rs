@@ -159,12 +159,11 @@ impl ObjectSource {
         *self.looked.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
 
-    /// The trigger and its part that give this metric.
+    /// The trigger and its part that give this metric. The HPA controller asks in lower case, whatever case it was told.
     pub(crate) fn find(&self, metric: &str) -> Option<(&Trigger, &Readable)> {
-        self.triggers
-            .iter()
-            .map(AsRef::as_ref)
-            .find_map(|t: &Trigger| t.readable.iter().find(|r| r.spec.name == metric).map(|r| (t, r)))
+        self.triggers.iter().map(AsRef::as_ref).find_map(|t: &Trigger| {
+            t.readable.iter().find(|r| r.spec.name.eq_ignore_ascii_case(metric)).map(|r| (t, r))
+        })
     }
 
     /// Reads one metric, or takes the value that was read a moment ago.

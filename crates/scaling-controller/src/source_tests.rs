@@ -53,6 +53,15 @@ fn resource_triggers_use_up_an_index() {
 }
 
 #[test]
+fn a_metric_answers_to_its_name_in_lower_case() {
+    let metadata = json!({"timezone": "Etc/UTC", "start": "0 0 1 1 *", "end": "59 23 31 12 *", "desiredReplicas": "4"});
+    let source = build(&json!([{"type": "cron", "metadata": metadata}]), &[Ok(Credentials::default())], None).unwrap();
+    let name = &source.triggers[0].readable[0].spec.name;
+    assert_ne!(*name, name.to_lowercase());
+    assert!(source.find(&name.to_lowercase()).is_some());
+}
+
+#[test]
 fn every_wrong_trigger_is_named_with_its_field() {
     let triggers = json!([
         {"type": "temporal", "metadata": {}},

@@ -223,11 +223,11 @@ impl Sources {
             Err(why) => (Sample::Unknown { why: why.as_ref().to_owned() }, None),
         };
         Some(TriggerReading {
-            metric_name: metric.to_owned(),
+            metric_name: readable.spec.name.clone(),
             sample,
             active,
             target: readable.spec.target,
-            failures: failures(object, metric),
+            failures: failures(object, &readable.spec.name),
             substituted: false,
         })
     }

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use scaling::hpa::HpaMetric;
-use scaling::{COMPOSITE, Condition, ConditionStatus, Decision, Settings, TriggerReading, activity};
+use scaling::{COMPOSITE, Condition, ConditionStatus, Decision, Pausing, Settings, TriggerReading, activity};
 
 use crate::source::ObjectSource;
 
@@ -19,6 +19,15 @@ pub(crate) fn set(status: &mut ScaledObjectStatus, condition: &Condition) {
     };
     let wanted = KedaCondition::new(condition.kind.name(), value, condition.reason, condition.message.clone());
     set_keda(&mut status.conditions, wanted);
+}
+
+/// Adds what nothing is known of yet, so that every column of `kubectl get` says something.
+pub(crate) fn complete(status: &mut ScaledObjectStatus) {
+    for condition in [Condition::no_fallback(), Condition::paused(&Pausing::default())] {
+        if !status.conditions.iter().any(|found| found.r#type == condition.kind.name()) {
+            set(status, &condition);
+        }
+    }
 }
 
 /// The reason of a condition, if it is there.

@@ -9,6 +9,7 @@ mod crash;
 mod credentials;
 mod door;
 mod double;
+mod keda_conformance;
 mod kwok;
 mod nominate;
 mod pod_side;

@@ -1,0 +1,287 @@
+//! What is seen of a scenario, in the corpus's form, and how it differs.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use anyhow::{Context as _, Result};
+use serde_json::{Value, json};
+use testkit::corpus::{Difference, NOTHING, Scenario, paths};
+
+use crate::world::*;
+
+/// What is compared.
+pub(super) const FIELDS: [&str; 10] =
+    ["admission", "spec", "Ready", "Active", "Fallback", "HPAActive", "hpa", "replicas", "jobs", "metric"];
+/// Conditions, each a field of its own: its status and reason.
+const CONDITIONS: [&str; 4] = ["Ready", "Active", "Fallback", "HPAActive"];
+/// From 3 replicas the HPA controller goes to 6, and on to 7 only if it looks before the workload's status has followed: 6 are
+/// within its tolerance of what 65 at 10 each need.
+const BY_CHANCE: [&str; 2] = ["formula-pipe", "formula-type-AverageValue"];
+/// Kinds a scenario may have, with their plural names.
+const PLURALS: [(&str, &str); 3] = [
+    ("ScaledObject", "scaledobjects"),
+    ("ScaledJob", "scaledjobs"),
+    ("TriggerAuthentication", "triggerauthentications"),
+];
+
+/// Where a scenario is played.
+pub(super) struct Place<'a> {
+    pub(super) world: &'a World,
+    pub(super) namespace: &'a str,
+    pub(super) sources: SocketAddr,
+}
+
+impl Place<'_> {
+    /// An object of the scenario with this place's addresses, in its namespace.
+    pub(super) fn own(&self, object: &Value) -> Result<Value> {
+        let text = object
+            .to_string()
+            .replace("http://PROM", self.world.prometheus())
+            .replace("http://APIURL", &format!("http://{}", self.sources));
+        let mut object: Value = serde_json::from_str(&text)?;
+        object["metadata"]["namespace"] = json!(self.namespace);
+        Ok(object)
+    }
+
+    /// The reverse, in any text.
+    fn neutral(&self, text: &str) -> String {
+        let neutral = text
+            .replace(self.world.prometheus(), "http://PROM")
+            .replace(self.world.prometheus().trim_start_matches("http://"), "PROM")
+            .replace(&self.sources.to_string(), "APIURL");
+        // A namespace is a word of its own.
+        neutral
+            .split_inclusive(|c: char| !c.is_ascii_alphanumeric())
+            .map(|word| match word.strip_prefix(self.namespace) {
+                Some(rest) if rest.chars().all(|c| !c.is_ascii_alphanumeric()) => format!("NS{rest}"),
+                _ => word.to_owned(),
+            })
+            .collect()
+    }
+
+    /// Creates the object; returns what `kubectl apply` would have printed.
+    pub(super) async fn create(&self, object: &Value) -> Result<String> {
+        let (kind, plural) = PLURALS.into_iter().find(|(kind, _)| object["kind"] == *kind).context("a known kind")?;
+        let path = format!("/apis/keda.sh/v1alpha1/namespaces/{}/{plural}", self.namespace);
+        let request = http::Request::post(path)
+            .header("content-type", "application/json")
+            .body(self.own(object)?.to_string().into_bytes().into())?;
+        let response = self.world.bed.client().send(request).await?;
+        let warnings = response.headers().get_all("warning").iter().filter_map(|value| value.to_str().ok());
+        // `299 - "text"`
+        let mut lines: Vec<String> = warnings
+            .filter_map(|value| Some(value.split_once('"')?.1.trim_end_matches('"').replace("\\\"", "\"")))
+            .map(|warning| format!("Warning: {warning}"))
+            .collect();
+        let refused = !response.status().is_success();
+        let body = response.into_body().collect_bytes().await?;
+        if refused {
+            let status: Value = serde_json::from_slice(&body)?;
+            lines.push(printed(kind, &object["metadata"]["name"], &status));
+        }
+        Ok(self.neutral(&lines.join("\n")))
+    }
+}
+
+/// A refusal as `kubectl` prints it.
+fn printed(kind: &str, name: &Value, status: &Value) -> String {
+    let message = text(&status["message"]);
+    match text(&status["reason"]) {
+        "Invalid" => {
+            let causes = status["details"]["causes"].as_array().cloned().unwrap_or_default();
+            let causes: Vec<String> =
+                causes.iter().map(|cause| format!("{}: {}", text(&cause["field"]), text(&cause["message"]))).collect();
+            let list = if causes.len() == 1 { causes[0].clone() } else { format!("\n* {}", causes.join("\n* ")) };
+            format!("The {kind} \"{}\" is invalid: {list}", text(name))
+        }
+        "" => format!("Error from server: error when creating \"STDIN\": {message}"),
+        reason => format!("Error from server ({reason}): error when creating \"STDIN\": {message}"),
+    }
+}
+
+/// Everything but what admission said.
+pub(super) async fn differences(place: &Place<'_>, scenario: &Scenario, expected: &Value) -> Result<Vec<Difference>> {
+    let mut found = Vec::new();
+    let unstable: Vec<&str> = expected["unstable"].as_array().into_iter().flatten().map(text).collect();
+    let mut add = |field: &str, keda: &str, tandem: &str| {
+        found.extend(Difference::of(&scenario.name, field, &place.neutral(keda), &place.neutral(tandem)));
+    };
+    let (world, namespace) = (place.world, Some(place.namespace));
+
+    let kind = Kind("keda.sh", "v1alpha1", kind_of(scenario)?);
+    let objects = sorted(world.list(kind, namespace).await?);
+    let theirs = expected["objects"].as_array().cloned().unwrap_or_default();
+    for (theirs, ours) in theirs.iter().zip(&objects) {
+        object(&mut add, theirs, ours);
+    }
+
+    let hpas: Vec<Value> = sorted(world.list(HPA, namespace).await?).iter().map(hpa).collect();
+    let mut theirs = expected["hpas"].as_array().cloned().unwrap_or_default();
+    // What the HPA controller makes of it follows from the metrics.
+    for map in theirs.iter_mut().filter_map(Value::as_object_mut) {
+        map.remove("currentMetrics");
+        map.remove("conditions");
+    }
+    let (keda, tandem) = paths(&by_name(&theirs), &by_name(&hpas));
+    add("hpa", &keda, &tandem);
+
+    if !BY_CHANCE.contains(&scenario.name.as_str()) {
+        let (keda, tandem) = paths(&expected["replicas"], &replicas(world, place.namespace).await?);
+        add("replicas", &keda, &tandem);
+    }
+
+    let jobs = world.list(Kind("batch", "v1", "Job"), namespace).await?;
+    let one = jobs.first().map(job).unwrap_or_default();
+    let ours = json!({"count": jobs.len(), "job": without(&one, "job", &unstable)});
+    let theirs = json!({"count": expected["jobs"], "job": without(&expected["job"], "job", &unstable)});
+    let (keda, tandem) = paths(&theirs, &ours);
+    add("jobs", &keda, &tandem);
+
+    let object = if kind.2 == "ScaledObject" { text(&scenario.object["metadata"]["name"]) } else { "" };
+    for (name, theirs) in expected["metrics"].as_object().into_iter().flatten() {
+        let ours = metric(place, object, name).await;
+        add("metric", &format!("{name}: {}", answer(theirs)), &format!("{name}: {ours}"));
+    }
+    Ok(found)
+}
+
+fn kind_of(scenario: &Scenario) -> Result<&'static str> {
+    PLURALS.into_iter().map(|(kind, _)| kind).find(|kind| scenario.object["kind"] == *kind).context("a known kind")
+}
+
+fn sorted(mut objects: Vec<Value>) -> Vec<Value> {
+    objects.sort_by_key(name);
+    objects
+}
+
+fn object(add: &mut impl FnMut(&str, &str, &str), theirs: &Value, ours: &Value) {
+    let (keda, tandem) = paths(&theirs["spec"], &ours["spec"]);
+    add("spec", &keda, &tandem);
+    for kind in CONDITIONS {
+        add(kind, &condition(theirs, kind), &condition(ours, kind));
+    }
+}
+
+/// `True ScaledObjectReady`
+fn condition(object: &Value, kind: &str) -> String {
+    let conditions = object["status"]["conditions"].as_array();
+    let found = conditions.into_iter().flatten().find(|condition| condition["type"] == kind);
+    found.map_or_else(String::new, |c| format!("{} {}", text(&c["status"]), text(&c["reason"])))
+}
+
+/// A value without the paths that differed between two runs of KEDA itself.
+fn without(value: &Value, root: &str, unstable: &[&str]) -> Value {
+    let mut value = value.clone();
+    for path in unstable.iter().filter_map(|path| path.strip_prefix(root)?.strip_prefix('/')) {
+        // A label's name may have a slash, so the longest that fits a field is taken at each step.
+        remove(&mut value, path);
+    }
+    value
+}
+
+fn remove(value: &mut Value, path: &str) {
+    let Some(map) = value.as_object_mut() else { return };
+    if map.remove(path).is_some() {
+        return;
+    }
+    for (field, inner) in map.iter_mut() {
+        if let Some(rest) = path.strip_prefix(field.as_str()).and_then(|rest| rest.strip_prefix('/')) {
+            remove(inner, rest);
+        }
+    }
+}
+
+fn by_name(list: &[Value]) -> Value {
+    list.iter().map(|one| (text(&one["name"]).to_owned(), one.clone())).collect::<serde_json::Map<_, _>>().into()
+}
+
+fn owners(metadata: &Value) -> Value {
+    let owners = metadata["ownerReferences"].as_array().cloned().unwrap_or_default();
+    owners.iter().map(|owner| json!([owner["kind"], owner["name"], owner["controller"]])).collect()
+}
+
+fn without_version(labels: &Value) -> Value {
+    let mut labels = labels.clone();
+    if let Some(map) = labels.as_object_mut() {
+        map.remove("app.kubernetes.io/version");
+    }
+    labels
+}
+
+fn hpa(hpa: &Value) -> Value {
+    let metadata = &hpa["metadata"];
+    json!({
+        "name": metadata["name"], "labels": without_version(&metadata["labels"]), "annotations": metadata["annotations"],
+        "owners": owners(metadata), "spec": hpa["spec"],
+    })
+}
+
+fn job(job: &Value) -> Value {
+    let metadata = &job["metadata"];
+    json!({
+        "generateName": metadata["generateName"], "labels": without_version(&metadata["labels"]),
+        "annotations": metadata["annotations"], "owners": owners(metadata), "spec": job["spec"],
+    })
+}
+
+async fn replicas(world: &World, namespace: &str) -> Result<Value> {
+    let mut found = BTreeMap::new();
+    for kind in ["Deployment", "StatefulSet", "ReplicaSet"] {
+        for object in world.list(Kind("apps", "v1", kind), Some(namespace)).await? {
+            // Those of Deployments follow them.
+            if owners(&object["metadata"]).as_array().is_some_and(Vec::is_empty) {
+                found.insert(format!("{kind}/{}", name(&object)), object["spec"]["replicas"].clone());
+            }
+        }
+    }
+    Ok(json!(found))
+}
+
+/// What the external metrics API answers.
+async fn metric(place: &Place<'_>, object: &str, name: &str) -> String {
+    let path = format!(
+        "/apis/external.metrics.k8s.io/v1beta1/namespaces/{}/{name}?labelSelector=scaledobject.keda.sh%2Fname%3D{object}",
+        place.namespace
+    );
+    let request = match http::Request::get(path).body(Vec::new()) {
+        Ok(request) => request,
+        Err(error) => return error.to_string(),
+    };
+    match place.world.bed.client().request::<Value>(request).await {
+        Ok(list) => {
+            let values = list["items"].as_array().cloned().unwrap_or_default();
+            answer(&values.iter().map(|item| item["value"].clone()).collect())
+        }
+        Err(kube::Error::Api(status)) => place.neutral(&format!("Error from server: {}", status.message)),
+        Err(error) => error.to_string(),
+    }
+}
+
+/// Values as numbers, or the error.
+fn answer(values: &Value) -> String {
+    match values {
+        Value::Array(values) => values.iter().map(|value| number(text(value))).collect::<Vec<_>>().join(", "),
+        Value::Object(error) => text(error.get("error").unwrap_or(&Value::Null)).to_owned(),
+        other => {
+            if other.is_null() {
+                NOTHING.to_owned()
+            } else {
+                other.to_string()
+            }
+        }
+    }
+}
+
+/// `12500m`, `625e-3` and `2k` as plain decimals.
+fn number(quantity: &str) -> String {
+    let suffixes = [("m", 0.001), ("k", 1e3), ("M", 1e6), ("G", 1e9)];
+    let suffixed = |(suffix, factor): &(&str, f64)| Some((quantity.strip_suffix(suffix)?, *factor));
+    let (digits, factor) = suffixes.iter().find_map(suffixed).unwrap_or((quantity, 1.0));
+    digits.parse::<f64>().map_or_else(
+        |_| quantity.to_owned(),
+        |number| {
+            let rounded = (number * factor * 1000.0).round() / 1000.0;
+            rounded.to_string()
+        },
+    )
+}
