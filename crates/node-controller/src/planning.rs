@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use scheduling::{Placement, PodKey, Settings, Snapshot, Solution, Target, Unfit, check, check::Violation};
+use scheduling::{PodKey, Settings, Snapshot, Solution, Target, Unfit, check, check::Violation};
 use serde::Serialize;
 
 /// A way to make a plan.
@@ -129,7 +129,7 @@ mod tests {
     use std::sync::Arc;
 
     use cloud::catalogue::{GENERIC_ZONES, generic_types};
-    use scheduling::{Node, NodeKey, NodeStage, PlacementReason, Pod, Pool, PoolKey, PoolKind};
+    use scheduling::{Node, NodeKey, NodeStage, Placement, PlacementReason, Pod, Pool, PoolKey, PoolKind};
     use serde_json::json;
 
     use super::*;

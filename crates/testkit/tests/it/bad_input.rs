@@ -208,6 +208,7 @@ async fn provisioners(world: &World) -> Result<()> {
         ("unknown-key", inline(json!({"subnetSelectr": {"a": "*"}})), "spec.provider.subnetSelectr"),
         ("contradiction", json!({"requirements": [arch("amd64"), arch("arm64")]}), "spec.requirements"),
         ("blank", json!({"limits": {"resources": {"memory": "1000 Gi"}}}), "spec.limits.resources.memory"),
+        ("no-resource", json!({"limits": {"resources": {"cpus": "5"}}}), "spec.limits.resources.cpus"),
     ];
     let misconfigured = [
         ("no-subnet", inline(json!({"subnetSelector": {"nobody": "here"}})), "subnetSelector"),
