@@ -9,8 +9,8 @@ use crate::redis::place::{One, Sentinels, Several};
 use crate::redis::{List, Redis, Stream};
 use crate::source::{self, Source};
 use crate::{
-    Scaler, aws_cloudwatch, aws_sqs_queue, cron, etcd, kafka, kubernetes_workload, metrics_api, mysql,
-    nats_jetstream, postgresql, prometheus, rabbitmq, resource,
+    Scaler, aws_cloudwatch, aws_sqs_queue, cron, etcd, kafka, kubernetes_workload, metrics_api, mysql, nats_jetstream,
+    postgresql, prometheus, rabbitmq, resource,
 };
 
 /// A trigger type that can be used.
