@@ -8,7 +8,7 @@ use super::{
     ground::{Ground, Look, Suit},
     labels::{Labels, Possible, Present},
 };
-use crate::{NodeInclusion, NodeStage, Snapshot, Taint, TopologySpread, untolerated};
+use crate::{NodeInclusion, NodeStage, Offering, Snapshot, Taint, TopologySpread, untolerated};
 
 /// The values of one label.
 #[derive(Debug)]
@@ -256,7 +256,8 @@ fn possible<'a>(ground: &Ground<'a>) -> Vec<Possible<'a>> {
     for market in ground.pools.values() {
         let pool = market.pool;
         for machine in market.machines.values() {
-            for offering in machine.offerings.iter().filter(|offering| offering.available) {
+            let there = |offering: &&Offering| offering.available && offering.remaining != Some(0);
+            for offering in machine.offerings.iter().filter(there) {
                 let capacity_type = offering.capacity_type.as_str();
                 let one = Possible { pool, machine, zone: &offering.zone, capacity_type };
                 if pool.requirements.iter().all(|wanted| one.label(wanted.key()).may_be_within(wanted)) {

@@ -93,6 +93,19 @@ fn reserved_capacity_is_used_as_often_as_there_is() {
 }
 
 #[test]
+fn what_is_reserved_and_used_up_is_nothing_to_be_spread_over() {
+    let pods = (0..3).map(|index| {
+        edited(pod(&format!("p{index}"), 100, 0), |pod| {
+            pod.labels = labels_of(&[("app", "web")]);
+            pod.topology_spread = vec![spread("web", labels::CAPACITY_TYPE)];
+        })
+    });
+    let snapshot = snapshot(pods.collect(), vec![], vec![reserved("default", 0)]);
+    let solution = solve_greedy(&snapshot, &Settings::default());
+    assert_eq!((broken(&snapshot, &solution), solution.placed.len()), (vec![], 3));
+}
+
+#[test]
 fn pools_share_what_is_reserved() {
     let only = |name: &str| {
         edited_pool(reserved(name, 1), |pool| {
