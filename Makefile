@@ -1,4 +1,4 @@
-# The thin front of `cargo xtask`; every recipe is one call, so that the real text lives in Rust.
+# The thin front of cargo and `cargo xtask`; every recipe is one call, so that the real text lives in Rust.
 .PHONY: demo test conformance tidy fmt crds
 
 demo: ## Set everything up and play the walkthrough: metric → replicas → pending pods → EC2 → empty → gone

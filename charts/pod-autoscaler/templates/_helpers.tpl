@@ -16,6 +16,11 @@ app.kubernetes.io/part-of: tandem
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 
+{{/* The webhooks' configuration, which the program writes its certificate authority into. */}}
+{{- define "pod-autoscaler.webhook" -}}
+{{ include "pod-autoscaler.name" . }}-admission
+{{- end }}
+
 {{- define "pod-autoscaler.serviceAccount" -}}
 {{- default (include "pod-autoscaler.name" .) .Values.serviceAccount.name }}
 {{- end }}

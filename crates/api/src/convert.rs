@@ -6,6 +6,7 @@
 mod affinity;
 mod daemon;
 mod duration;
+mod modifiers;
 mod node;
 mod pod;
 mod pool;
@@ -14,6 +15,7 @@ mod volume;
 
 pub use daemon::daemon_set;
 pub use duration::{ParseDurationError, SpanOrNever, parse_duration};
+pub use modifiers::modifiers;
 pub use node::{node, pool_of, taint};
 pub use pod::pod;
 pub use pool::{PoolTemplate, claim_requirement, nodepool, provisioner};

@@ -1,7 +1,7 @@
 //! The objects people write: `keda.sh`, `karpenter.sh`, `karpenter.k8s.aws` and `karpenter.kwok.sh`, as Rust types.
 //!
 //! In: what the API server stores. Out: typed specs and statuses, the CRDs that describe them
-//! ([`crds`]), what is wrong with an object ([`validate`]), what is accepted but not acted upon yet
+//! ([`crds`]), what is wrong with an object ([`validate`]), what admission says to it ([`admission`]), what is accepted but not acted upon yet
 //! ([`mod@unsupported`]), and the values the core crates decide on ([`convert`]).
 //!
 //! The types are liberal where an older release of the originals was: a stored object that this
@@ -10,6 +10,7 @@
 //!
 //! Nothing here talks to a cluster.
 
+pub mod admission;
 pub mod condition;
 pub mod convert;
 mod crds;

@@ -35,13 +35,22 @@ const fn not_yet(
 /// Trigger types that can be used. The scalers are not visible from here; a test of the controller, which sees both, holds
 /// this list to theirs.
 const TRIGGERS: &[&str] = &[
+    "aws-cloudwatch",
+    "aws-sqs-queue",
     "cpu",
     "cron",
     "etcd",
+    "external",
+    "external-push",
+    "kafka",
     "kubernetes-workload",
     "memory",
     "metrics-api",
+    "mysql",
+    "nats-jetstream",
+    "postgresql",
     "prometheus",
+    "rabbitmq",
     "redis",
     "redis-cluster",
     "redis-cluster-streams",
@@ -50,16 +59,12 @@ const TRIGGERS: &[&str] = &[
     "redis-streams",
 ];
 
+const BUDGETS: &str = "budgets have no effect yet: expired nodes are replaced one at a time";
+const NO_MACHINE: &str = "not supported yet: no machine is made with this";
+
 /// Every field that is accepted without behaviour.
 pub const NOT_YET: &[NotYet] = &[
     not_yet("ScaledObject", "spec.triggers[].type", TRIGGERS, "this trigger type is not supported yet"),
-    not_yet("ScaledObject", "spec.advanced.scalingModifiers", &[], "formulas are not supported yet"),
-    not_yet(
-        "ScaledObject",
-        "spec.fallback.behavior",
-        &["static", "currentReplicas", "currentReplicasIfHigher", "currentReplicasIfLower"],
-        "formulas are not supported yet",
-    ),
     not_yet("ScaledJob", "spec.triggers[].type", TRIGGERS, "this trigger type is not supported yet"),
     not_yet("Provisioner", "spec.consolidation.enabled", &["false"], "consolidation is not supported yet"),
     not_yet(
@@ -73,8 +78,19 @@ pub const NOT_YET: &[NotYet] = &[
         "spec.disruption.budgets[].nodes",
         // The CRD's default, which nobody has asked for.
         &["10%"],
-        "budgets have no effect yet: expired nodes are replaced one at a time",
+        BUDGETS,
     ),
+    not_yet("NodePool", "spec.disruption.budgets[].reasons", &[], BUDGETS),
+    not_yet("NodePool", "spec.disruption.budgets[].schedule", &[], BUDGETS),
+    not_yet("NodePool", "spec.disruption.budgets[].duration", &[], BUDGETS),
+    not_yet("EC2NodeClass", "spec.role", &[], "not supported yet, give instanceProfile: no machine is made with this"),
+    not_yet("EC2NodeClass", "spec.capacityReservationSelectorTerms", &[], NO_MACHINE),
+    not_yet("EC2NodeClass", "spec.placementGroupSelector", &[], NO_MACHINE),
+    not_yet("EC2NodeClass", "spec.ipPrefixCount", &[], NO_MACHINE),
+    not_yet("EC2NodeClass", "spec.networkInterfaces", &[], NO_MACHINE),
+    not_yet("EC2NodeClass", "spec.connectionTracking", &[], NO_MACHINE),
+    not_yet("EC2NodeClass", "spec.cpuOptions", &[], NO_MACHINE),
+    not_yet("EC2NodeClass", "spec.enclaveOptions", &[], NO_MACHINE),
     not_yet(
         "NodePool",
         "spec.replicas",
@@ -164,11 +180,10 @@ mod tests {
         let object: ScaledObject = serde_json::from_value(json!({ "apiVersion": "keda.sh/v1alpha1",
             "kind": "ScaledObject", "metadata": { "name": "a" }, "spec": {
                 "scaleTargetRef": { "name": "web" },
-                "fallback": { "failureThreshold": 3, "replicas": 2, "behavior": "scalingModifiers" },
                 "triggers": [{ "type": "prometheus", "metadata": {} },
-                             { "type": "kafka", "metadata": {}, "authenticationRef": { "name": "x" } }] } }))
+                             { "type": "temporal", "metadata": {}, "authenticationRef": { "name": "x" } }] } }))
         .unwrap();
-        assert_eq!(said(&unsupported(&object)), ["spec.triggers[1].type", "spec.fallback.behavior"]);
+        assert_eq!(said(&unsupported(&object)), ["spec.triggers[1].type"]);
     }
 
     #[test]
@@ -193,7 +208,21 @@ mod tests {
         };
         assert_eq!(said(&pool(json!([{ "nodes": "10%" }]))), Vec::<&str>::new());
         let written = pool(json!([{ "nodes": "10%" }, { "nodes": "0", "schedule": "@daily", "duration": "8h" }]));
-        assert_eq!(said(&written), ["spec.disruption.budgets[1].nodes"]);
+        let field = |name: &str| format!("spec.disruption.budgets[{name}");
+        let expected = ["1].nodes", "1].schedule", "1].duration"].map(field);
+        assert_eq!(said(&written), expected);
+        let hidden = pool(json!([{ "nodes": "10%", "reasons": ["Empty"], "schedule": "@daily", "duration": "8h" }]));
+        assert_eq!(said(&hidden), ["0].reasons", "0].schedule", "0].duration"].map(field));
+    }
+
+    #[test]
+    fn a_node_class_names_every_field_without_behaviour_at_once() {
+        let object: EC2NodeClass = serde_json::from_value(json!({ "apiVersion": "karpenter.k8s.aws/v1",
+            "kind": "EC2NodeClass", "metadata": { "name": "a" }, "spec": {
+                "subnetSelectorTerms": [], "securityGroupSelectorTerms": [], "amiSelectorTerms": [],
+                "role": "nodes", "ipPrefixCount": 2, "cpuOptions": { "coreCount": 2 } } }))
+        .unwrap();
+        assert_eq!(said(&unsupported(&object)), ["spec.role", "spec.ipPrefixCount", "spec.cpuOptions"]);
     }
 
     #[test]

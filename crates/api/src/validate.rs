@@ -5,7 +5,7 @@
 //! are the controllers'.
 
 mod aws;
-mod keda;
+pub(crate) mod keda;
 mod pools;
 
 use crate::FieldError;

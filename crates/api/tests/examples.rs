@@ -15,7 +15,7 @@ fn example<T: DeserializeOwned>(name: &str) -> T {
 
 #[test]
 fn the_scaled_objects_are_sound_and_fully_supported() {
-    for name in ["scaledobject.yaml", "scaledobject-total.yaml"] {
+    for name in ["scaledobject.yaml", "total/scaledobject.yaml"] {
         let object: ScaledObject = example(name);
         assert_eq!(validate::validate(&object), [], "{name}");
         assert_eq!(unsupported::unsupported(&object), [], "{name}");

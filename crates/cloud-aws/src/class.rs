@@ -252,7 +252,8 @@ pub(crate) fn family(name: &str) -> Option<Family> {
 
 pub(crate) fn unknown_family(path: &str, name: Option<&str>) -> CloudError {
     let name = name.unwrap_or_default();
-    CloudError::misconfigured(path, format!("{name:?} is not one of AL2, AL2023, Bottlerocket, Ubuntu, Custom"))
+    let what = if name.starts_with("Windows") { "is not supported yet; choose" } else { "is not one of" };
+    CloudError::misconfigured(path, format!("{name:?} {what} AL2, AL2023, Bottlerocket, Ubuntu, Custom"))
 }
 
 /// A v1alpha selector: a map of tags in which the key `aws-ids` holds a comma list.
@@ -412,7 +413,11 @@ pub(crate) mod tests {
             (with("subnetSelector", json!({"a": ""})), "spec.provider.subnetSelector: \"a\": \"\" has an empty side"),
             (with("launchTemplate", json!("mine")), "spec.provider.securityGroupSelector: may not be given beside"),
             (with("userData", json!("x")), "spec.provider.userData: only an AWSNodeTemplate"),
-            (with("amiFamily", json!("Windows95")), "spec.provider.amiFamily: \"Windows95\" is not one of"),
+            (
+                with("amiFamily", json!("Windows2022")),
+                "spec.provider.amiFamily: \"Windows2022\" is not supported yet; choose",
+            ),
+            (with("amiFamily", json!("Ubantu")), "spec.provider.amiFamily: \"Ubantu\" is not one of"),
             (
                 with("metadataOptions", json!({"httpTokens": "yes"})),
                 "spec.provider.metadataOptions.httpTokens: \"yes\"",

@@ -105,11 +105,15 @@ fn quantities(amounts: &BTreeMap<ResourceName, Amount>) -> BTreeMap<String, Stri
     amounts.iter().map(|(name, amount)| (name.to_string(), Quantity::of(name, *amount).to_string())).collect()
 }
 
+/// What is said when the range of Services is not known.
+const CIDR: &str = "the cluster's range of Service addresses: --cluster-service-cidr, chart value clusterServiceCidr";
+
 /// AL2023's NodeConfig. Written as JSON, which is YAML.
 fn node_config(boot: &Boot<'_>) -> Result<String, CloudError> {
     let settings = boot.settings;
+    // What the program was not told is no field's fault.
     let needed = |value: &Option<String>, what: &str| {
-        let missing = || boot.class.misconfigured(Field::ImageFamily, format!("AL2023 needs the cluster's {what}"));
+        let missing = || CloudError::Misconfigured { what: format!("nodes with AL2023 need {what}") };
         value.clone().ok_or_else(missing)
     };
     let mut config = json!({"maxPods": boot.max_pods});
@@ -140,8 +144,8 @@ fn node_config(boot: &Boot<'_>) -> Result<String, CloudError> {
             "cluster": {
                 "name": settings.cluster_name,
                 "apiServerEndpoint": settings.cluster_endpoint,
-                "certificateAuthority": needed(&settings.cluster_ca, "CA certificate")?,
-                "cidr": needed(&settings.service_cidr, "service CIDR")?,
+                "certificateAuthority": needed(&settings.cluster_ca, "the cluster's CA certificate: --cluster-ca-bundle")?,
+                "cidr": needed(&settings.service_cidr, CIDR)?,
             },
             "kubelet": {"config": config, "flags": flags},
         },
@@ -252,9 +256,13 @@ mod tests {
     use crate::class::tests::{template, v1};
 
     fn rendered(class: &Class, kubelet: &Value) -> Result<String, CloudError> {
+        rendered_in(Some("10.100.0.0/16"), class, kubelet)
+    }
+
+    fn rendered_in(service_cidr: Option<&str>, class: &Class, kubelet: &Value) -> Result<String, CloudError> {
         let mut settings = Settings::new("my-cluster", "u", "https://api.example.com", "1.28");
         settings.cluster_ca = Some("Q0E=".to_owned());
-        settings.service_cidr = Some("10.100.0.0/16".to_owned());
+        settings.service_cidr = service_cidr.map(str::to_owned);
         let taint = |key: &str, value: &str, effect| Taint { key: key.to_owned(), value: value.to_owned(), effect };
         let taints = [taint("gpu", "true", TaintEffect::NoSchedule), taint("cni", "", TaintEffect::NoExecute)];
         render(&Boot {
@@ -302,6 +310,8 @@ mod tests {
         let document: Value = serde_json::from_str(json.expect("has the part")).expect("is JSON");
         assert_eq!(document.pointer("/spec/kubelet/config/maxPods"), Some(&json!(29)));
         assert_eq!(document.pointer("/spec/cluster/cidr"), Some(&json!("10.100.0.0/16")));
+        let error = rendered_in(None, &v1(), &Value::Null).expect_err("the program was not told").to_string();
+        assert!(error.contains("--cluster-service-cidr") && !error.contains("amiFamily"), "{error}");
     }
 
     #[test]

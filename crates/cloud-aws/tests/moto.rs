@@ -1,6 +1,7 @@
 //! The adapter against the project's AWS double (moto with prices, empty pools and client tokens).
 //!
-//! Needs a Python with moto: `TANDEM_PYTHON`, the test bed's own, or `python3`. Without one the test says so and passes.
+//! Needs a Python with the moto of `tests/aws-double/requirements.txt`: `TANDEM_PYTHON`, which `cargo xtask test` sets, or the
+//! test bed's own. Without one the test says so and passes.
 
 use std::collections::BTreeMap;
 use std::net::TcpListener;
@@ -48,22 +49,26 @@ impl Double {
             .arg(main)
             .args(["--region", "us-east-1", "--port", &port.to_string()])
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
             .spawn()
             .expect("python starts");
         let http = reqwest::Client::new();
-        let double = Self { process, endpoint: format!("http://127.0.0.1:{port}"), http };
+        let mut double = Self { process, endpoint: format!("http://127.0.0.1:{port}"), http };
         double.wait_until_it_answers().await;
         Some(double)
     }
 
-    async fn wait_until_it_answers(&self) {
+    async fn wait_until_it_answers(&mut self) {
+        let health = format!("{}/tandem/health", self.endpoint);
         let answers = async {
-            while self.http.get(format!("{}/tandem/health", self.endpoint)).send().await.is_err() {
+            while self.http.get(&health).send().await.is_err() {
+                let ended = self.process.try_wait().expect("a child may be asked");
+                assert!(ended.is_none(), "the AWS double ended with {ended:?} before it answered");
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         };
-        tokio::time::timeout(Duration::from_mins(1), answers).await.expect("the AWS double answers within a minute");
+        tokio::time::timeout(Duration::from_mins(3), answers)
+            .await
+            .expect("the AWS double answers within three minutes");
     }
 
     async fn post(&self, control: &str, body: Value) -> Value {
@@ -98,7 +103,7 @@ fn python_with_moto() -> Option<PathBuf> {
         .filter(|entry| entry.file_name().to_string_lossy().starts_with("python-"))
         .map(|entry| entry.path().join("bin/python"));
     let named = std::env::var_os("TANDEM_PYTHON").map(PathBuf::from);
-    named.into_iter().chain(of_bed).chain([PathBuf::from("python3")]).find(|python| {
+    named.into_iter().chain(of_bed).find(|python| {
         let tried = Command::new(python).args(["-c", "import moto.server"]).stderr(Stdio::null()).status();
         tried.is_ok_and(|status| status.success())
     })

@@ -76,20 +76,31 @@ pub async fn client(args: &CommonArgs) -> anyhow::Result<Client> {
     Client::try_from(config).context("cannot build the Kubernetes client")
 }
 
-/// An error and everything below it in one line, each layer once.
-pub fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
+/// An error and everything below it in one line, each layer once. Of what the API server answers, only its message.
+pub fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut text = said(error);
+    let mut next = if is_answer(error) { None } else { error.source() };
     while let Some(source) = next {
-        let layer = source.to_string();
+        let layer = said(source);
         // Some libraries repeat the layer below in their own text.
         if !text.contains(&layer) {
             text.push_str(": ");
             text.push_str(&layer);
         }
-        next = source.source();
+        next = if is_answer(source) { None } else { source.source() };
     }
     text
+}
+
+fn is_answer(error: &(dyn Error + 'static)) -> bool {
+    matches!(error.downcast_ref(), Some(kube::Error::Api(_)))
+}
+
+fn said(error: &(dyn Error + 'static)) -> String {
+    match error.downcast_ref() {
+        Some(kube::Error::Api(status)) if !status.message.is_empty() => status.message.clone(),
+        _ => error.to_string(),
+    }
 }
 
 fn init_logs(args: &CommonArgs) -> anyhow::Result<()> {
@@ -157,6 +168,13 @@ mod tests {
         // `Inner` repeats its source in its own text, as some libraries do.
         let error = Outer(Inner(std::io::Error::other("cause")));
         assert_eq!(chain(&error), "outer: inner: cause");
+    }
+
+    #[test]
+    fn of_an_answer_only_the_message_is_told() {
+        let status = kube::core::Status::failure("pods \"a\" not found", "NotFound").with_code(404);
+        let error = kube::Error::Api(Box::new(status));
+        assert_eq!(chain(&error), "pods \"a\" not found");
     }
 
     #[tokio::test]

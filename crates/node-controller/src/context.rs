@@ -11,6 +11,7 @@ use controller_runtime::{
     events::{Kind, Recorder},
     index::{Numbered, Wakeup},
 };
+use futures::future::join_all;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, ObjectReference, Pod};
 use kube::{Client, Resource, ResourceExt as _};
@@ -20,7 +21,9 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     metrics::Metrics,
     nominations::{Memory, Nominations},
+    pools::{self, Pools},
     settings::Settings,
+    standing::{Standings, Which},
     world::World,
 };
 
@@ -60,6 +63,8 @@ pub struct Context {
     pub metrics: Metrics,
     /// What was done a moment ago.
     memory: Arc<Mutex<Memory>>,
+    /// What the cloud thinks of the pools.
+    standings: Arc<Mutex<Standings>>,
     /// Rung when the memory changed in a way that others should look at.
     pub wakeup: Wakeup,
     /// Held while a node is opened for pods that were nominated for it: one after another.
@@ -97,6 +102,7 @@ impl Context {
             settings: Arc::new(settings),
             metrics,
             memory: Arc::default(),
+            standings: Arc::default(),
             wakeup: Wakeup::new(),
             opening: Arc::default(),
             shutdown,
@@ -106,6 +112,37 @@ impl Context {
     /// The short memory. Never hold it across an `.await`.
     pub fn memory(&self) -> MutexGuard<'_, Memory> {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the cloud thinks of the pools. Never hold it across an `.await`.
+    pub fn standings(&self) -> MutexGuard<'_, Standings> {
+        self.standings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The pools of a world as the cloud thinks of them, after asking it about `which`.
+    pub async fn pools(&self, world: &World, which: Which) -> Pools {
+        let mut pools = Pools::of(world);
+        let mut classes: Vec<_> = pools.0.values().filter_map(|pool| pool.class.clone().ok()).collect();
+        if which == Which::Due {
+            // Their own conditions speak of classes that no pool uses, too.
+            classes.extend(world.objects.node_classes.iter().filter_map(|class| pools::class_of(world, class).ok()));
+        }
+        let questions = self.standings().to_ask(classes.clone(), which, Timestamp::now());
+        let answers = questions.into_iter().map(async |class| {
+            let answer = self.judge(&class).await;
+            (class, answer)
+        });
+        let answers = join_all(answers).await;
+        let now = Timestamp::now();
+        let mut standings = self.standings();
+        for (class, answer) in answers {
+            standings.judge(class, &answer, now);
+        }
+        if which == Which::Due {
+            standings.keep(&pools, &classes);
+        }
+        standings.apply(&mut pools, now);
+        pools
     }
 
     /// The newest world completed by what was done a moment ago.

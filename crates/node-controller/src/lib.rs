@@ -41,6 +41,7 @@ pub mod removal;
 mod removal_loop;
 pub mod settings;
 pub mod snapshot;
+pub mod standing;
 #[cfg(test)]
 mod testing;
 mod vendor;

@@ -1,9 +1,9 @@
 //! Which plan is carried out: the first one that the independent checker finds nothing wrong with. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use scheduling::{PodKey, Settings, Snapshot, Solution, Unfit, check, check::Violation};
+use scheduling::{Placement, PodKey, Settings, Snapshot, Solution, Target, Unfit, check, check::Violation};
 use serde::Serialize;
 
 /// A way to make a plan.
@@ -35,9 +35,8 @@ fn without_suspects(snapshot: &Snapshot, settings: &Settings, plan: fn(&Snapshot
     let mut solution = plan(&rest, settings);
     for _ in 0..ROUNDS {
         let violations = check::check(&rest, &solution);
-        let suspects = violations.iter().filter_map(|wrong| Some((wrong.pod()?.clone(), wrong.to_string())));
         let before = left_out.len();
-        left_out.extend(suspects);
+        left_out.extend(suspects(&rest, &solution, &violations));
         if left_out.len() == before {
             break;
         }
@@ -47,6 +46,35 @@ fn without_suspects(snapshot: &Snapshot, settings: &Settings, plan: fn(&Snapshot
     let refused = |wrong: String| vec![Unfit::NotSupportedYet { what: format!("no sound plan was found: {wrong}") }];
     solution.unplaced.extend(left_out.into_iter().map(|(pod, wrong)| (pod, refused(wrong))));
     solution
+}
+
+/// The pods to plan whose absence may mend the plan, each with what is wrong: those whose promise is broken, and the
+/// counterparts of pods that are on a node already. If no violation is about a pod, those on the nodes that are wrong.
+fn suspects(snapshot: &Snapshot, solution: &Solution, violations: &[Violation]) -> BTreeMap<PodKey, String> {
+    let planned: BTreeSet<&PodKey> = snapshot.pods.iter().map(|pod| &pod.key).collect();
+    let beside = |node: Option<Target>| {
+        let there = solution.placed.iter().filter(move |(_, placement)| node.as_ref() == Some(&placement.node));
+        there.map(|(pod, _)| pod.clone()).filter(|pod| planned.contains(pod)).collect::<Vec<_>>()
+    };
+    let home = |pod: &PodKey| {
+        let node = snapshot.nodes.iter().find(|node| node.pods.iter().any(|one| one.key == *pod));
+        node.map(|node| Target::Existing(node.key.clone()))
+    };
+    let mut found = BTreeMap::new();
+    for wrong in violations {
+        let Some(whose) = wrong.pod() else { continue };
+        let pods = match wrong.pods().into_iter().find(|pod| planned.contains(pod)) {
+            Some(pod) => vec![pod.clone()],
+            None => beside(wrong.node().or_else(|| home(whose))),
+        };
+        found.extend(pods.into_iter().map(|pod| (pod, wrong.to_string())));
+    }
+    if found.is_empty() {
+        for wrong in violations {
+            found.extend(beside(wrong.node()).into_iter().map(|pod| (pod, wrong.to_string())));
+        }
+    }
+    found
 }
 
 /// A plan that is not carried out.
@@ -101,7 +129,7 @@ mod tests {
     use std::sync::Arc;
 
     use cloud::catalogue::{GENERIC_ZONES, generic_types};
-    use scheduling::{Pod, Pool, PoolKey, PoolKind, Target};
+    use scheduling::{Node, NodeKey, NodeStage, PlacementReason, Pod, Pool, PoolKey, PoolKind};
     use serde_json::json;
 
     use super::*;
@@ -176,6 +204,54 @@ mod tests {
         assert_eq!(solution.placed.keys().map(|pod| pod.name.as_str()).collect::<Vec<_>>(), ["b"]);
         let reasons = &solution.unplaced[&PodKey::new("d", "a")];
         assert!(reasons[0].to_string().contains("no sound plan was found"), "{reasons:?}");
+        assert_eq!(check::check(&snapshot, &solution), []);
+    }
+
+    /// A node with a pod that keeps others of its label away, beside the pods of [`snapshot`].
+    fn beside_a_hermit() -> Snapshot {
+        let hermit = json!({ "metadata": { "name": "hermit", "namespace": "d", "uid": "hermit" },
+            "spec": { "nodeName": "n", "containers": [{ "name": "c" }], "affinity": { "podAntiAffinity": {
+                "requiredDuringSchedulingIgnoredDuringExecution": [{
+                    "topologyKey": "kubernetes.io/hostname", "labelSelector": {} }] } } } });
+        let node = json!({ "metadata": { "name": "n", "labels": { "kubernetes.io/hostname": "n" } },
+            "status": { "allocatable": { "cpu": "64", "memory": "64Gi", "pods": "110" } } });
+        let node = api::convert::node(&serde_json::from_value(node).unwrap());
+        let hermit = Arc::new(api::convert::pod(&serde_json::from_value(hermit).unwrap()));
+        let node = Node { stage: NodeStage::Ready, pods: vec![hermit], ..node };
+        Snapshot { nodes: vec![node], ..snapshot() }
+    }
+
+    /// Puts `a` on the node `n`, whoever is there.
+    fn a_on_n(snapshot: &Snapshot, settings: &Settings) -> Solution {
+        let a = PodKey::new("d", "a");
+        let others = snapshot.pods.iter().filter(|pod| pod.key != a).cloned().collect();
+        let mut solution = scheduling::solve_greedy(&Snapshot { pods: others, ..snapshot.clone() }, settings);
+        if snapshot.pods.iter().any(|pod| pod.key == a) {
+            let node = Target::Existing(NodeKey("n".to_owned()));
+            solution.placed.insert(a, Placement { node, why: PlacementReason::RoomOnReadyNode });
+        }
+        solution
+    }
+
+    #[test]
+    fn a_promise_to_a_pod_on_a_node_costs_only_those_planned_beside_it() {
+        let (snapshot, settings) = (beside_a_hermit(), Settings::default());
+        let wrong = check::check(&snapshot, &a_on_n(&snapshot, &settings));
+        let hermit = PodKey::new("d", "hermit");
+        assert!(wrong.iter().any(|one| one.pod() == Some(&hermit)), "{wrong:?}");
+        let solution = without_suspects(&snapshot, &settings, a_on_n);
+        assert_eq!(solution.placed.keys().map(|pod| pod.name.as_str()).collect::<Vec<_>>(), ["b"]);
+        assert_eq!(solution.unplaced.keys().map(|pod| pod.name.as_str()).collect::<Vec<_>>(), ["a"]);
+        assert_eq!(check::check(&snapshot, &solution), []);
+    }
+
+    #[test]
+    fn a_node_that_is_too_full_costs_only_those_planned_on_it() {
+        let mut snapshot = beside_a_hermit();
+        snapshot.nodes[0].pods.clear();
+        snapshot.nodes[0].allocatable = units::ResourceList::new();
+        let solution = without_suspects(&snapshot, &Settings::default(), a_on_n);
+        assert_eq!(solution.placed.keys().map(|pod| pod.name.as_str()).collect::<Vec<_>>(), ["b"]);
         assert_eq!(check::check(&snapshot, &solution), []);
     }
 

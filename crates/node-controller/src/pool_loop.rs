@@ -1,20 +1,17 @@
 //! What we say on Provisioners and NodePools: whether they are valid, what is ignored, how much they use.
 
-use std::{
-    collections::BTreeMap,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use api::{
     FieldError, FieldNotice,
     condition::{self, LivingCondition, Status},
     in_one_line,
+    karpenter_aws::{EC2NodeClass, EC2NodeClassStatus},
     karpenter_v1::{NodePool, NodePoolStatus},
     karpenter_v1alpha5::{Provisioner, ProvisionerStatus},
     unsupported::unsupported,
     validate::validate,
 };
-use cloud::{CloudError, NodeClass};
 use controller_runtime::{boot::chain, events::Kind, status::patch_if_changed};
 use jiff::Timestamp;
 use k8s_openapi::{
@@ -29,23 +26,25 @@ use crate::{
     claims::core_quantities,
     context::{self, Context, View, Worlds},
     metrics::{NodePoolResource, ProvisionerResource},
-    pools::{PoolState, Pools},
+    pools::{self, PoolState},
     snapshot,
+    standing::{JUDGED_FOR, NOT_ANSWERED, Which},
 };
 
 /// Statuses follow the machines at this distance; Karpenter refreshes every five seconds.
 const PAUSE: Duration = Duration::from_secs(1);
-/// Looked at again after this even if nothing changed: the class's objects at the vendor may have.
-const PERIOD: Duration = Duration::from_mins(1);
 
 /// Runs until the shutdown. Only the leader may run it.
 pub(crate) async fn run(ctx: Context, mut worlds: Worlds) {
-    let mut judged = Judgements::default();
     loop {
         let view = ctx.view(&mut worlds);
-        let mut pools = Pools::of(&view.world);
-        judged.look(&ctx, &mut pools).await;
+        let pools = ctx.pools(&view.world, Which::Due).await;
         speak_of_classes(&ctx, &view).await;
+        for class in &view.world.objects.node_classes {
+            if let Err(error) = node_class(&ctx, &view, class).await {
+                tracing::warn!(class = %class.name_any(), %error, "status not written, trying again");
+            }
+        }
         let used = snapshot::used(&view.world);
         for pool in pools.0.values() {
             let used = used.get(&pool.key).cloned().unwrap_or_default();
@@ -58,41 +57,9 @@ pub(crate) async fn run(ctx: Context, mut worlds: Worlds) {
         tokio::select! {
             () = ctx.shutdown.cancelled() => return,
             changed = worlds.changed() => if changed.is_err() { return },
-            () = tokio::time::sleep(PERIOD) => {}
+            () = tokio::time::sleep(JUDGED_FOR) => {}
         }
         tokio::time::sleep(PAUSE).await;
-    }
-}
-
-/// What the vendor thinks of each pool's class, asked again when the class changes and every [`PERIOD`].
-#[derive(Debug, Default)]
-struct Judgements(BTreeMap<PoolKey, (NodeClass, Instant, Option<String>)>);
-
-impl Judgements {
-    /// Asks where it is due, and turns the classes nothing can be launched with into errors.
-    async fn look(&mut self, ctx: &Context, pools: &mut Pools) {
-        self.0.retain(|key, _| pools.0.contains_key(key));
-        for (key, pool) in &mut pools.0 {
-            let Ok(class) = pool.class.clone() else { continue };
-            let known = self.0.get(key).filter(|(of, at, _)| *of == class && at.elapsed() < PERIOD);
-            let problem = if let Some((_, _, problem)) = known {
-                problem.clone()
-            } else {
-                let before = self.0.get(key).and_then(|(_, _, problem)| problem.clone());
-                let problem = match ctx.judge(&class).await {
-                    Ok(()) => None,
-                    Err(CloudError::Misconfigured { what }) => Some(what),
-                    // No answer is no judgement: what was known stands.
-                    Err(_) => before,
-                };
-                self.0.insert(key.clone(), (class, Instant::now(), problem.clone()));
-                problem
-            };
-            if let Some(what) = problem {
-                ctx.recorder.publish(&pool.reference, Kind::Warning, "Misconfigured", "Validate", what.clone()).await;
-                pool.class = Err(what);
-            }
-        }
     }
 }
 
@@ -126,6 +93,9 @@ async fn speak(ctx: &Context, pool: &PoolState) {
             let note = format!("{error}; the pool is not used until this is corrected");
             ctx.recorder.publish(&pool.reference, Kind::Warning, "Invalid", "Validate", note).await;
         }
+    }
+    if let (Ok(_), Err(what)) = (&pool.template, &pool.class) {
+        ctx.recorder.publish(&pool.reference, Kind::Warning, "Misconfigured", "Validate", what.clone()).await;
     }
     for notice in &pool.notices {
         ctx.recorder.publish(&pool.reference, Kind::Warning, "NotSupportedYet", "Validate", notice.to_string()).await;
@@ -165,7 +135,10 @@ pub(crate) fn provisioner_status(
     let (status, severity, reason, message) = match (&pool.template, &pool.class) {
         (Err(errors), _) => (Status::False, None, Some("Invalid"), Some(in_one_line(errors))),
         (Ok(_), Err(why)) => (Status::False, None, Some("Misconfigured"), Some(why.clone())),
-        (Ok(_), Ok(_)) => (Status::True, None, None, None),
+        (Ok(_), Ok(_)) => match &pool.closed {
+            Some(closed) => (closed.status, None, Some(closed.reason), Some(closed.what.clone())),
+            None => (Status::True, None, None, None),
+        },
     };
     let mut active = LivingCondition {
         r#type: "Active".to_owned(),
@@ -191,6 +164,39 @@ async fn node_pool(ctx: &Context, view: &View, pool: &PoolState, used: &Resource
     let api = ctx.all::<NodePool>();
     patch_if_changed(&api, &pool.key.name, object.status.as_ref(), &new).await.map_err(|error| chain(&error))?;
     Ok(())
+}
+
+async fn node_class(ctx: &Context, view: &View, object: &EC2NodeClass) -> Result<(), String> {
+    let problem = pools::class_of(&view.world, object).and_then(|class| {
+        let standings = ctx.standings();
+        standings.problem(&class).map(|problem| problem.map(str::to_owned)).ok_or_else(|| NOT_ANSWERED.to_owned())
+    });
+    let new = node_class_status(object, problem, view.at);
+    let api = ctx.all::<EC2NodeClass>();
+    patch_if_changed(&api, &object.name_any(), object.status.as_ref(), &new).await.map_err(|error| chain(&error))?;
+    Ok(())
+}
+
+/// The status of an EC2NodeClass, given what the cloud thinks of it or why that is not known. Pure.
+pub(crate) fn node_class_status(
+    object: &EC2NodeClass,
+    judged: Result<Option<String>, String>,
+    now: Timestamp,
+) -> EC2NodeClassStatus {
+    let mut new = object.status.clone().unwrap_or_default();
+    let (errors, notices) = (validate(object), unsupported(object));
+    let (status, reason, message) = match judged {
+        _ if !errors.is_empty() => (Status::False, "Invalid", in_one_line(&errors)),
+        _ if !notices.is_empty() => {
+            let notices: Vec<String> = notices.iter().map(ToString::to_string).collect();
+            (Status::False, "NotSupportedYet", notices.join("; "))
+        }
+        Ok(None) => (Status::True, "Ready", String::new()),
+        Ok(Some(what)) => (Status::False, "Misconfigured", what),
+        Err(why) => (Status::Unknown, "NotAnswered", why),
+    };
+    condition::set(&mut new.conditions, "Ready", status, reason, &message, object.metadata.generation, now);
+    new
 }
 
 /// A condition that is not true: status, reason, message.
@@ -223,11 +229,12 @@ pub(crate) fn node_pool_status(
         }
         (Ok(_), Ok(_)) => None,
     };
+    let closed = || pool.closed.as_ref().map(|closed| (closed.status, closed.reason, closed.what.clone()));
     let not_yet =
         || (Status::False, "NotSupportedYet", "spec.replicas: static NodePools are not supported yet".to_owned());
     set("ValidationSucceeded", invalid.clone());
     set("NodeClassReady", no_class.clone());
-    set("Ready", invalid.or(no_class).or_else(|| pool.is_static.then(not_yet)));
+    set("Ready", invalid.or(no_class).or_else(closed).or_else(|| pool.is_static.then(not_yet)));
     new
 }
 

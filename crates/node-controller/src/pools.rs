@@ -1,11 +1,16 @@
 //! Provisioners and NodePools as the decisions read them: valid or not, where their cloud settings are, how long their
 //! nodes live. Pure.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use api::{
     FieldError, FieldNotice,
+    condition::Status,
     convert::{self, PoolTemplate},
+    karpenter_aws::EC2NodeClass,
     karpenter_v1::{NodeClassRef, NodePool},
     karpenter_v1alpha5::Provisioner,
     unsupported::unsupported,
@@ -30,12 +35,17 @@ pub struct PoolState {
     pub generation: Option<i64>,
     /// How its nodes are made; or what a person must correct first.
     pub template: Result<PoolTemplate, Vec<FieldError>>,
+    /// The labels it names, with the values it leaves; none of them if it does not say which. Known of pools that are not
+    /// valid too.
+    pub defines: BTreeMap<String, BTreeSet<String>>,
     /// What it asks for and we do not do.
     pub notices: Vec<FieldNotice>,
     /// What its claims share; none if it is not valid.
     pub frame: Option<Frame>,
     /// The cloud's settings; or why there are none.
     pub class: Result<NodeClass, String>,
+    /// Why no node may be asked for although the object says how.
+    pub closed: Option<Closed>,
     /// `kubeletConfiguration` as written, `Null` if none.
     pub kubelet: Value,
     /// How long a node may stand empty.
@@ -46,6 +56,17 @@ pub struct PoolState {
     pub deleting: bool,
     /// Whether it has a number of nodes instead of following the pods (`spec.replicas`): no nodes for pods then.
     pub is_static: bool,
+}
+
+/// Why a valid pool makes no nodes for now, as its condition says it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Closed {
+    /// False, or Unknown if nobody can tell yet.
+    pub status: Status,
+    /// CamelCase word.
+    pub reason: &'static str,
+    /// For people; names the field.
+    pub what: String,
 }
 
 /// All pools.
@@ -60,17 +81,23 @@ impl Pools {
         Self(provisioners.chain(node_pools).map(|state| (state.key.clone(), state)).collect())
     }
 
-    /// Those new nodes may be made for, as far as their objects say.
+    /// Those new nodes may be made for.
     pub fn usable(&self) -> impl Iterator<Item = (&PoolKey, &PoolTemplate)> {
         self.0
             .values()
-            .filter(|state| !state.deleting && !state.is_static && state.class.is_ok())
+            .filter(|state| !state.deleting && !state.is_static && state.class.is_ok() && state.closed.is_none())
             .filter_map(|state| Some((&state.key, state.template.as_ref().ok()?)))
     }
 }
 
 fn provisioner(world: &World, object: &Provisioner) -> PoolState {
-    state(
+    let spec = &object.spec;
+    let terms = spec.requirements.iter().map(|one| {
+        let values = one.values.as_deref().filter(|_| one.operator == "In");
+        (&one.key, values.unwrap_or_default())
+    });
+    let defines = defines(&spec.labels, terms);
+    let state = state(
         world,
         PoolKey { kind: PoolKind::Provisioner, name: object.name_any() },
         object,
@@ -79,7 +106,23 @@ fn provisioner(world: &World, object: &Provisioner) -> PoolState {
         // Provisioners judge the age of their nodes live.
         "Never",
         None,
-    )
+    );
+    PoolState { defines, ..state }
+}
+
+/// The values that labels and requirements leave, as they are written.
+fn defines<'a>(
+    labels: &BTreeMap<String, String>,
+    requirements: impl Iterator<Item = (&'a String, &'a [String])>,
+) -> BTreeMap<String, BTreeSet<String>> {
+    let mut all: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for (key, value) in labels {
+        all.entry(requirements::labels::normalize(key).to_owned()).or_default().insert(value.clone());
+    }
+    for (key, values) in requirements {
+        all.entry(requirements::labels::normalize(key).to_owned()).or_default().extend(values.iter().cloned());
+    }
+    all
 }
 
 fn node_pool(world: &World, object: &NodePool) -> PoolState {
@@ -93,7 +136,13 @@ fn node_pool(world: &World, object: &NodePool) -> PoolState {
         &template.expire_after,
         template.termination_grace_period.clone(),
     );
-    PoolState { is_static: object.spec.replicas.is_some(), ..state }
+    let no_labels = BTreeMap::new();
+    let labels = object.spec.template.metadata.as_ref().map_or(&no_labels, |metadata| &metadata.labels);
+    let terms = template.requirements.iter().map(|one| {
+        let values: &[String] = if one.operator == "In" { &one.values } else { &[] };
+        (&one.key, values)
+    });
+    PoolState { is_static: object.spec.replicas.is_some(), defines: defines(labels, terms), ..state }
 }
 
 fn judge(
@@ -135,6 +184,7 @@ fn state<K: Resource<DynamicType = ()>>(
         key,
         reference: context::reference(object),
         generation: object.meta().generation,
+        defines: BTreeMap::new(),
         notices,
         frame: ready.map(|template| Frame {
             owner: OwnerReference { block_owner_deletion: Some(true), ..object.owner_ref(&()).unwrap_or_default() },
@@ -144,6 +194,7 @@ fn state<K: Resource<DynamicType = ()>>(
             expire_after: expire_after.to_owned(),
         }),
         class,
+        closed: None,
         kubelet,
         ttl_after_empty: ready.and_then(|template| template.ttl_after_empty),
         ttl_until_expired: ready.and_then(|template| template.ttl_until_expired),
@@ -193,6 +244,19 @@ pub fn node_class(world: &World, reference: &NodeClassRef) -> Result<NodeClass, 
         uid: uid.unwrap_or_default(),
         spec,
     })
+}
+
+/// The cloud settings that an EC2NodeClass holds.
+///
+/// # Errors
+/// As [`node_class`].
+pub fn class_of(world: &World, class: &EC2NodeClass) -> Result<NodeClass, String> {
+    let reference = NodeClassRef {
+        group: EC2NodeClass::group(&()).into_owned(),
+        kind: EC2NodeClass::kind(&()).into_owned(),
+        name: class.name_any(),
+    };
+    node_class(world, &reference)
 }
 
 /// Every class that some pool or claim still needs.

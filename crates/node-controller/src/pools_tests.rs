@@ -167,3 +167,41 @@ fn the_conditions_of_a_node_pool_say_what_is_missing() {
         ["True ValidationSucceeded", "True NodeClassReady", "False NotSupportedYet"]
     );
 }
+
+#[test]
+fn a_pool_that_the_cloud_refused_says_so_and_makes_no_nodes() {
+    let mut pools = Pools::of(&world(&[pool("a", &json!({}))], 0));
+    let state = pools.0.values_mut().next().unwrap();
+    state.closed = Some(Closed { status: Status::False, reason: "Misconfigured", what: "spec.x: no".to_owned() });
+    let used = units::ResourceList::new();
+    let status = crate::pool_loop::node_pool_status(&NodePoolStatus::default(), state, &used, Timestamp::UNIX_EPOCH);
+    let ready = status.conditions.iter().find(|one| one.type_ == "Ready").unwrap();
+    assert_eq!([&ready.status, &ready.reason, &ready.message], ["False", "Misconfigured", "spec.x: no"]);
+    assert_eq!(pools.usable().count(), 0);
+}
+
+#[test]
+fn a_node_class_says_whether_machines_are_made_with_it() {
+    let check = |more: Value, judged: Result<Option<&str>, &str>, expected: [&str; 2], says: &str| {
+        let mut object = json!({ "apiVersion": "karpenter.k8s.aws/v1", "kind": "EC2NodeClass",
+            "metadata": { "name": "a", "generation": 2 }, "spec": {
+                "subnetSelectorTerms": [{ "id": "subnet-1" }], "securityGroupSelectorTerms": [{ "id": "sg-1" }],
+                "amiSelectorTerms": [{ "alias": "al2023@latest" }] } });
+        for (key, value) in more.as_object().unwrap() {
+            object["spec"][key] = value.clone();
+        }
+        let object: EC2NodeClass = serde_json::from_value(object).unwrap();
+        let judged = judged.map(|problem| problem.map(str::to_owned)).map_err(str::to_owned);
+        let status = crate::pool_loop::node_class_status(&object, judged, Timestamp::UNIX_EPOCH);
+        let [ready] = &status.conditions[..] else { panic!("{:?}", status.conditions) };
+        assert_eq!([&*ready.status, &*ready.reason], expected, "{}", ready.message);
+        assert!(ready.message.contains(says), "{}", ready.message);
+    };
+    let profile = || json!({ "instanceProfile": "nodes" });
+    check(profile(), Ok(None), ["True", "Ready"], "");
+    check(profile(), Ok(Some("spec.x: no")), ["False", "Misconfigured"], "spec.x: no");
+    check(profile(), Err("not yet"), ["Unknown", "NotAnswered"], "not yet");
+    let two = json!({ "role": "nodes", "ipPrefixCount": 1 });
+    check(two.clone(), Ok(None), ["False", "NotSupportedYet"], "spec.role");
+    check(two, Ok(None), ["False", "NotSupportedYet"], "spec.ipPrefixCount");
+}

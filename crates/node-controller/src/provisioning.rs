@@ -2,6 +2,7 @@
 
 mod act;
 pub(crate) mod catalogue;
+mod note;
 mod rejected;
 
 use std::{collections::BTreeSet, path::Path, sync::Arc, time::Duration};
@@ -20,6 +21,7 @@ use crate::{
     pods,
     pools::Pools,
     snapshot::{self, Input},
+    standing::Which,
     world::World,
 };
 
@@ -112,9 +114,10 @@ fn waiting(ctx: &Context, worlds: &mut Worlds) -> Waiting {
 async fn round(ctx: &Context, worlds: &mut Worlds) -> BTreeSet<String> {
     // What can be bought may take a while to ask for; the world is read after that.
     let before = Arc::clone(&worlds.borrow());
-    let (catalogue, unreadable) = catalogue::read(ctx, &Pools::of(&before.value)).await;
+    let (catalogue, unreadable) = catalogue::read(ctx, &ctx.pools(&before.value, Which::Unknown).await).await;
     let view = ctx.view(worlds);
-    let pools = Pools::of(&view.world);
+    let mut pools = Pools::of(&view.world);
+    ctx.standings().apply(&mut pools, Timestamp::now());
     let snapshot = snapshot::build(&Input {
         sequence: view.sequence,
         world: &view.world,

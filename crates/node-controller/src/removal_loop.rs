@@ -52,7 +52,7 @@ pub(crate) async fn run(ctx: Context, mut worlds: Worlds) {
         }
         if expiry_due <= tokio::time::Instant::now() {
             expiry_due = tokio::time::Instant::now() + EXPIRY_PERIOD;
-            if let Some(next) = expire::expire(&ctx, &view, &pools, &candidates, &mut pauses).await {
+            if let Some(next) = expire::expire(&ctx, &view, &candidates, &mut pauses).await {
                 look = look.min(next.max(view.at + PAUSE));
             }
         }

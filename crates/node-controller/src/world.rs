@@ -64,6 +64,11 @@ pub struct World {
     /// The objects, sorted by namespace and name.
     pub objects: Objects,
     /// Every claim and every node, once: claims by name, then nodes without a claim by name.
+    ///
+    /// A machine may join before its claim names it. The cloud `kwok` gives the Node the claim's name, so it is found by
+    /// that. On AWS nothing about a new Node tells which claim it belongs to (claims share their launch templates), so a
+    /// Node of a pool that nobody has registered is left out as long as a claim of that pool names no machine: the claim
+    /// stands for it.
     pub members: Vec<Member>,
 }
 
@@ -176,7 +181,11 @@ fn join(objects: &Objects) -> Vec<Member> {
             by_provider.entry(id).or_default().push(node);
         }
     }
+    let by_name: HashMap<&str, &Arc<Node>> =
+        objects.nodes.iter().filter_map(|node| Some((node.metadata.name.as_deref()?, node))).collect();
     let mut claimed: HashSet<&str> = HashSet::new();
+    // Pools with a machine that may have joined before its claim names it.
+    let mut unrecorded: HashSet<PoolKey> = HashSet::new();
     let mut members = Vec::with_capacity(objects.nodes.len() + objects.claims.len());
     let mut member = |claim: Option<&Arc<NodeClaim>>, node: Option<&Arc<Node>>| {
         let name = node.and_then(|node| node.metadata.name.as_deref()).unwrap_or_default();
@@ -197,18 +206,87 @@ fn join(objects: &Objects) -> Vec<Member> {
         let nodes = status.and_then(|status| by_provider.get(status.provider_id.as_deref()?));
         // Of several Nodes the one that was registered, else the first by name.
         let registered = status.and_then(|status| status.node_name.as_ref());
-        let node = nodes.and_then(|nodes| {
+        let mut node = nodes.and_then(|nodes| {
             nodes.iter().find(|node| node.metadata.name.as_ref() == registered).or_else(|| nodes.first()).copied()
         });
+        if status.is_none_or(|status| status.provider_id.is_none()) {
+            let pool = pool_of(claim.labels());
+            let namesake = claim.metadata.name.as_deref().and_then(|name| by_name.get(name)).copied();
+            node = namesake.filter(|node| pool.is_some() && pool_of(node.labels()) == pool);
+            unrecorded.extend(pool.filter(|_| node.is_none()));
+        }
         if let Some(name) = node.and_then(|node| node.metadata.name.as_deref()) {
             claimed.insert(name);
         }
         member(Some(claim), node);
     }
     for node in &objects.nodes {
-        if !claimed.contains(node.metadata.name.as_deref().unwrap_or_default()) {
+        let is_claimed = claimed.contains(node.metadata.name.as_deref().unwrap_or_default());
+        let may_be_claimed = || is_new(node) && pool_of(node.labels()).is_some_and(|pool| unrecorded.contains(&pool));
+        if !is_claimed && !may_be_claimed() {
             member(None, Some(node));
         }
     }
     members
+}
+
+/// Whether nobody has looked at a Node of a pool since it joined: what it stands for may not be on record yet.
+fn is_new(node: &Node) -> bool {
+    let labelled = |key: &str| node.labels().get(key).is_some_and(|value| value == "true");
+    let kept = node.finalizers().iter().any(|finalizer| finalizer == names::FINALIZER);
+    !kept && !labelled(names::REGISTERED) && !labelled(names::INITIALIZED)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    const POOL: &str = "karpenter.sh/nodepool";
+
+    fn claim(name: &str, pool: &str, provider_id: Option<&str>) -> Value {
+        json!({ "apiVersion": "karpenter.sh/v1", "kind": "NodeClaim",
+            "metadata": { "name": name, "uid": name, "labels": { POOL: pool } },
+            "spec": { "nodeClassRef": { "group": "g", "kind": "K", "name": "c" }, "requirements": [] },
+            "status": { "providerID": provider_id } })
+    }
+
+    fn node(name: &str, provider_id: &str, labels: &Value) -> Value {
+        json!({ "metadata": { "name": name, "labels": labels }, "spec": { "providerID": provider_id } })
+    }
+
+    /// `claim/node` of every member.
+    fn check(claims: &[Value], nodes: &[Value], expected: &[&str]) {
+        let claims = claims.iter().map(|one| Arc::new(serde_json::from_value(one.clone()).unwrap())).collect();
+        let nodes = nodes.iter().map(|one| Arc::new(serde_json::from_value(one.clone()).unwrap())).collect();
+        let world = World::new(Objects { claims, nodes, ..Objects::default() });
+        let said = world.members.iter().map(|member| {
+            let claim = member.claim.as_ref().map_or("-".to_owned(), |claim| claim.name_any());
+            format!("{claim}/{}", member.node.as_ref().map_or("-".to_owned(), |node| node.name_any()))
+        });
+        assert_eq!(said.collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn a_node_that_has_its_claims_name_is_the_same_machine_before_that_is_recorded() {
+        check(&[claim("a", "p", None)], &[node("a", "kwok://a", &json!({ POOL: "p" }))], &["a/a"]);
+        check(&[claim("a", "p", None)], &[node("a", "kwok://a", &json!({ POOL: "q" }))], &["a/-", "-/a"]);
+    }
+
+    #[test]
+    fn a_new_node_of_a_pool_waits_for_the_claim_that_may_name_it() {
+        let new = node("ip-1", "aws:///z/i-1", &json!({ POOL: "p" }));
+        check(&[claim("a", "p", None)], &[new.clone()], &["a/-"]);
+        check(&[claim("a", "p", Some("aws:///z/i-1"))], &[new.clone()], &["a/ip-1"]);
+        check(&[claim("a", "p", Some("aws:///z/i-2"))], &[new.clone()], &["a/-", "-/ip-1"]);
+        check(&[claim("a", "q", None)], &[new], &["a/-", "-/ip-1"]);
+    }
+
+    #[test]
+    fn a_node_that_was_known_or_is_nobodys_is_not_held_back() {
+        let known = node("ip-1", "aws:///z/i-1", &json!({ POOL: "p", "karpenter.sh/registered": "true" }));
+        let foreign = node("ip-2", "aws:///z/i-2", &json!({}));
+        check(&[claim("a", "p", None)], &[known, foreign], &["a/-", "-/ip-1", "-/ip-2"]);
+    }
 }

@@ -1,6 +1,6 @@
 //! The program's flags.
 
-use std::{fmt, path::PathBuf, str::FromStr, sync::LazyLock, time::Duration};
+use std::{fmt, net::IpAddr, path::PathBuf, str::FromStr, sync::LazyLock, time::Duration};
 
 use api::convert::{SpanOrNever, parse_duration};
 use controller_runtime::cli::CommonArgs;
@@ -26,6 +26,10 @@ pub(crate) struct Args {
     /// CA certificate of the API server for new machines, base64 of PEM; without it the one this program trusts.
     #[arg(long, env = "CLUSTER_CA_BUNDLE", value_name = "BASE64")]
     pub(crate) cluster_ca_bundle: Option<String>,
+
+    /// Addresses of Services, as the API server was told; nodes with the image family AL2023 need it. `10.100.0.0/16`.
+    #[arg(long, env = "CLUSTER_SERVICE_CIDR", value_name = "CIDR", value_parser = cidr)]
+    pub(crate) cluster_service_cidr: Option<String>,
 
     /// Who rents the machines.
     #[arg(long, env = "TANDEM_CLOUD", value_enum, default_value_t = Cloud::Aws)]
@@ -171,6 +175,15 @@ impl fmt::Display for Span {
     }
 }
 
+/// A range of addresses as it was written.
+fn cidr(text: &str) -> Result<String, String> {
+    let wrong = || format!("{text:?} is not a range of addresses such as 10.100.0.0/16");
+    let (address, length) = text.split_once('/').ok_or_else(wrong)?;
+    let address: IpAddr = address.parse().map_err(|_| wrong())?;
+    let most = if address.is_ipv4() { 32 } else { 128 };
+    if length.parse::<u8>().is_ok_and(|length| length <= most) { Ok(text.to_owned()) } else { Err(wrong()) }
+}
+
 /// A share from 0 to 1 in thousandths.
 fn permille(text: &str) -> Result<u32, String> {
     let share: f64 = text.parse().map_err(|_| format!("{text:?} is not a number"))?;
@@ -205,6 +218,16 @@ mod tests {
     fn a_cluster_without_a_name_is_refused() {
         if std::env::var_os("CLUSTER_NAME").is_none() {
             assert!(Args::try_parse_from(["node-provisioner"]).is_err());
+        }
+    }
+
+    #[test]
+    fn a_range_of_addresses_is_read_or_refused() {
+        for text in ["10.100.0.0/16", "fd00::/108"] {
+            assert_eq!(cidr(text).as_deref(), Ok(text));
+        }
+        for wrong in ["10.100.0.0", "10.100.0.0/33", "10.100/16", "fd00::/x", ""] {
+            assert!(cidr(wrong).is_err(), "{wrong}");
         }
     }
 

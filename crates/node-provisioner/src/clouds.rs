@@ -36,6 +36,7 @@ async fn aws(args: &Args, client: &Client, config: &Config) -> anyhow::Result<Ar
     let version = format!("{}.{minor}", version.major);
     let mut settings = cloud_aws::Settings::new(&args.cluster_name, &cluster_uid(client).await?, endpoint, &version);
     settings.cluster_ca = args.cluster_ca_bundle.clone().or_else(|| config.root_cert.as_deref().map(ca_bundle));
+    settings.service_cidr.clone_from(&args.cluster_service_cidr);
     settings.default_instance_profile.clone_from(&args.aws.aws_default_instance_profile);
     settings.vm_memory_overhead_permille = args.aws.vm_memory_overhead_percent;
     settings.eni_limited_pod_density = args.aws.aws_eni_limited_pod_density;

@@ -24,6 +24,11 @@ pub(crate) struct Args {
     #[arg(long, env = "TANDEM_API_SERVICE", value_name = "NAMESPACE/NAME")]
     pub(crate) api_service: Option<Service>,
 
+    /// The ValidatingWebhookConfiguration that asks us about objects, for our certificate authority to be written into;
+    /// without it nobody asks.
+    #[arg(long, env = "TANDEM_WEBHOOK_CONFIGURATION", value_name = "NAME")]
+    pub(crate) webhook_configuration: Option<String>,
+
     /// Namespaces whose objects count, separated by commas; all if empty.
     #[arg(long, env = "WATCH_NAMESPACE", value_name = "NAMESPACES", value_delimiter = ',')]
     pub(crate) watch_namespaces: Vec<String>,
@@ -49,6 +54,11 @@ impl Args {
     /// The namespaces to watch; empty for all.
     pub(crate) fn namespaces(&self) -> Vec<String> {
         self.watch_namespaces.iter().map(|n| n.trim().to_owned()).filter(|n| !n.is_empty()).collect()
+    }
+
+    /// The configuration of the webhooks, unless its name is empty.
+    pub(crate) fn webhook(&self) -> Option<&str> {
+        self.webhook_configuration.as_deref().filter(|name| !name.is_empty())
     }
 
     /// Where credentials come from, when we are in `own_namespace`.

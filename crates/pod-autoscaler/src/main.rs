@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! boot ─► election ─► scaling controller (acts while it leads)
-//!    └──► certificate authority ─► external metrics API (every replica) ◄─ sources of the controller
+//!    └──► certificate authority ─► external metrics API, admission (every replica) ◄─ sources of the controller
 //! ```
 
 mod args;
@@ -18,6 +18,7 @@ use controller_runtime::boot::{self, Runtime};
 use controller_runtime::events::Recorder;
 use controller_runtime::lease::{self, Election};
 use controller_runtime::tls::{Authority, CaTarget, ClientCerts, keep_ca_bundle_injected, serve_tls};
+use scaling_controller::admission::Admission;
 use scaling_controller::external_metrics::{self, API_SERVICE};
 use scaling_controller::{Controller, Metrics, Settings, Sources};
 use tokio::net::TcpListener;
@@ -54,7 +55,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
     };
     let controller = Controller::start(&runtime.client, recorder, metrics, settings, &runtime.shutdown);
 
-    let api = serve_metrics(&args, &runtime, &namespace, controller.sources()).await?;
+    let api = serve_api(&args, &runtime, &namespace, controller.sources()).await?;
     // The lease is given back only after the actors have stopped.
     let work_done = CancellationToken::new();
     let (alone, elected) = watch::channel(true);
@@ -78,8 +79,8 @@ async fn run(args: Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Serves the external metrics API, and lets the API server trust it.
-async fn serve_metrics(
+/// Serves the external metrics API and the admission webhooks, and lets the API server trust them.
+async fn serve_api(
     args: &Args,
     runtime: &Runtime,
     namespace: &str,
@@ -92,11 +93,17 @@ async fn serve_metrics(
         .start(runtime.shutdown.clone())
         .await
         .with_context(|| format!("no certificate in Secret {namespace}/{}", args.certificate_secret))?;
-    let target = vec![CaTarget::ApiService(API_SERVICE.to_owned())];
-    tokio::spawn(keep_ca_bundle_injected(runtime.client.clone(), target, cert.ca_bundle(), runtime.shutdown.clone()));
+    let mut targets = vec![CaTarget::ApiService(API_SERVICE.to_owned())];
+    targets.extend(args.webhook().map(|name| CaTarget::ValidatingWebhook(name.to_owned())));
+    tokio::spawn(keep_ca_bundle_injected(runtime.client.clone(), targets, cert.ca_bundle(), runtime.shutdown.clone()));
     let trusted = runtime.health.check("api-authentication");
     let delegated = Delegated::start(&runtime.client, trusted, &runtime.shutdown);
-    let router = external_metrics::protected(sources, &runtime.health, &delegated);
+    // The API server comes to a webhook without any credentials of its own.
+    let admission = Admission::new(runtime.client.clone(), Arc::clone(&sources), args.namespaces());
+    let mut router = external_metrics::protected(sources, &runtime.health, &delegated);
+    if args.webhook().is_some() {
+        router = router.merge(admission.router());
+    }
     let listener = TcpListener::bind(args.api_bind).await.with_context(|| format!("cannot bind {}", args.api_bind))?;
     let shutdown = runtime.shutdown.clone();
     Ok(tokio::spawn(async move {

@@ -2,7 +2,7 @@
 
 pub(crate) mod aws;
 pub(crate) mod google_key;
-mod oauth;
+pub(crate) mod oauth;
 pub(crate) mod tls;
 pub(crate) mod tokens;
 

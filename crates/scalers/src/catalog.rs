@@ -8,7 +8,10 @@ use crate::metadata::{Shape, TriggerMetadata, nearest, page, schema};
 use crate::redis::place::{One, Sentinels, Several};
 use crate::redis::{List, Redis, Stream};
 use crate::source::{self, Source};
-use crate::{Scaler, cron, etcd, kubernetes_workload, metrics_api, prometheus, resource};
+use crate::{
+    Scaler, aws_cloudwatch, aws_sqs_queue, cron, etcd, external, kafka, kubernetes_workload, metrics_api, mysql,
+    nats_jetstream, postgresql, prometheus, rabbitmq, resource,
+};
 
 /// A trigger type that can be used.
 #[derive(Debug, Clone, Copy)]
@@ -17,6 +20,8 @@ pub struct TriggerType {
     pub name: &'static str,
     /// Its settings.
     pub shape: &'static Shape,
+    /// Only the source knows which metrics a trigger has.
+    pub discovers: bool,
     build: Option<Build>,
 }
 
@@ -24,13 +29,22 @@ type Build = fn(&TriggerContext<'_>) -> Result<Arc<dyn Scaler>, BuildError>;
 
 /// Trigger types that can be used, by name.
 pub const BUILT: &[TriggerType] = &[
+    TriggerType::of::<aws_cloudwatch::CloudWatch>("aws-cloudwatch"),
+    TriggerType::of::<aws_sqs_queue::SqsQueue>("aws-sqs-queue"),
     TriggerType::resource::<resource::Cpu>("cpu"),
     TriggerType::of::<cron::Cron>("cron"),
     TriggerType::of::<etcd::Etcd>("etcd"),
+    TriggerType::own::<external::Settings>("external", external::build::<external::Polled>),
+    TriggerType::own::<external::Settings>("external-push", external::build::<external::Pushing>),
+    TriggerType::of::<kafka::Kafka>("kafka"),
     TriggerType::of::<kubernetes_workload::KubernetesWorkload>("kubernetes-workload"),
     TriggerType::resource::<resource::Memory>("memory"),
     TriggerType::of::<metrics_api::MetricsApi>("metrics-api"),
+    TriggerType::of::<mysql::MySql>("mysql"),
+    TriggerType::of::<nats_jetstream::NatsJetStream>("nats-jetstream"),
+    TriggerType::of::<postgresql::PostgreSql>("postgresql"),
     TriggerType::of::<prometheus::Prometheus>("prometheus"),
+    TriggerType::of::<rabbitmq::RabbitMq>("rabbitmq"),
     TriggerType::of::<Redis<One, List>>("redis"),
     TriggerType::of::<Redis<Several, List>>("redis-cluster"),
     TriggerType::of::<Redis<Several, Stream>>("redis-cluster-streams"),
@@ -41,12 +55,17 @@ pub const BUILT: &[TriggerType] = &[
 
 impl TriggerType {
     const fn of<S: Source>(name: &'static str) -> Self {
-        Self { name, shape: S::Settings::SHAPE, build: Some(source::build::<S>) }
+        Self { name, shape: S::Settings::SHAPE, discovers: false, build: Some(source::build::<S>) }
+    }
+
+    /// A type whose metrics only the source knows.
+    const fn own<S: TriggerMetadata>(name: &'static str, build: Build) -> Self {
+        Self { name, shape: S::SHAPE, discovers: true, build: Some(build) }
     }
 
     /// A type that the HPA reads by itself.
     const fn resource<S: TriggerMetadata>(name: &'static str) -> Self {
-        Self { name, shape: S::SHAPE, build: None }
+        Self { name, shape: S::SHAPE, discovers: false, build: None }
     }
 
     /// The page and the JSON schema of `metadata`: names in `docs/scalers/`, and texts.

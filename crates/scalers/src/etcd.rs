@@ -13,11 +13,11 @@ use reqwest::header::AUTHORIZATION;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::auth::tls::Certificates;
+use crate::auth::tls::{Certificates, Switch};
 use crate::context::TriggerContext;
 use crate::error::{BuildError, ScalerError};
 use crate::http::{answer, unavailable};
-use crate::metadata::{Choice, Number, Secret, TriggerMetadata};
+use crate::metadata::{Number, Secret, TriggerMetadata};
 use crate::source::{Connected, Reading, Source};
 
 /// The number under one key of an etcd cluster.
@@ -43,17 +43,9 @@ pub(crate) struct Settings {
     password: Option<Secret>,
     /// Whether the connection uses the certificates below.
     #[param(from(auth), default = "disable")]
-    tls: Tls,
+    tls: Switch,
     #[param(nested)]
     certificates: Certificates,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Choice)]
-enum Tls {
-    #[value("enable")]
-    Enable,
-    #[value("disable")]
-    Disable,
 }
 
 /// One key of an etcd cluster.
@@ -71,7 +63,7 @@ impl Source for Etcd {
     const LABEL: &'static str = "etcdScaler";
 
     fn connect(settings: Settings, context: &TriggerContext<'_>) -> Result<Connected<Self>, BuildError> {
-        let tls = settings.tls == Tls::Enable;
+        let tls = settings.tls == Switch::Enable;
         let url = |text: &String| {
             let scheme = if tls { "https://" } else { "http://" };
             let text = if text.contains("://") { text.clone() } else { format!("{scheme}{text}") };

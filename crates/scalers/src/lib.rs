@@ -17,7 +17,7 @@
 //! 1. `//!`: what is counted, and how that differs from KEDA.
 //! 2. `Settings` with `#[derive(TriggerMetadata)]`: one field per parameter, in the words of its documentation. The
 //!    attributes are listed in the crate `scalers-derive`. Credentials are `Secret`; groups that others have too are nested:
-//!    `auth::HttpAuth` (basic, bearer, API key, …), `auth::tls::Certificates`.
+//!    `auth::HttpAuth` (basic, bearer, API key, …), `auth::tls::Certificates`, `auth::aws::AwsAuth`.
 //! 3. A struct with what is needed to ask, and `impl Source` for it: `connect` makes it without any I/O and names the metric
 //!    as KEDA does; `read` asks. The deadline, the activation threshold, notices and the target are taken care of.
 //! 4. A pure decode function from bytes or rows to a `source::Reading`. Whatever is not one finite number is an error.
@@ -26,13 +26,18 @@
 //! Then `cargo run -p scalers --example docs` writes its page and JSON schema into `docs/scalers/` (a test compares), and a
 //! file in `tests/it/` asks the real server: `support::Server::start` runs a program on a free port in a folder of its own,
 //! `support::build` makes the scaler as the controller does, `support::read` reads it. A source with several metrics, or
-//! whose metrics are not known beforehand, implements [`Scaler`] itself.
+//! whose metrics are not known beforehand, implements [`Scaler`] itself (`external.rs`).
+//!
+//! A protocol that is not HTTP: `net::Address` connects, with TLS if it has to; `kept::Kept` keeps the connection between
+//! reads and makes it again when it broke (`rabbitmq/amqp.rs` is a short example).
 //!
 //! Errors: a server that is silent or busy is `Unavailable`; one that knows us and says no is `Unauthorized`; a question that
 //! will fail again is `Misconfigured`; an answer that is not a number is `NoNumber`. `http::answer` maps HTTP statuses. No
 //! text of a credential may reach an error; [`http`](Http) keeps redirects on their host and answers small.
 
 mod auth;
+mod aws_cloudwatch;
+mod aws_sqs_queue;
 pub mod catalog;
 mod cluster;
 mod context;
@@ -40,14 +45,23 @@ mod cron;
 mod duration;
 mod error;
 mod etcd;
+mod external;
 mod http;
+mod kafka;
+mod kept;
 mod kubernetes_workload;
 mod metadata;
 mod metrics_api;
+mod mysql;
+mod nats_jetstream;
+mod net;
+mod postgresql;
 mod prometheus;
+mod rabbitmq;
 mod redis;
 pub mod resource;
 mod source;
+mod sql;
 pub mod stores;
 #[cfg(test)]
 mod testing;
@@ -56,6 +70,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use futures::stream::BoxStream;
 use scaling::Target;
 use units::Milli;
 
@@ -87,22 +102,37 @@ pub struct Sampled {
 
 /// A source of numbers.
 ///
-/// Guarantees of an implementation: `metrics` is constant and does no I/O; `sample` ends within the source's deadline
-/// and may be called by several tasks at once.
+/// Guarantees of an implementation: `metrics` is constant and does no I/O; `discover` and `sample` end within the source's
+/// deadline and may be called by several tasks at once.
 #[async_trait]
 pub trait Scaler: Send + Sync + Debug {
     /// The name in the `scaler` label of `keda_scaler_*` metrics when the trigger has none: `prometheusScaler`.
     fn type_name(&self) -> &'static str;
 
-    /// The metrics of this trigger. Never empty.
+    /// The metrics of this trigger. Empty if only the source knows them; [`discover`](Self::discover) asks it then.
     fn metrics(&self) -> &[MetricSpec];
+
+    /// The metrics of this trigger, from the source if only it knows them. Never empty.
+    ///
+    /// # Errors
+    /// See [`ScalerError`]; the metrics are not known then.
+    async fn discover(&self) -> Result<Vec<MetricSpec>, ScalerError> {
+        Ok(self.metrics().to_vec())
+    }
+
+    /// For a source that speaks up by itself: one item each time it says that it wants replicas. Whoever listens then reads
+    /// the metrics at once instead of waiting for the next poll. The stream never ends and sees to its connection itself;
+    /// it listens as long as it is kept and polled.
+    fn pushes(&self) -> Option<BoxStream<'static, ()>> {
+        None
+    }
 
     /// What was accepted but has no effect, for the object's owner to read.
     fn notices(&self) -> &[Notice] {
         &[]
     }
 
-    /// Reads one of [`metrics`](Self::metrics).
+    /// Reads one of [`metrics`](Self::metrics), or of what [`discover`](Self::discover) told.
     ///
     /// # Errors
     /// See [`ScalerError`]; every one of them means that nothing is known.

@@ -23,6 +23,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::hpa::Baseline;
+use crate::listener::Listener;
 use crate::metrics::Metrics;
 use crate::object::{ObjectKey, check, reference};
 use crate::sources::Sources;
@@ -77,6 +78,7 @@ pub(crate) struct Actor {
     prepared: Option<u64>,
     /// The generation whose start and notices were published.
     announced: Option<i64>,
+    listener: Listener,
     next_poll: Instant,
     failed_looks: u32,
 }
@@ -103,6 +105,7 @@ impl Actor {
             created_hpa: None,
             prepared: None,
             announced: None,
+            listener: Listener::default(),
             next_poll: first_poll,
             failed_looks: 0,
         }
@@ -119,6 +122,7 @@ impl Actor {
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = wake.notified() => {}
+                () = self.listener.pushed() => self.next_poll = Instant::now(),
                 () = tokio::time::sleep_until(next) => {}
             }
         }
@@ -198,7 +202,10 @@ fn changes(old: &ScaledObjectStatus, new: &ScaledObjectStatus) -> Vec<(Kind, &'s
     let mut events = Vec::new();
     if let Some(ready) = find(new, "Ready").filter(|now| find(old, "Ready").as_ref() != Some(now)) {
         events.extend(match ready.reason.as_str() {
-            reason::READY => Some((Kind::Normal, "ScaledObjectReady", ready.message)),
+            // Pausing changes the text, and has an event of its own.
+            reason::READY if find(old, "Ready").is_none_or(|before| before.reason != reason::READY) => {
+                Some((Kind::Normal, "ScaledObjectReady", "ScaledObject is ready for scaling".to_owned()))
+            }
             reason::CHECK_FAILED => Some((Kind::Warning, "ScaledObjectCheckFailed", ready.message)),
             reason::TRIGGER_ERROR | reason::PARTIAL_TRIGGER_ERROR => {
                 Some((Kind::Warning, "KEDAScalerFailed", ready.message))
@@ -207,14 +214,22 @@ fn changes(old: &ScaledObjectStatus, new: &ScaledObjectStatus) -> Vec<(Kind, &'s
             _ => None,
         });
     }
-    for (kind, (on_kind, on), off) in [
-        ("Fallback", (Kind::Warning, "ScaledObjectFallbackActivated"), "ScaledObjectFallbackDeactivated"),
-        ("Paused", (Kind::Normal, "ScaledObjectPaused"), "ScaledObjectUnpaused"),
+    for (kind, on, off) in [
+        (
+            "Fallback",
+            ("ScaledObjectFallbackActivated", "ScaledObject fallback is active"),
+            ("ScaledObjectFallbackDeactivated", "ScaledObject fallback is not active any more"),
+        ),
+        ("Paused", ("ScaledObjectPaused", ""), ("ScaledObjectUnpaused", "")),
     ] {
-        let message = find(new, kind).map(|c| c.message).unwrap_or_default();
+        // A pause says which annotation it is, and whether there is none.
+        let message = |text: &str| match text {
+            "" => find(new, kind).map(|condition| condition.message).unwrap_or_default(),
+            text => text.to_owned(),
+        };
         match (status::is_true(old, kind), status::is_true(new, kind)) {
-            (false, true) => events.push((on_kind, on, message)),
-            (true, false) => events.push((Kind::Normal, off, message)),
+            (false, true) => events.push((Kind::Normal, on.0, message(on.1))),
+            (true, false) => events.push((Kind::Normal, off.0, message(off.1))),
             _ => {}
         }
     }

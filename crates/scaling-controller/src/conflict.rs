@@ -1,61 +1,122 @@
 //! Two masters on one workload.
 
-use api::keda::annotations::HPA_OWNERSHIP;
+use std::fmt;
+
+use api::keda::annotations::{HPA_OWNERSHIP, TRANSFER_HPA_OWNERSHIP};
 use api::keda::{ScaleTarget, ScaledObject};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use kube::ResourceExt;
 
 use crate::hpa::owned_by;
 
+/// Somebody else has the workload of an object, or its HPA's name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Conflict {
+    /// One word, for series.
+    pub(crate) reason: &'static str,
+    field: &'static str,
+    /// KEDA's text.
+    pub(crate) message: String,
+}
+
+impl fmt::Display for Conflict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.field, self.message)
+    }
+}
+
 const TARGET: &str = "spec.scaleTargetRef";
 const HPA_NAME: &str = "spec.advanced.horizontalPodAutoscalerConfig.name";
 
-/// Why an object must not act: somebody else has its workload, or its HPA's name. The field at fault, and
-/// then KEDA's text.
+/// Why an object must not act.
 ///
 /// Of two ScaledObjects the older one wins, by creation and then by name, so that exactly one of them acts.
 pub(crate) fn conflict<'a>(
     object: &ScaledObject,
     objects: impl Iterator<Item = &'a ScaledObject>,
     hpas: impl Iterator<Item = &'a HorizontalPodAutoscaler>,
-) -> Option<String> {
+) -> Option<Conflict> {
+    let hpa_name = object.spec.hpa_name(&object.name_any());
+    let older = objects.filter(|other| other.uid() != object.uid() && is_older(other, object));
+    // One with our name is adopted or refused when the HPA is written.
+    let foreign = hpas.filter(|hpa| !owned_by(hpa, object) && hpa.name_any() != hpa_name);
+    with_object(object, older).or_else(|| with_hpa(object, foreign))
+}
+
+/// Why an object should not be written: whoever is there already was first.
+pub(crate) fn admission_conflict<'a>(
+    object: &ScaledObject,
+    objects: impl Iterator<Item = &'a ScaledObject>,
+    hpas: impl Iterator<Item = &'a HorizontalPodAutoscaler>,
+) -> Option<Conflict> {
+    let name = object.name_any();
+    let others = objects.filter(|other| other.name_any() != name);
+    let takes_over = object.annotations().get(TRANSFER_HPA_OWNERSHIP).is_some_and(|value| value == "true");
+    let config = object.spec.advanced.as_ref().and_then(|a| a.horizontal_pod_autoscaler_config.as_ref());
+    let chosen = config.and_then(|config| config.name.as_deref()).filter(|name| !name.is_empty());
+    let foreign = hpas.filter(|hpa| !(takes_over && chosen == Some(hpa.name_any().as_str())));
+    with_hpa(object, foreign)
+        .map(|conflict| if takes_over && chosen.is_none() { conflict.transfer_without_name(object) } else { conflict })
+        .or_else(|| with_object(object, others))
+}
+
+impl Conflict {
+    fn with_hpa(object: &ScaledObject, hpa: &str) -> Self {
+        let (target, kind) = (&object.spec.scale_target_ref, kind_text(&object.spec.scale_target_ref));
+        let message = format!("the workload '{}' of type '{kind}' is already managed by the hpa '{hpa}'", target.name);
+        Self { reason: "other-hpa", field: TARGET, message }
+    }
+
+    fn transfer_without_name(self, object: &ScaledObject) -> Self {
+        let target = &object.spec.scale_target_ref;
+        let hpa = self.message.rsplit('\'').nth(1).unwrap_or_default();
+        let message = format!(
+            "the existing hpa '{hpa}' for workload '{}' of type '{}' must be specified by name in advanced settings to enable \
+             ownership transfer",
+            target.name,
+            kind_text(target)
+        );
+        Self { reason: "transfer-ownership-missing-hpa-name", field: HPA_NAME, message }
+    }
+}
+
+fn with_object<'a>(object: &ScaledObject, others: impl Iterator<Item = &'a ScaledObject>) -> Option<Conflict> {
     let namespace = object.namespace();
     let target = &object.spec.scale_target_ref;
     let hpa_name = object.spec.hpa_name(&object.name_any());
-    let (workload, kind) = (&target.name, kind_text(target));
-    for other in objects.filter(|o| o.namespace() == namespace && o.uid() != object.uid()) {
-        if other.metadata.deletion_timestamp.is_some() || !is_older(other, object) {
-            continue;
-        }
+    for other in others.filter(|o| o.namespace() == namespace && o.metadata.deletion_timestamp.is_none()) {
         let name = other.name_any();
         if same_target(&other.spec.scale_target_ref, target) {
-            return Some(format!(
-                "{TARGET}: the workload '{workload}' of type '{kind}' is already managed by the ScaledObject '{name}'"
-            ));
+            let message = format!(
+                "the workload '{}' of type '{}' is already managed by the ScaledObject '{name}'",
+                target.name,
+                kind_text(target)
+            );
+            return Some(Conflict { reason: "other-scaled-object", field: TARGET, message });
         }
         if other.spec.hpa_name(&name) == hpa_name {
-            return Some(format!("{HPA_NAME}: the HPA '{hpa_name}' is already managed by the ScaledObject '{name}'"));
+            let message = format!("the HPA '{hpa_name}' is already managed by the ScaledObject '{name}'");
+            return Some(Conflict { reason: "other-scaled-object-hpa", field: HPA_NAME, message });
         }
     }
-    for hpa in hpas.filter(|h| h.namespace() == namespace && !owned_by(h, object)) {
-        let ignored = hpa.annotations().get(HPA_OWNERSHIP).is_some_and(|value| value == "false");
-        // One with our name is adopted or refused when the HPA is written.
-        if ignored || hpa.metadata.deletion_timestamp.is_some() || hpa.name_any() == hpa_name {
-            continue;
-        }
-        // Those of other ScaledObjects are judged with their object.
-        if hpa.owner_references().iter().any(|owner| owner.kind == "ScaledObject") {
-            continue;
-        }
+    None
+}
+
+fn with_hpa<'a>(object: &ScaledObject, hpas: impl Iterator<Item = &'a HorizontalPodAutoscaler>) -> Option<Conflict> {
+    let namespace = object.namespace();
+    let target = &object.spec.scale_target_ref;
+    let foreign = hpas
+        .filter(|hpa| hpa.namespace() == namespace && hpa.metadata.deletion_timestamp.is_none())
+        .filter(|hpa| hpa.annotations().get(HPA_OWNERSHIP).is_none_or(|value| value != "false"))
+        // Those of ScaledObjects are judged with their object.
+        .filter(|hpa| !hpa.owner_references().iter().any(|owner| owner.kind == "ScaledObject"));
+    for hpa in foreign {
         let r = &hpa.spec.scale_target_ref;
         if r.name == target.name
             && r.kind == target.effective_kind()
             && group(r.api_version.as_deref().unwrap_or_default()) == group(target.effective_api_version())
         {
-            let name = hpa.name_any();
-            return Some(format!(
-                "{TARGET}: the workload '{workload}' of type '{kind}' is already managed by the hpa '{name}'"
-            ));
+            return Some(Conflict::with_hpa(object, &hpa.name_any()));
         }
     }
     None
@@ -110,7 +171,7 @@ mod tests {
         let both = [old.clone(), new.clone()];
         assert_eq!(conflict(&old, both.iter(), [].iter()), None);
         assert_eq!(
-            conflict(&new, both.iter(), [].iter()).unwrap(),
+            conflict(&new, both.iter(), [].iter()).unwrap().to_string(),
             "spec.scaleTargetRef: the workload 'web' of type 'apps/v1.Deployment' is already managed by the ScaledObject 'old'"
         );
         let twins = [object("a", "web", 1), object("b", "web", 1)];
@@ -121,12 +182,34 @@ mod tests {
     fn a_foreign_hpa_is_named_unless_it_says_not_to_count() {
         let mine = object("web", "web", 1);
         let foreign = hpa("by-hand", "web");
-        let said = conflict(&mine, [].iter(), [foreign.clone()].iter()).unwrap();
+        let said = conflict(&mine, [].iter(), [foreign.clone()].iter()).unwrap().to_string();
         assert!(said.ends_with("is already managed by the hpa 'by-hand'"), "{said}");
         assert_eq!(conflict(&mine, [].iter(), [hpa("by-hand", "other")].iter()), None);
         let mut ignored = foreign;
         ignored.metadata.annotations = Some([(HPA_OWNERSHIP.to_owned(), "false".to_owned())].into());
         assert_eq!(conflict(&mine, [].iter(), [ignored].iter()), None);
+    }
+
+    #[test]
+    fn at_admission_whoever_is_there_was_first() {
+        let said = |object: &ScaledObject, objects: &[ScaledObject], hpas: &[HorizontalPodAutoscaler]| {
+            admission_conflict(object, objects.iter(), hpas.iter()).map(|conflict| conflict.message)
+        };
+        let (mine, other) = (object("old", "web", 1), object("new", "web", 2));
+        assert_eq!(
+            said(&mine, &[mine.clone(), other], &[]).unwrap(),
+            "the workload 'web' of type 'apps/v1.Deployment' is already managed by the ScaledObject 'new'"
+        );
+        assert_eq!(said(&mine, std::slice::from_ref(&mine), &[]), None, "itself");
+        let foreign = [hpa("by-hand", "web")];
+        assert!(said(&mine, &[], &foreign).unwrap().ends_with("is already managed by the hpa 'by-hand'"));
+        let mut heir = mine;
+        heir.metadata.annotations = Some([(TRANSFER_HPA_OWNERSHIP.to_owned(), "true".to_owned())].into());
+        let unnamed = said(&heir, &[], &foreign).unwrap();
+        assert!(unnamed.starts_with("the existing hpa 'by-hand' for workload 'web' of type"), "{unnamed}");
+        let advanced = serde_json::json!({"horizontalPodAutoscalerConfig": {"name": "by-hand"}});
+        heir.spec.advanced = Some(serde_json::from_value(advanced).unwrap());
+        assert_eq!(said(&heir, &[], &foreign), None);
     }
 
     #[test]

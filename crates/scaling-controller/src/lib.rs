@@ -20,16 +20,22 @@
 //!
 //! ScaledJobs have actors of their own, which make Jobs (`jobs`); for these: get, list, create, delete on Jobs, list on pods.
 //!
+//! Admission (`admission`) needs list on limitranges, and judges on every replica.
+//!
 //! Left to others: election, serving TLS, and the aggregated API's protocol.
 
 mod actor;
+pub mod admission;
 mod authentications;
 mod cluster;
 mod conflict;
+#[cfg(test)]
+mod conformance_tests;
 mod credentials;
 pub mod external_metrics;
 mod hpa;
 mod jobs;
+mod listener;
 mod metrics;
 mod object;
 mod read;

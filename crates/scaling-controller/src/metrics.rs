@@ -63,6 +63,8 @@ pub struct Metrics {
     scale_writes: Family<Labels, Counter>,
     status_writes: Counter,
     panics: Counter,
+    validations: Family<Labels, Counter>,
+    validation_errors: Family<Labels, Counter>,
 }
 
 impl Metrics {
@@ -106,6 +108,16 @@ impl Metrics {
             metrics.scale_writes.clone(),
         );
         registry.register("tandem_status_writes", "Status patches of ScaledObjects", metrics.status_writes.clone());
+        registry.register(
+            "keda_webhook_scaled_object_validations",
+            "ScaledObjects that admission has judged",
+            metrics.validations.clone(),
+        );
+        registry.register(
+            "keda_webhook_scaled_object_validation_errors",
+            "Refusals of ScaledObjects at admission, by reason",
+            metrics.validation_errors.clone(),
+        );
         registry.register("tandem_scaled_object_panics", "Actors that ended in a panic", metrics.panics.clone());
         metrics
     }
@@ -169,6 +181,16 @@ impl Metrics {
 
     pub(crate) fn status_written(&self) {
         self.status_writes.inc();
+    }
+
+    /// A ScaledObject was judged at admission; `action` is `create` or `update`, `reasons` those of refusals.
+    pub(crate) fn judged<'a>(&self, namespace: &str, action: &str, reasons: impl Iterator<Item = &'a str>) {
+        let labels = vec![("namespace", namespace.to_owned()), ("action", action.to_owned())];
+        self.validations.get_or_create(&labels).inc();
+        for reason in reasons {
+            let labels = [labels.as_slice(), &[("reason", reason.to_owned())]].concat();
+            self.validation_errors.get_or_create(&labels).inc();
+        }
     }
 
     pub(crate) fn panicked(&self) {

@@ -45,17 +45,19 @@ pub(crate) struct Subject<'a> {
     pub(crate) kind: &'static str,
     pub(crate) triggers: &'a [ScaleTrigger],
     pub(crate) interval: Duration,
+    /// The ScaledObject, which may have a formula.
+    pub(crate) object: Option<&'a ScaledObject>,
 }
 
 impl<'a> Subject<'a> {
     pub(crate) fn object(object: &'a ScaledObject) -> Self {
         let (meta, triggers, interval) = (&object.metadata, &object.spec.triggers, polling_interval(object));
-        Self { meta, kind: "scaledobject", triggers, interval }
+        Self { meta, kind: "scaledobject", triggers, interval, object: Some(object) }
     }
 
     pub(crate) fn job(job: &'a ScaledJob) -> Self {
         let (meta, triggers) = (&job.metadata, &job.spec.triggers);
-        Self { meta, kind: "scaledjob", triggers, interval: interval(job.spec.polling_interval) }
+        Self { meta, kind: "scaledjob", triggers, interval: interval(job.spec.polling_interval), object: None }
     }
 
     pub(crate) fn key(&self) -> ObjectKey {
@@ -90,12 +92,6 @@ pub(crate) fn fingerprint(object: &ScaledObject) -> u64 {
 pub(crate) fn check(object: &ScaledObject) -> Result<Settings, Vec<String>> {
     let spec = &object.spec;
     let mut wrong: Vec<String> = validate(object).iter().map(ToString::to_string).collect();
-    if spec.scaling_modifiers().is_some() {
-        wrong.push(
-            "spec.advanced.scalingModifiers: formulas are not supported yet; without one the triggers would scale differently"
-                .to_owned(),
-        );
-    }
     let fallback = match spec.fallback.as_ref().map(fallback).transpose() {
         Ok(fallback) => fallback,
         Err(error) => {
@@ -126,11 +122,7 @@ fn fallback(written: &keda::Fallback) -> Result<Fallback, String> {
         keda::FallbackBehavior::CurrentReplicas => FallbackBehavior::CurrentReplicas,
         keda::FallbackBehavior::CurrentReplicasIfHigher => FallbackBehavior::CurrentReplicasIfHigher,
         keda::FallbackBehavior::CurrentReplicasIfLower => FallbackBehavior::CurrentReplicasIfLower,
-        keda::FallbackBehavior::ScalingModifiers => {
-            return Err(
-                "spec.fallback.behavior: scalingModifiers needs a formula, which is not supported yet".to_owned()
-            );
-        }
+        keda::FallbackBehavior::ScalingModifiers => FallbackBehavior::ScalingModifiers,
     };
     Ok(Fallback { failure_threshold, replicas, behavior })
 }
@@ -195,11 +187,13 @@ mod tests {
         let wrong = check(&object(&serde_json::json!({
             "minReplicaCount": 5, "maxReplicaCount": 3,
             "fallback": {"failureThreshold": -1, "replicas": 2},
-            "advanced": {"scalingModifiers": {"formula": "a+b", "target": "2"}},
+            "advanced": {"scalingModifiers": {"formula": "a+", "target": "2"}},
         })))
         .unwrap_err()
         .join("; ");
-        for part in ["MinReplicaCount=5 must be less than MaxReplicaCount=3", "spec.fallback", "scalingModifiers"] {
+        for part in
+            ["MinReplicaCount=5 must be less than MaxReplicaCount=3", "spec.fallback", "scalingModifiers.formula"]
+        {
             assert!(wrong.contains(part), "{wrong:?} does not contain {part:?}");
         }
     }

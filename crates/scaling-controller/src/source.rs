@@ -1,21 +1,26 @@
 //! The triggers of one object, ready to be read.
 
+mod discover;
+
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use api::convert;
 use api::keda::ScaleTrigger;
 use futures::future::join_all;
 use scalers::{
     Authentication, BuildError, Cluster, Http, MetricSpec, MetricType, Notice, Scaler, TriggerContext, resource,
 };
 use scaling::hpa::HpaMetric;
-use scaling::{Sample, TriggerReading};
+use scaling::modifiers::Input;
+use scaling::{COMPOSITE, Fallback, Modifiers, Sample, TriggerReading};
 use tokio::time::Instant;
 
 use crate::credentials::{Credentials, Failure, Resolved};
 use crate::metrics::{Metrics, TriggerLabels};
 use crate::object::Subject;
 use crate::read::{Cell, Outcome};
+pub(crate) use discover::asks;
 
 /// Oldest value an HPA question is answered with, unless the trigger asks for cached metrics. The HPA controller asks
 /// every 15 s, so this only joins a question with a poll that happened to be near.
@@ -29,6 +34,8 @@ pub(crate) struct ObjectSource {
     pub(crate) triggers: Vec<Arc<Trigger>>,
     /// All metrics of the HPA, in trigger order.
     pub(crate) metrics: Vec<HpaMetric>,
+    /// The formula that makes one metric of the external ones.
+    pub(crate) modifiers: Option<Modifiers>,
     interval: Duration,
     /// When the credentials of the triggers were last looked at.
     looked: Mutex<Instant>,
@@ -41,6 +48,8 @@ pub(crate) struct Trigger {
     pub(crate) readable: Vec<Readable>,
     pub(crate) notices: Vec<Notice>,
     use_cached: bool,
+    /// What a formula calls it, if it has a name.
+    name: Option<String>,
     /// The position among the object's triggers.
     index: usize,
     /// What it was made with, or why there was nothing to make it with.
@@ -107,14 +116,24 @@ impl ObjectSource {
                 ),
             }
         }
+        let modifiers = subject.object.map_or(Ok(None), |object| convert::modifiers(&object.spec));
+        let modifiers = modifiers.unwrap_or_else(|errors| {
+            wrong.extend(errors.iter().map(ToString::to_string));
+            None
+        });
         if !wrong.is_empty() {
             return Err(wrong);
+        }
+        if let Some(modifiers) = &modifiers {
+            metrics.retain(|metric| !matches!(metric, HpaMetric::External { .. }));
+            metrics.insert(0, HpaMetric::External { name: COMPOSITE.to_owned(), target: modifiers.target() });
         }
         Ok(Self {
             uid: subject.uid().to_owned(),
             generation: subject.generation(),
             triggers,
             metrics,
+            modifiers,
             interval: subject.interval,
             looked: Mutex::new(Instant::now()),
         })
@@ -178,26 +197,56 @@ impl ObjectSource {
             .await
     }
 
-    /// Reads everything at the same time. `failures` says how often a metric has failed in a row, this time (`true`) included.
+    /// Reads at the same time everything that has an effect. `failures` says how often a metric has failed in a row, this
+    /// time (`true`) included.
     pub(crate) async fn readings(
         &self,
         metrics: &Arc<Metrics>,
+        asker: Asker,
         failures: impl Fn(&str, bool) -> u32,
     ) -> Vec<TriggerReading> {
         let failures = &failures;
-        let reads = self.triggers.iter().flat_map(|trigger| {
+        let reads = self.triggers.iter().filter(|trigger| self.counts(trigger)).flat_map(|trigger| {
             trigger.readable.iter().map(move |readable| async move {
-                let outcome = self.read(trigger, readable, Asker::Poll, metrics).await;
+                let outcome = self.read(trigger, readable, asker, metrics).await;
                 let name = &readable.spec.name;
                 let failures = failures(name, outcome.is_err());
                 let (sample, active) = match outcome {
                     Ok(sampled) => (Sample::Value(sampled.value), Some(sampled.active)),
                     Err(why) => (Sample::Unknown { why: why.as_ref().to_owned() }, None),
                 };
-                TriggerReading { metric_name: name.clone(), sample, active, target: readable.spec.target, failures }
+                TriggerReading {
+                    metric_name: name.clone(),
+                    sample,
+                    active,
+                    target: readable.spec.target,
+                    failures,
+                    substituted: false,
+                }
             })
         });
         join_all(reads).await
+    }
+
+    /// Whether the trigger has an effect: a formula leaves those out that it does not name.
+    fn counts(&self, trigger: &Trigger) -> bool {
+        let used = |modifiers: &Modifiers| trigger.name.as_deref().is_some_and(|name| modifiers.uses(name));
+        self.modifiers.as_ref().is_none_or(used)
+    }
+
+    /// The triggers that have no effect, by index.
+    pub(crate) fn left_out(&self) -> impl Iterator<Item = usize> {
+        self.triggers.iter().filter(|trigger| !self.counts(trigger)).map(|trigger| trigger.index)
+    }
+
+    /// What a decision is made from: the readings themselves, or the one composite metric that a formula makes of them.
+    pub(crate) fn decisive(&self, readings: Vec<TriggerReading>, fallback: Option<&Fallback>) -> Vec<TriggerReading> {
+        let Some(modifiers) = &self.modifiers else { return readings };
+        let named = readings.iter().filter_map(|reading| {
+            let (trigger, _) = self.find(&reading.metric_name)?;
+            Some(Input { name: trigger.name.as_deref()?, reading })
+        });
+        vec![modifiers.compose(&named.collect::<Vec<_>>(), fallback)]
     }
 
     fn max_age(&self, trigger: &Trigger, asker: Asker) -> Duration {
@@ -230,6 +279,7 @@ impl Trigger {
             readable: self.readable.iter().map(Readable::unread).collect(),
             notices: self.notices.clone(),
             use_cached: self.use_cached,
+            name: self.name.clone(),
             index: self.index,
             given,
             blocked: Some(why.join("; ").into()),
@@ -275,7 +325,8 @@ fn build_trigger(
         return resource::metric(&written.r#type, &context).map(Built::Resource);
     }
     let scaler = scalers::build(&written.r#type, &context)?;
-    let name = written.name.clone().filter(|name| !name.is_empty()).unwrap_or_else(|| scaler.type_name().to_owned());
+    let given_name = written.name.clone().filter(|name| !name.is_empty());
+    let name = given_name.clone().unwrap_or_else(|| scaler.type_name().to_owned());
     let readable = scaler
         .metrics()
         .iter()
@@ -295,6 +346,7 @@ fn build_trigger(
         readable,
         notices,
         use_cached: written.use_cached_metrics,
+        name: given_name,
         index,
         given: Ok(credentials.clone()),
         blocked: None,

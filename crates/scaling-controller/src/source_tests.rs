@@ -55,7 +55,7 @@ fn resource_triggers_use_up_an_index() {
 #[test]
 fn every_wrong_trigger_is_named_with_its_field() {
     let triggers = json!([
-        {"type": "rabbitmq", "metadata": {}},
+        {"type": "temporal", "metadata": {}},
         {"type": "prometheus", "metadata": {"serverAddress": "http://p", "query": "up"}},
         {"type": "prometheus", "metadata": {}, "authenticationRef": {"name": "a"}},
         {"type": "redis", "metadata": {"addressFromEnv": "REDIS"}},
@@ -125,4 +125,47 @@ fn credentials_that_fit_no_longer_block_their_trigger_only() {
     let why = second.triggers[0].blocked.as_deref().unwrap();
     assert!(why.contains("is required"), "{why}");
     assert!(second.triggers[1].blocked.is_none());
+}
+
+#[tokio::test]
+async fn a_formula_makes_one_metric_of_the_triggers_it_names() {
+    let queue = |name: &str| {
+        let metadata = json!({"serverAddress": "http://p", "query": "up", "threshold": "5", "authModes": "basic"});
+        json!({"type": "prometheus", "name": name, "metadata": metadata, "authenticationRef": {"name": "a"}})
+    };
+    let cpu = json!({"type": "cpu", "metricType": "Utilization", "metadata": {"value": "60"}});
+    let mut object = object(&json!([queue("a"), cpu, queue("b"), queue("c")]));
+    let advanced = json!({"scalingModifiers": {"formula": "a + c", "target": "2.5", "metricType": "Value"}});
+    object.spec.advanced = Some(serde_json::from_value(advanced).unwrap());
+    let subject = Subject::object(&object);
+    let good = || [password("p"), Ok(Credentials::default()), password("p"), password("p")];
+    let source = ObjectSource::build(&subject, &good(), None, &http(), None).unwrap();
+    let target = scaling::Target::Value(units::Milli::from_thousandths(2_500));
+    assert!(
+        matches!(&source.metrics[..], [HpaMetric::External { name, target: found }, HpaMetric::Resource { .. }]
+            if name == "composite-metric" && *found == target),
+        "{:?}",
+        source.metrics
+    );
+    assert_eq!(source.left_out().collect::<Vec<_>>(), [2]);
+
+    // Its credentials are gone, so that nobody is asked.
+    let blocked = [gone(), Ok(Credentials::default()), gone(), gone()];
+    let blocked = ObjectSource::build(&subject, &blocked, Some(&source), &http(), None).unwrap();
+    let metrics = Arc::new(Metrics::new(&controller_runtime::metrics::Registry::default()));
+    let readings = blocked.readings(&metrics, Asker::Poll, |_, failed| if failed { 7 } else { 0 }).await;
+    let names: Vec<&str> = readings.iter().map(|reading| reading.metric_name.as_str()).collect();
+    assert_eq!(names, ["s0-prometheus", "s3-prometheus"], "what the formula does not name is not read");
+    let [composite] = &blocked.decisive(readings, None)[..] else { panic!("one reading") };
+    assert_eq!((composite.metric_name.as_str(), composite.active, composite.failures), ("composite-metric", None, 7));
+    assert!(composite.sample.is_unknown());
+}
+
+#[test]
+fn a_formula_that_is_wrong_is_named_with_its_field() {
+    let mut object = object(&json!([basic()]));
+    let advanced = json!({"scalingModifiers": {"formula": "a", "target": "1"}});
+    object.spec.advanced = Some(serde_json::from_value(advanced).unwrap());
+    let wrong = ObjectSource::build(&Subject::object(&object), &[password("a")], None, &http(), None).unwrap_err();
+    assert!(wrong[0].starts_with("spec.advanced.scalingModifiers.formula: "), "{wrong:?}");
 }

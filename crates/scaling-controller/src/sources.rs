@@ -11,7 +11,7 @@ use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use kube::{Client, ResourceExt};
 use scalers::{Cluster, Http};
 use scaling::hpa::{NoAnswer, answer};
-use scaling::{Fallback, Sample, Target};
+use scaling::{COMPOSITE, Fallback, Sample, Target, TriggerReading};
 use thiserror::Error;
 use units::Milli;
 
@@ -140,7 +140,8 @@ impl Sources {
             found.looked_now();
             return Ok(Arc::clone(found));
         }
-        ObjectSource::build(&subject, &given, found.as_deref(), &self.http, Some(&self.cluster)).map(Arc::new)
+        let built = ObjectSource::build(&subject, &given, found.as_deref(), &self.http, Some(&self.cluster))?;
+        built.discover(&subject).await.map(Arc::new)
     }
 
     /// Drops what was built for objects that are gone.
@@ -186,20 +187,49 @@ impl Sources {
         // On the replica that polls, the last poll has looked at the credentials.
         let max_age = polling_interval(&object) * 6 / 5;
         let source = self.of(&object, max_age).await.map_err(refused)?;
-        let Some((trigger, readable)) = source.find(metric) else {
+        let fallback = settings.fallback.as_ref();
+        let Some(reading) = self.reading(&object, &source, metric, fallback).await else {
             return Err(AnswerError::NoMetric { object: key, metric: metric.to_owned() });
         };
-        let sample = match source.read(trigger, readable, Asker::Hpa, &self.metrics).await {
-            Ok(sampled) => Sample::Value(sampled.value),
-            Err(why) => Sample::Unknown { why: why.as_ref().to_owned() },
-        };
-        let target = readable.spec.target;
-        let failures = failures(&object, metric);
-        let fallback = settings.fallback.as_ref().map(|fallback| (fallback, failures));
-        let (current, ready) = self.pods(&object, &sample, target, fallback).await;
-        answer(&sample, target, fallback, current, ready)
+        let fallback = fallback.map(|fallback| (fallback, reading.failures));
+        let (current, ready) = self.pods(&object, &reading.sample, reading.target, fallback).await;
+        answer(&reading.sample, reading.target, fallback, current, ready)
             .map(|value| Answer { value })
             .map_err(|error: NoAnswer| AnswerError::Unknown { metric: metric.to_owned(), what: error.to_string() })
+    }
+
+    /// Reads the metric that the HPA controller asks for; nothing if the object has none of this name.
+    ///
+    /// With a formula there is the composite metric only, and it answers to the triggers' own names, too, as in KEDA.
+    async fn reading(
+        &self,
+        object: &ScaledObject,
+        source: &ObjectSource,
+        metric: &str,
+        fallback: Option<&Fallback>,
+    ) -> Option<TriggerReading> {
+        let found = source.find(metric);
+        if source.modifiers.is_some() {
+            if metric != COMPOSITE && found.is_none() {
+                return None;
+            }
+            let recorded = |name: &str, failed: bool| if failed { failures(object, name) } else { 0 };
+            let readings = source.readings(&self.metrics, Asker::Hpa, recorded).await;
+            return source.decisive(readings, fallback).pop();
+        }
+        let (trigger, readable) = found?;
+        let (sample, active) = match source.read(trigger, readable, Asker::Hpa, &self.metrics).await {
+            Ok(sampled) => (Sample::Value(sampled.value), Some(sampled.active)),
+            Err(why) => (Sample::Unknown { why: why.as_ref().to_owned() }, None),
+        };
+        Some(TriggerReading {
+            metric_name: metric.to_owned(),
+            sample,
+            active,
+            target: readable.spec.target,
+            failures: failures(object, metric),
+            substituted: false,
+        })
     }
 
     /// Current and ready pods, as far as a fallback in force needs to know them and they can be read.

@@ -6,7 +6,9 @@ use jiff::Timestamp;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use scaling::hpa::HpaMetric;
-use scaling::{Condition, ConditionStatus, Decision, Settings, TriggerReading, activity};
+use scaling::{COMPOSITE, Condition, ConditionStatus, Decision, Settings, TriggerReading, activity};
+
+use crate::source::ObjectSource;
 
 /// Puts a decided condition in a status.
 pub(crate) fn set(status: &mut ScaledObjectStatus, condition: &Condition) {
@@ -31,21 +33,27 @@ pub(crate) fn is_true(status: &ScaledObjectStatus, kind: &str) -> bool {
 }
 
 /// What follows from the manifest.
-pub(crate) fn describe(status: &mut ScaledObjectStatus, object: &ScaledObject, metrics: &[HpaMetric], hpa_name: &str) {
+pub(crate) fn describe(status: &mut ScaledObjectStatus, object: &ScaledObject, source: &ObjectSource, hpa_name: &str) {
     let triggers = &object.spec.triggers;
-    let joined = |items: Vec<&str>| (!items.is_empty()).then(|| items.join(","));
+    let joined = |items: Vec<&str>| {
+        let mut once = Vec::new();
+        for item in items {
+            if !once.contains(&item) {
+                once.push(item);
+            }
+        }
+        (!once.is_empty()).then(|| once.join(","))
+    };
     status.hpa_name = Some(hpa_name.to_owned());
     status.triggers_types = joined(triggers.iter().map(|t| t.r#type.as_str()).collect());
     status.authentications_types =
         joined(triggers.iter().filter_map(|t| t.authentication_ref.as_ref()).map(|a| a.name.as_str()).collect());
-    status.external_metric_names = metrics
-        .iter()
-        .filter_map(|metric| match metric {
-            HpaMetric::External { name, .. } => Some(name.clone()),
-            _ => None,
-        })
-        .collect();
-    status.resource_metric_names = metrics
+    // With a formula these are not what the HPA asks for, but what it is made of.
+    status.external_metric_names =
+        source.triggers.iter().flat_map(|t| &t.readable).map(|readable| readable.spec.name.clone()).collect();
+    status.composite_scaler_name = source.modifiers.is_some().then(|| COMPOSITE.to_owned());
+    status.resource_metric_names = source
+        .metrics
         .iter()
         .filter_map(|metric| match metric {
             HpaMetric::Resource { resource, .. } | HpaMetric::ContainerResource { resource, .. } => {
@@ -99,13 +107,14 @@ pub(crate) fn mirror_hpa(status: &mut ScaledObjectStatus, hpa: Option<&Horizonta
     let Some(found) = conditions.iter().find(|condition| condition.type_ == "ScalingActive") else { return };
     let reason = found.reason.as_deref().unwrap_or("HPAMetricsUnavailable");
     let condition = match (found.status.as_str(), reason) {
-        ("True", _) => KedaCondition::new("HPAActive", Status::True, "HPAActive", "The HPA reads its metrics"),
+        ("True", _) => KedaCondition::new("HPAActive", Status::True, "HPAActive", "HPA is actively scaling"),
         (_, "ScalingDisabled") => {
-            KedaCondition::new("HPAActive", Status::True, "ScalingDisabled", "The target is at zero, so the HPA rests")
+            let message = "scaling is disabled since the replica count of the target is zero";
+            KedaCondition::new("HPAActive", Status::True, "ScalingDisabled", message)
         }
         _ => {
             let message = found.message.as_deref().unwrap_or_default();
-            KedaCondition::new("HPAActive", Status::False, reason, message)
+            KedaCondition::new("HPAActive", Status::False, reason, format!("HPA is not actively scaling: {message}"))
         }
     };
     set_keda(&mut status.conditions, condition);

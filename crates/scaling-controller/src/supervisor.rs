@@ -158,6 +158,21 @@ where
     Watched::spawn(api, watcher::Config::default(), wakeup, shutdown)
 }
 
+/// Sources that know nothing and never will.
+#[cfg(test)]
+pub(crate) fn idle_sources(client: &Client) -> Arc<Sources> {
+    let (wakeup, stopped) = (Wakeup::new(), CancellationToken::new());
+    stopped.cancel();
+    let http = Arc::new(Http::new(scalers::HTTP_TIMEOUT));
+    let credentials = CredentialSettings { cluster_namespace: "tandem-system".to_owned(), files: None };
+    let authentications = Arc::new(watched(client, None, &wakeup, &stopped));
+    let resolver = Resolver::new(client.clone(), authentications, Arc::clone(&http), credentials);
+    let metrics = Arc::new(Metrics::new(&controller_runtime::metrics::Registry::default()));
+    let objects = watched(client, None, &wakeup, &stopped);
+    let hpas = watched(client, None, &wakeup, &stopped);
+    Arc::new(Sources::new(client.clone(), objects, hpas, metrics, http, resolver))
+}
+
 impl fmt::Debug for Controller {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Controller").field("settings", &self.settings).finish_non_exhaustive()

@@ -201,8 +201,9 @@ fn parse(api_version: &str, kind: &str) -> Result<GroupVersionKind, TargetError>
     Ok(GroupVersionKind::gvk(group, version, kind))
 }
 
+/// Deployments and StatefulSets, whatever version of `apps` a manifest names: old ones name versions that are gone.
 fn built_in(gvk: &GroupVersionKind) -> Option<ApiResource> {
-    if gvk.group != "apps" || gvk.version != "v1" {
+    if gvk.group != "apps" {
         return None;
     }
     let plural = match gvk.kind.as_str() {
@@ -210,7 +211,7 @@ fn built_in(gvk: &GroupVersionKind) -> Option<ApiResource> {
         "StatefulSet" => "statefulsets",
         _ => return None,
     };
-    Some(ApiResource::from_gvk_with_plural(gvk, plural))
+    Some(ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk("apps", "v1", &gvk.kind), plural))
 }
 
 #[cfg(test)]
@@ -223,6 +224,8 @@ mod tests {
         let kind = Kind { resource };
         assert_eq!(kind.text(), "apps/v1.Deployment");
         assert_eq!(kind.gvkr().resource, "deployments");
+        let old = built_in(&parse("apps/v1beta1", "StatefulSet").unwrap()).unwrap();
+        assert_eq!(old.api_version, "apps/v1");
         assert!(built_in(&parse("argoproj.io/v1alpha1", "Rollout").unwrap()).is_none());
         assert!(built_in(&parse("v1", "ReplicationController").unwrap()).is_none());
     }

@@ -105,6 +105,11 @@ impl Condition {
         )
     }
 
+    /// The object is held, so that nothing about it is checked.
+    pub fn ready_while_paused() -> Self {
+        Self::new(ConditionKind::Ready, ConditionStatus::True, reason::READY, "ScaledObject is paused")
+    }
+
     /// The object cannot be acted on.
     pub fn check_failed(what: impl Into<String>) -> Self {
         Self::new(ConditionKind::Ready, ConditionStatus::False, reason::CHECK_FAILED, what)
@@ -128,7 +133,7 @@ impl Condition {
     /// The target is wanted.
     pub fn active(forced: bool) -> Self {
         let message = if forced {
-            "Scaling is performed because activation is forced by an annotation"
+            "Scaling is performed because activation is being forced by annotation"
         } else {
             "Scaling is performed because triggers are active"
         };

@@ -18,7 +18,7 @@ pub struct Observed {
     pub current: Option<u32>,
     /// What the annotations ask for.
     pub pausing: Pausing,
-    /// One reading per external metric.
+    /// One reading per external metric; with a formula, that of the composite metric alone.
     pub readings: Vec<TriggerReading>,
     /// The object has cpu and memory triggers only: these are never polled, and always count as active.
     pub only_resource_triggers: bool,
@@ -155,7 +155,7 @@ impl State {
             reading.sample.is_unknown() && !to_zero && settings.fallback.is_some_and(|f| f.applies(reading.failures))
         };
         let readings = &observed.readings;
-        let falls_back = readings.iter().any(replaced);
+        let replaces = readings.iter().any(replaced);
         let failing = readings
             .iter()
             .filter(|r| !replaced(r))
@@ -166,12 +166,12 @@ impl State {
             .collect();
         Self {
             active: observed.pausing.force_activation
-                || falls_back
+                || replaces
                 || observed.only_resource_triggers
                 || readings.iter().any(|r| r.active == Some(true)),
             failing,
             unknown: readings.iter().any(|r| r.sample.is_unknown() || r.active.is_none()) || readings.is_empty(),
-            falls_back,
+            falls_back: replaces || readings.iter().any(|reading| reading.substituted),
         }
     }
 
@@ -199,7 +199,7 @@ fn paused(full: FullPause, observed: &Observed) -> Decision {
     };
     Decision {
         action,
-        conditions: vec![Condition::ready(), Condition::paused(&observed.pausing)],
+        conditions: vec![Condition::ready_while_paused(), Condition::paused(&observed.pausing)],
         last_active: observed.last_active,
         active: false,
     }

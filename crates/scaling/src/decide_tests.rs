@@ -40,6 +40,7 @@ fn reading(name: &str, active: Option<bool>, failures: u32) -> TriggerReading {
         active,
         target: Target::AverageValue(Milli::from_thousandths(1_000)),
         failures,
+        substituted: false,
     }
 }
 

@@ -17,6 +17,8 @@ pub enum FallbackBehavior {
     CurrentReplicasIfHigher,
     /// The smaller of what there is and the count of the manifest.
     CurrentReplicasIfLower,
+    /// The failing trigger enters the formula as nil. When that gives no number: the count of the manifest.
+    ScalingModifiers,
 }
 
 /// The `fallback` block of an object.
@@ -58,13 +60,13 @@ impl Fallback {
 
     /// Whether the replica count to hold depends on how many there are.
     pub fn needs_current(&self) -> bool {
-        self.behavior != FallbackBehavior::Static
+        !matches!(self.behavior, FallbackBehavior::Static | FallbackBehavior::ScalingModifiers)
     }
 
     /// The replica count to hold, when the target has `current` replicas; `None` if it depends on them and they are unknown.
     pub fn replicas_at(&self, current: Option<u32>) -> Option<u32> {
         match self.behavior {
-            FallbackBehavior::Static => Some(self.replicas),
+            FallbackBehavior::Static | FallbackBehavior::ScalingModifiers => Some(self.replicas),
             FallbackBehavior::CurrentReplicas => current,
             FallbackBehavior::CurrentReplicasIfHigher => Some(current?.max(self.replicas)),
             FallbackBehavior::CurrentReplicasIfLower => Some(current?.min(self.replicas)),

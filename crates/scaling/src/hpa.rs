@@ -6,6 +6,7 @@ use thiserror::Error;
 use units::Milli;
 
 use crate::fallback::{Fallback, NoFallbackValue};
+use crate::modifiers::COMPOSITE;
 use crate::name::{default_hpa_name, label_value};
 use crate::pause::Pausing;
 use crate::sample::{Sample, Target};
@@ -51,6 +52,8 @@ impl HpaMetric {
     fn rank(&self) -> u8 {
         match self {
             Self::ContainerResource { .. } => 0,
+            // KEDA puts it behind all others.
+            Self::External { name, .. } if name == COMPOSITE => 3,
             Self::External { .. } => 1,
             Self::Resource { .. } => 2,
         }
@@ -280,7 +283,10 @@ mod tests {
             &BTreeMap::new(),
             vec![cpu.clone(), external("s2-b"), external("s1-a"), container.clone()],
         );
-        assert_eq!(hpa.metrics, [container, external("s2-b"), external("s1-a"), cpu]);
+        assert_eq!(hpa.metrics, [container, external("s2-b"), external("s1-a"), cpu.clone()]);
+        let composite = external(COMPOSITE);
+        let hpa = planned(&BTreeMap::new(), &BTreeMap::new(), vec![composite.clone(), cpu.clone()]);
+        assert_eq!(hpa.metrics, [cpu, composite]);
     }
 
     #[test]

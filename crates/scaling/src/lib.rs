@@ -4,6 +4,7 @@
 //!  samples of the triggers ─┐
 //!  settings of the object ──┼─► decide() ─► Decision { what to do, why, conditions, when to look again }
 //!  what was seen, now ──────┘
+//!  samples, a formula ────────► Modifiers::compose() ─► one composite reading in place of them
 //!  settings + metric specs ───► hpa::plan() ─► HpaPlan    (the HPA that does 1..N)
 //!  one sample + fallback ─────► hpa::answer() ─► the value the HPA controller is told
 //!  samples, Jobs there are ───► jobs::jobs() ─► how many Jobs to make
@@ -22,8 +23,10 @@ pub mod activity;
 pub mod condition;
 pub mod decide;
 pub mod fallback;
+pub mod formula;
 pub mod hpa;
 pub mod jobs;
+pub mod modifiers;
 pub mod name;
 pub mod pause;
 pub mod sample;
@@ -32,6 +35,7 @@ pub mod settings;
 pub use condition::{Condition, ConditionKind, ConditionStatus};
 pub use decide::{Action, Decision, HoldReason, Observed, ScaleReason, decide};
 pub use fallback::{Fallback, FallbackBehavior};
+pub use modifiers::{COMPOSITE, Modifiers};
 pub use pause::{FullPause, Pausing};
 pub use sample::{Sample, Target, TriggerReading};
 pub use settings::{Bounds, BoundsError, Settings};

@@ -62,6 +62,8 @@ pub struct TriggerReading {
     pub target: Target,
     /// Failures in a row, this reading included; 0 after a success.
     pub failures: u32,
+    /// The number stands on a fallback: a trigger of the formula has none, and takes part as nil.
+    pub substituted: bool,
 }
 
 /// Whether a value asks for at least one replica: strictly more than the activation threshold, as in KEDA.

@@ -8,11 +8,84 @@
 //!
 //! A [`Snapshot`] holds everything that is known at one instant; [`solve`] is a function of it and of [`Settings`] alone:
 //! the same input, in any order, gives the same bytes. [`check::check`] verifies a solution against its snapshot and shares
-//! only the types with the solver.
+//! only the types with the solver. [`realise`] plays through what the kube-scheduler would make of it.
 //!
-//! The solver promises that every placed pod fits on every machine its node may become, that no limit is passed even if
-//! the largest of them comes, and that every pod is either placed or has all reasons of every pool. What pods demand of each
-//! other's places holds for certain at each pod's turn. It does not promise the least cost.
+//! # Promises
+//!
+//! Every placed pod fits on every machine its node may become, no limit is passed even if the largest of them comes, and
+//! every pod is either placed or has all reasons of every pool. What pods demand of each other's places holds for certain at
+//! each pod's turn. A plan is never dearer than the one of the greedy rule, which is Karpenter's but for the differences that
+//! `docs/differences.md` lists. How near it is to the cheapest there could be is said by [`LowerBound`], which no plan can
+//! be below and which names the constraints that its proof leaves out.
+//!
+//! # One pod, from the snapshot to the reason
+//!
+//! Three files tell it: `snapshot.rs` what is known, `solve.rs` what is done with it, `unfit.rs` what is said when there is no
+//! place.
+//!
+//! ```
+//! use scheduling::*;
+//! use units::{Amount, ResourceList, ResourceName, UsdMicrosPerHour};
+//!
+//! let cpus = |milli| {
+//!     ResourceList::new().with(ResourceName::cpu(), Amount(milli)).with(ResourceName::pods(), Amount(10))
+//! };
+//! let sold = |milli_cpu, micros| InstanceType {
+//!     name: format!("type-{milli_cpu}"),
+//!     requirements: Default::default(),
+//!     capacity: cpus(milli_cpu),
+//!     overhead: ResourceList::new(),
+//!     offerings: vec![Offering {
+//!         zone: "a".to_owned(),
+//!         capacity_type: CapacityType::OnDemand,
+//!         price: UsdMicrosPerHour(micros),
+//!         available: true,
+//!         remaining: None,
+//!     }],
+//! };
+//!
+//! // What is known: a pod that asks for three CPUs, no node yet, and a pool that can make two kinds.
+//! let mut pod = Pod::new(PodKey::new("shop", "web-0"));
+//! pod.requests = cpus(3000).with(ResourceName::pods(), Amount(1));
+//! let pool = Pool {
+//!     key: PoolKey { kind: PoolKind::NodePool, name: "default".to_owned() },
+//!     weight: 0,
+//!     requirements: Default::default(),
+//!     labels: Default::default(),
+//!     taints: Vec::new(),
+//!     startup_taints: Vec::new(),
+//!     limits: None,
+//!     used: ResourceList::new(),
+//!     instance_types: [sold(2000, 100_000), sold(4000, 200_000)].into(),
+//! };
+//! let mut snapshot = Snapshot { pods: vec![pod.clone().into()], pools: vec![pool], ..Snapshot::default() };
+//!
+//! // It has a place, and the place says why.
+//! let solution = solve(&snapshot, &Settings::default());
+//! let placement = &solution.placed[&pod.key];
+//! assert_eq!(placement.node, Target::New(0));
+//! assert_eq!(placement.why.to_string(), "no node has room, so a new one is opened");
+//! let node = &solution.new_nodes[0];
+//! assert_eq!(node.offerings[0].key.to_string(), "type-4000 in a (on-demand)");
+//! assert_eq!(node.why[0].to_string(), "opened for pod shop/web-0");
+//! assert!(solution.proven_optimal());
+//! assert_eq!(check::check(&snapshot, &solution), []);
+//!
+//! // With a limit it has none, and is told so for every pool.
+//! snapshot.pools[0].limits = Some(ResourceList::new().with(ResourceName::cpu(), Amount(3000)));
+//! let solution = solve(&snapshot, &Settings::default());
+//! let reasons: Vec<String> = solution.unplaced[&pod.key].iter().map(ToString::to_string).collect();
+//! assert_eq!(reasons, ["NodePool/default: limit of 3 cpu, 0 used, the smallest node would add 4"]);
+//! ```
+//!
+//! On its way through `solve.rs` the pod is first put in a row with the others (`in_order`). Pods written alike share a
+//! number, so that what they ask for is worked out once: labels, tolerations, ports, volumes, and rules about other pods, with
+//! the wishes that may be given up (`wishes.rs`). At its turn (`Greedy::place`) it goes to the first node that takes it:
+//! one there is (`find_existing`), one this solve has opened (`find_open`), or a new one of the first pool by weight that can
+//! have one within its limit (`open_for`). If none takes it, its wishes are given up one by one; then `reasons.rs` asks every
+//! pool what was in the way and sorts the answers by how near they came ([`Unfit`]). That is the greedy plan. For what it
+//! puts on new nodes `plan.rs` then looks for cheaper machines by price, with all pods in view, and carries the plan out by
+//! the same rules; the cheaper of the two is the answer.
 //!
 //! Left to others: reading the cluster, launching, and which nodes to take away.
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_types))]

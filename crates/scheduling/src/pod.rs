@@ -67,7 +67,8 @@ pub struct Pod {
     /// Its labels.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
-    /// What it asks for, including `pods: 1`.
+    /// What it asks for, including `pods: 1`. The unit of each amount is its resource's: millicores for cpu, bytes for memory.
+    /// Less than nothing makes the pod invalid.
     #[serde(default)]
     pub requests: ResourceList,
     /// Labels its node must have.
@@ -76,7 +77,7 @@ pub struct Pod {
     /// Alternatives, one of which its node must satisfy wholly; none: no demand.
     #[serde(default)]
     pub required_node_affinity: Vec<Vec<RequirementTerm>>,
-    /// What it would like, with the weight from 1 to 100.
+    /// What it would like, each with its weight, in Kubernetes from 1 to 100. Of those that are left only the heaviest counts.
     #[serde(default)]
     pub preferred_node_affinity: Vec<(i32, Vec<RequirementTerm>)>,
     /// Taints it can live with.
@@ -100,10 +101,10 @@ pub struct Pod {
     /// The volumes it attaches, by CSI driver. Pods that name the same volume attach it once per node.
     #[serde(default)]
     pub volumes_by_driver: BTreeMap<String, BTreeSet<String>>,
-    /// Its priority; 2000000000 and above are the system's.
+    /// Its priority: the larger comes first. 2000000000 and above are the system's.
     #[serde(default)]
     pub priority: i32,
-    /// When it was created, in seconds since 1970.
+    /// When it was created: of equal pods the older comes first. Unit: seconds since 1970.
     #[serde(default)]
     pub created_at_unix_seconds: i64,
     /// What controls it.
@@ -248,7 +249,7 @@ pub struct HostPort {
     /// The address it listens on; empty, `0.0.0.0` and `::` are all of them.
     #[serde(default)]
     pub ip: String,
-    /// The number.
+    /// The number, from 1 to 65535.
     pub port: u16,
     /// TCP, UDP or SCTP.
     #[serde(default)]
@@ -332,7 +333,7 @@ impl LabelSelector {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TopologySpread {
-    /// How much fuller than the emptiest a domain may be; at least 1.
+    /// How much fuller than the emptiest a domain may be. Unit: pods. At least 1, as the API server sees to.
     pub max_skew: u32,
     /// The label whose values are the domains.
     pub topology_key: String,
@@ -341,7 +342,7 @@ pub struct TopologySpread {
     /// The pods that are counted, in the pod's namespace.
     #[serde(default)]
     pub selector: Option<LabelSelector>,
-    /// How many domains there should be at least.
+    /// How many domains there should be at least: with fewer, the emptiest counts as empty. `None` is 1.
     #[serde(default)]
     pub min_domains: Option<u32>,
     /// Whether only domains the pod's node affinity allows count. Kubernetes' default: they do.

@@ -18,16 +18,16 @@ pub struct Snapshot {
     /// Which snapshot this is; later ones have larger numbers.
     #[serde(default)]
     pub sequence: u64,
-    /// The pods to place.
+    /// The pods to place: pending ones, and those that leave a node. Their keys are distinct.
     #[serde(default)]
     pub pods: Vec<Arc<Pod>>,
-    /// The nodes there are and those under way.
+    /// The nodes there are and those under way. Their keys are distinct.
     #[serde(default)]
     pub nodes: Vec<Node>,
     /// The pools that may grow.
     #[serde(default)]
     pub pools: Vec<Pool>,
-    /// One pod as each DaemonSet would make it.
+    /// One pod as each DaemonSet would make it: new nodes keep room for those that they would run.
     #[serde(default)]
     pub daemons: Vec<Arc<Pod>>,
     /// The labels of each namespace.
@@ -46,15 +46,17 @@ pub struct Settings {
     /// Whether a node may be made though fewer different values remain possible than `minValues` demands. Karpenter's
     /// `MIN_VALUES_POLICY=BestEffort`.
     pub relax_min_values: bool,
-    /// How much work one solve may do before it stops with what it has. Unit: tests of one group of equal pods against
-    /// one node or pool. A count, not a time, so that the same input ends at the same place.
+    /// How much work one solve may do before it stops with what it has; pods it did not come to are
+    /// [`Unfit::NotTried`](crate::Unfit::NotTried). Unit: tests of one group of equal pods against one node or pool. A count, not
+    /// a time, so that the same input ends at the same place.
     pub budget_work_units: u64,
     /// How much work the search for a cheaper plan may do before it stops with the best so far. Unit: steps of its inner
     /// loops, each a nanosecond or two. A count for the same reason.
     pub search_work_units: u64,
-    /// How many offerings a new node keeps at most. Karpenter sends 60 types to CreateFleet.
+    /// How many offerings a new node keeps at most, the cheapest; 0 counts as 1. Karpenter sends 60 types to CreateFleet.
     pub max_alternatives: usize,
-    /// How near to the proven bound is near enough to stop searching, in millionths of the bound.
+    /// How near to the proven bound is near enough to stop searching. Unit: millionths of the bound. For few pods the search
+    /// goes on to the end.
     pub target_gap_ppm: u32,
 }
 
@@ -112,7 +114,8 @@ impl fmt::Display for PoolKey {
 pub struct Pool {
     /// Which pool.
     pub key: PoolKey,
-    /// Pools of larger weight are tried first.
+    /// Pools of larger weight are tried first; among equal ones the cheapest plan counts, and the name where nothing is
+    /// cheaper. Kubernetes allows 1 to 100.
     #[serde(default)]
     pub weight: u32,
     /// What its nodes' labels must be.
@@ -127,7 +130,7 @@ pub struct Pool {
     /// Taints its nodes have until something takes them away; pods need not tolerate them.
     #[serde(default)]
     pub startup_taints: Vec<Taint>,
-    /// How much capacity its nodes may have together; what is not named is not limited.
+    /// How much capacity its nodes may have together; what is not named is not limited. `nodes` limits their number.
     #[serde(default)]
     pub limits: Option<ResourceList>,
     /// The capacity its nodes and claims have, those that are leaving included. `nodes` counts them.
@@ -146,17 +149,17 @@ fn no_types() -> Arc<[InstanceType]> {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct InstanceType {
-    /// Its name.
+    /// Its name, distinct within a pool.
     pub name: String,
     /// The labels it can have. A label that no pool sets and this does not name will be absent.
     #[serde(default)]
     pub requirements: Requirements,
-    /// All it has, including `pods`.
+    /// All it has, including `pods`. The unit of each amount is its resource's: millicores for cpu, bytes for memory.
     pub capacity: ResourceList,
-    /// What of it the system keeps.
+    /// What of it the system keeps. More than there is leaves nothing.
     #[serde(default)]
     pub overhead: ResourceList,
-    /// Where and how it can be bought.
+    /// Where and how it can be bought: one offering at most for each zone and capacity type. None: it cannot be bought.
     pub offerings: Vec<Offering>,
 }
 
@@ -175,7 +178,7 @@ pub struct Offering {
     pub zone: String,
     /// How it is paid for.
     pub capacity_type: CapacityType,
-    /// What it costs.
+    /// What it costs; nothing at least.
     pub price: UsdMicrosPerHour,
     /// Whether the cloud has it now, as far as is known.
     #[serde(default = "yes")]
@@ -281,7 +284,7 @@ pub struct Node {
     pub pool: Option<PoolKey>,
     /// How far it has come.
     pub stage: NodeStage,
-    /// Its labels.
+    /// Its labels. If `kubernetes.io/hostname` is not among them, its key stands in for it.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
     /// Its taints.
@@ -298,7 +301,7 @@ pub struct Node {
     /// How many volumes it can attach, by CSI driver, as its CSINode says; a driver that is not named has no known limit.
     #[serde(default)]
     pub volume_limits: BTreeMap<String, u32>,
-    /// What it costs, if known.
+    /// What it costs, if known. Nothing is decided by it here.
     #[serde(default)]
     pub price: Option<UsdMicrosPerHour>,
 }

@@ -150,6 +150,11 @@ pub enum NewNodeReason {
         /// Why not.
         why: Unfit,
     },
+    /// A pool that is tried earlier could have taken that pod too, but the plan for all pods is not cheaper with it.
+    Dearer {
+        /// That pool.
+        pool: PoolKey,
+    },
     /// Only the cheapest offerings were kept.
     Truncated {
         /// How many were kept.
@@ -185,6 +190,7 @@ impl fmt::Display for NewNodeReason {
         match self {
             Self::OpenedFor { pod } => write!(f, "opened for pod {pod}"),
             Self::PassedOver { why } => write!(f, "passed over {why}"),
+            Self::Dearer { pool } => write!(f, "{pool} would do too, and is not in the cheapest plan"),
             Self::Truncated { kept, of } => write!(f, "the {kept} cheapest of {of} offerings were kept"),
             Self::Costs { price, next: None } => write!(f, "it costs {price}"),
             Self::Costs { price, next: Some(next) } => {

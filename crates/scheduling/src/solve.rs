@@ -271,6 +271,8 @@ impl<'a> Greedy<'a> {
 }
 
 #[cfg(test)]
+mod bad_input_tests;
+#[cfg(test)]
 mod laws;
 #[cfg(test)]
 mod stock_tests;

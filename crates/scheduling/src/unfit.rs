@@ -157,6 +157,18 @@ impl NodeRefusals {
     pub fn total(&self) -> usize {
         self.taint + self.requirement + self.resource + self.host_port + self.volume_limit + self.topology
     }
+
+    /// How many nodes refused it for what, the nearest first.
+    pub fn kinds(&self) -> [(usize, &'static str); 6] {
+        [
+            (self.resource, "too full"),
+            (self.host_port, "port taken"),
+            (self.volume_limit, "no more volumes"),
+            (self.topology, "kept away by spread or affinity"),
+            (self.requirement, "other labels"),
+            (self.taint, "taint not tolerated"),
+        ]
+    }
 }
 
 impl Unfit {
@@ -261,15 +273,7 @@ impl fmt::Display for Unfit {
 impl fmt::Display for NodeRefusals {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "0 of {} nodes fit", self.total())?;
-        let kinds = [
-            (self.resource, "too full"),
-            (self.host_port, "port taken"),
-            (self.volume_limit, "no more volumes"),
-            (self.topology, "kept away by spread or affinity"),
-            (self.requirement, "other labels"),
-            (self.taint, "taint not tolerated"),
-        ];
-        let named = kinds.iter().filter(|(count, _)| *count > 0);
+        let named = self.kinds().into_iter().filter(|(count, _)| *count > 0);
         for (index, (count, what)) in named.enumerate() {
             write!(f, "{}{count} {what}", if index == 0 { ": " } else { ", " })?;
         }

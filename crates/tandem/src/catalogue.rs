@@ -10,8 +10,8 @@
 //!        { "key": "topology.kubernetes.io/zone", "operator": "In", "values": ["eu-west-1a"] } ] }] }]
 //! ```
 //!
-//! Two fields more are understood: `overhead`, what the system keeps of the resources, and `labels`, further labels of the
-//! machine. What KWOK sets by itself is set here too: 110 pods, an overhead of 100m and 10Mi, and its own labels.
+//! Three fields more are understood: `overhead`, what the system keeps of the resources, `labels`, further labels of the
+//! machine, and `Remaining` of an offering, how many machines there are, such as those reserved. What KWOK sets by itself is set here too: 110 pods, an overhead of 100m and 10Mi, and its own labels.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -64,6 +64,9 @@ pub struct ListedOffering {
     /// Whether it can be had now.
     #[serde(default = "yes")]
     pub available: bool,
+    /// How many machines can be bought this way; without a number as many as you like.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remaining: Option<u32>,
     /// `karpenter.sh/capacity-type` and `topology.kubernetes.io/zone`, each `In` one value.
     pub requirements: Vec<ListedRequirement>,
 }
@@ -183,7 +186,7 @@ fn offering(listed: &ListedOffering, field: &str) -> Result<Offering, Wrong> {
         capacity_type: capacity_type.ok_or_else(|| missing(labels::CAPACITY_TYPE))?,
         price: price(listed.price).ok_or_else(|| (format!("{field}.Price"), "is not a price".to_owned()))?,
         available: listed.available,
-        remaining: None,
+        remaining: listed.remaining,
     })
 }
 

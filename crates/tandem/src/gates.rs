@@ -6,7 +6,7 @@
 
 mod instances;
 mod laws;
-mod stopwatch;
+pub(crate) mod stopwatch;
 
 use std::{fmt::Write as _, time::Duration};
 

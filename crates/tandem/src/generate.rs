@@ -2,6 +2,7 @@
 
 mod instances;
 mod mix;
+mod wild;
 
 use std::path::PathBuf;
 
@@ -11,6 +12,7 @@ use serde_json::Value;
 pub use self::{
     instances::{Kind, instance},
     mix::{karpenter_mix, karpenter_mix_snapshot},
+    wild::wild_snapshot,
 };
 
 /// Prints an input for `tandem simulate`.

@@ -10,11 +10,13 @@
 //! is counted ([`Remarks`]). Conversion into core values is `api`'s, decisions are `scheduling`'s; the clock and the
 //! terminal are the program's alone.
 
+pub mod bench;
 pub mod catalogue;
 pub mod documents;
 pub mod ec2;
 mod fate;
 mod faults;
+pub mod fuzz;
 pub mod gates;
 pub mod generate;
 pub mod input;

@@ -1,6 +1,7 @@
 //! What a plan means to its reader: groups of equal nodes, groups of equal refusals, sums.
 
 mod explain;
+mod played;
 mod table;
 mod text;
 
@@ -13,7 +14,11 @@ use serde::{Serialize, Serializer};
 use units::{ResourceName, UsdMicrosPerHour};
 
 pub(crate) use self::text::counted;
-pub use self::{explain::Explanation, text::Look};
+pub use self::{
+    explain::Explanation,
+    played::{Outcome, Played},
+    text::Look,
+};
 
 /// The plan, as `--format json` prints it.
 ///
@@ -55,9 +60,35 @@ pub struct Report {
     pub reasons: Vec<Reason>,
     /// What a reader should know about the plan as a whole.
     pub notes: Vec<String>,
+    /// What it costs when of each new node the N-th cheapest offering is bought; only if that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub flexibility: Option<Flexibility>,
+    /// What becomes of the plan when the kube-scheduler places the pods; only if that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub played: Option<Played>,
     /// Where each pod goes and why; only if all of them were asked for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub placements: Vec<Placed>,
+}
+
+/// A plan's guarantee when so many offerings of each new node stay open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Flexibility {
+    /// How many.
+    pub offerings: usize,
+    /// What the new nodes cost together if of each the dearest of these is bought, or of one that has fewer its last.
+    #[serde(rename = "cost_usd_per_hour", serialize_with = "usd")]
+    pub cost: UsdMicrosPerHour,
+    /// How many new nodes have fewer.
+    pub nodes_with_fewer: usize,
+}
+
+impl Flexibility {
+    /// Of this plan.
+    pub fn of(plan: &Solution, offerings: usize) -> Self {
+        let fewer = plan.new_nodes.iter().filter(|node| node.offerings.len() < offerings);
+        Self { offerings, cost: plan.cost_with_alternatives(offerings), nodes_with_fewer: fewer.count() }
+    }
 }
 
 /// New nodes of one pool that are bought alike.
@@ -172,6 +203,8 @@ impl Report {
             refusals: refusals(solution, &owners),
             reasons: reasons(solution),
             notes: solution.notes.iter().map(ToString::to_string).collect(),
+            flexibility: None,
+            played: None,
             placements: match detail {
                 Detail::Summary => Vec::new(),
                 Detail::EveryPod => placements(solution),
@@ -255,7 +288,7 @@ fn node_groups(snapshot: &Snapshot, solution: &Solution, owners: &Owners<'_>) ->
         let nodes = || indices.iter().map(|index| &solution.new_nodes[*index]);
         let machine = machine(snapshot, &pool, &instance_type);
         let share = |name: &ResourceName| {
-            let asked: i64 = nodes().map(|node| node.requests.get(name).0).sum();
+            let asked = nodes().map(|node| node.requests.get(name).0).fold(0, i64::saturating_add);
             let there = machine.map_or(0, |machine| machine.allocatable().get(name).0);
             percent(asked, there.saturating_mul(i64::try_from(indices.len()).unwrap_or(i64::MAX)))
         };

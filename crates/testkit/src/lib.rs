@@ -11,6 +11,7 @@
 //! | [`programs`] | our own programs as processes, with their chart's ServiceAccount |
 //! | [`aws`], [`joiner`], [`userdata`] | the AWS double, and how its instances become nodes |
 //! | [`mesh`], [`prometheus`] | request counters and who scrapes them |
+//! | [`corpus`] | what real KEDA did, and where we may differ |
 //! | [`eventually`] | waiting with a deadline |
 //! | [`children`] | processes that never outlive us |
 
@@ -20,6 +21,7 @@ pub mod bed;
 pub mod binaries;
 pub mod charts;
 pub mod children;
+pub mod corpus;
 pub mod eventually;
 pub mod joiner;
 pub mod mesh;

@@ -66,6 +66,10 @@ impl Bed {
         let mut program = self.prepare("pod-autoscaler", values, api_port, arguments).await?;
         program.arguments.push(format!("--api-bind=127.0.0.1:{api_port}"));
         program.arguments.push(format!("--api-service={NAMESPACE}/pod-autoscaler"));
+        let webhooks = program.chart.iter().find(|object| object["kind"] == "ValidatingWebhookConfiguration");
+        if let Some(name) = webhooks.and_then(|webhooks| webhooks["metadata"]["name"].as_str()) {
+            program.arguments.push(format!("--webhook-configuration={name}"));
+        }
         program.start().await?;
         Ok(program)
     }
@@ -77,6 +81,7 @@ impl Bed {
         let mut program = self.prepare("node-provisioner", &values, ports::free()?, &extra).await?;
         program.arguments.extend([
             "--cloud=aws".to_owned(),
+            format!("--rejected-plans={}", self.rejected_plans().display()),
             format!("--cluster-name={}", options.cluster),
             format!("--cluster-endpoint={}", self.endpoint()),
             format!("--batch-idle={}", options.batch_idle),
@@ -94,12 +99,26 @@ impl Bed {
         let mut program = self.prepare("node-provisioner", &values, ports::free()?, &extra).await?;
         program.arguments.extend([
             "--cloud=kwok".to_owned(),
+            format!("--rejected-plans={}", self.rejected_plans().display()),
             format!("--cluster-name={}", options.cluster),
             format!("--batch-idle={}", options.batch_idle),
             format!("--batch-max={}", options.batch_max),
         ]);
         program.start().await?;
         Ok(program)
+    }
+
+    /// Where node-provisioner leaves the plans that its checker refused.
+    fn rejected_plans(&self) -> PathBuf {
+        self.folder().join("rejected-plans")
+    }
+
+    /// An error if the checker had to refuse a plan: another one took its place, but there should be no need to.
+    pub fn no_plan_was_rejected(&self) -> Result<()> {
+        let Ok(plans) = std::fs::read_dir(self.rejected_plans()) else { return Ok(()) };
+        let Some(plan) = plans.flatten().map(|entry| entry.path()).min() else { return Ok(()) };
+        let saved: Value = serde_json::from_slice(&std::fs::read(&plan)?)?;
+        anyhow::bail!("the checker refused a plan of the {}: {}", saved["planner"], saved["violations"])
     }
 
     async fn prepare(

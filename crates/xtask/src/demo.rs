@@ -73,7 +73,7 @@ async fn play() -> Result<Seen> {
 }
 
 async fn tell(world: &World, started: Instant) -> Result<Seen> {
-    for file in ["provisioner.yaml", "workload.yaml", "scaledobject.yaml"] {
+    for file in ["namespace.yaml", "provisioner.yaml", "scaledobject.yaml", "workload.yaml"] {
         world.apply_example(file).await?;
         println!("Applied examples/walkthrough/{file}");
     }

@@ -1,5 +1,6 @@
-//! The project's own chores: `cargo xtask demo | test | tidy | gates | measure`.
+//! The project's own chores: `cargo xtask demo | test | tidy | gates | bench | measure`.
 
+mod bench;
 mod demo;
 mod gates;
 mod measure;
@@ -29,6 +30,8 @@ enum Chore {
     /// What the node solver's plans cost against the greedy rule and the best known bound, at several budgets, and which
     /// gates that passes.
     Gates,
+    /// How long the node solver takes for Karpenter's mix of pods and other workloads, and how much memory.
+    Bench(bench::Options),
     /// How fast pod-autoscaler serves many ScaledObjects, and what both programs cost at rest.
     Measure(measure::Options),
 }
@@ -41,6 +44,7 @@ fn main() -> ExitCode {
         }
         Chore::Tidy => tidy::tidy(),
         Chore::Gates => gates::gates(),
+        Chore::Bench(options) => bench::bench(&options),
         Chore::Measure(options) => measure::measure(&options),
     };
     match done {

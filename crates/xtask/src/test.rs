@@ -1,7 +1,7 @@
 //! `cargo xtask test`: what CI runs and a newcomer should.
 
 use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -19,8 +19,9 @@ pub(crate) struct Options {
     /// Leave the end-to-end tests out.
     #[arg(long)]
     quick: bool,
-    /// How many end-to-end tests run at once. Each has a control plane of its own (1 GB of memory).
-    #[arg(long, default_value_t = 2)]
+    /// How many end-to-end tests run at once. Each has a control plane of its own (1 GB of memory), and mostly waits: two
+    /// of them leave two cores three quarters idle.
+    #[arg(long, default_value_t = 4)]
     at_once: usize,
     /// Only end-to-end tests whose name contains this.
     #[arg(long)]
@@ -66,8 +67,14 @@ fn all(options: &Options, tally: &mut Tally) -> Result<()> {
     })?;
     let (end_to_end, unit): (Vec<_>, Vec<_>) = binaries.into_iter().partition(Binary::is_end_to_end);
     if options.only.is_none() {
+        // The contract of the AWS adapter is tested against moto in it.
+        let mut python = PathBuf::new();
+        step("the test bed's Python (installed once, then cached)", || {
+            python = testkit::binaries::python()?;
+            Ok(())
+        })?;
         step(&format!("unit, property and contract tests ({} binaries)", unit.len()), || {
-            unit.iter().try_for_each(|binary| binary.run(&[], tally))
+            unit.iter().try_for_each(|binary| binary.run(&[], &[("TANDEM_PYTHON", &python)], tally))
         })?;
         step("documentation tests", || {
             let mut command = cargo();
@@ -87,7 +94,7 @@ fn all(options: &Options, tally: &mut Tally) -> Result<()> {
         step(&format!("end-to-end tests, {} at once", options.at_once), || {
             let mut arguments = vec![format!("--test-threads={}", options.at_once)];
             arguments.extend(options.only.clone());
-            end_to_end.iter().try_for_each(|binary| binary.run(&arguments, tally))
+            end_to_end.iter().try_for_each(|binary| binary.run(&arguments, &[], tally))
         })?;
     }
     // Failing tests let the other binaries run; the result is judged here.
@@ -109,10 +116,11 @@ impl Binary {
     }
 
     /// Runs it as cargo would, showing its lines as they come.
-    fn run(&self, arguments: &[String], tally: &mut Tally) -> Result<()> {
+    fn run(&self, arguments: &[String], environment: &[(&str, &Path)], tally: &mut Tally) -> Result<()> {
         println!("-- {} {}", self.package, if self.name == self.package { "" } else { &self.name });
         let mut command = Command::new(&self.path);
         command.args(arguments).current_dir(&self.folder).env("CARGO_MANIFEST_DIR", &self.folder);
+        command.envs(environment.iter().copied());
         command.env(testkit::programs::PROGRAMS_ARE_BUILT, "1");
         // The same random inputs in every run: what passed here passes in CI. `cargo test` alone draws others each time.
         command.env("PROPTEST_RNG_SEED", "11");

@@ -328,7 +328,11 @@ impl Reader {
         limits: Option<&BTreeMap<String, k8s_openapi::apimachinery::pkg::api::resource::Quantity>>,
         field: &str,
     ) -> Option<ResourceList> {
-        match quantities_floor(limits?, field) {
+        let limits = limits?;
+        for name in limits.keys().filter(|name| !is_resource(name)) {
+            self.error(format!("{field}.{name}"), "no machine has a resource of this name, so it would limit nothing");
+        }
+        match quantities_floor(limits, field) {
             Ok(list) => Some(list),
             Err(errors) => {
                 self.errors.extend(errors);
@@ -369,6 +373,13 @@ impl Reader {
             }
         }
     }
+}
+
+/// Whether a machine can have something of this name: without a domain only what Kubernetes itself knows, and their count.
+fn is_resource(name: &str) -> bool {
+    matches!(name, "cpu" | "memory" | "pods" | "ephemeral-storage" | "nodes")
+        || name.starts_with("hugepages-")
+        || name.contains('/')
 }
 
 #[cfg(test)]

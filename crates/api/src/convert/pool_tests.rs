@@ -122,6 +122,17 @@ fn a_nodepool_has_no_defaults_but_its_name_and_class() {
 }
 
 #[test]
+fn a_limit_of_what_no_machine_has_is_refused_instead_of_limiting_nothing() {
+    let errors = read_nodepool(&json!({
+        "template": { "spec": { "requirements": [], "nodeClassRef": { "group": "g", "kind": "K", "name": "n" } } },
+        "limits": { "cpus": "5", "nodes": "3", "nvidia.com/gpu": "2", "hugepages-2Mi": "1Gi" },
+    }))
+    .unwrap_err();
+    let fields: Vec<&str> = errors.iter().map(|e| e.split(": ").next().unwrap()).collect();
+    assert_eq!(fields, ["spec.limits.cpus"]);
+}
+
+#[test]
 fn a_nodepools_errors_name_its_own_paths() {
     let errors = read_nodepool(&json!({
         "template": { "spec": {

@@ -177,15 +177,15 @@ pub enum JobStrategy {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum MultipleScalersCalculation {
-    /// The longest queue.
-    #[default]
-    Max,
     /// The shortest queue that is not empty.
     Min,
     /// The mean.
     Avg,
     /// The sum.
     Sum,
+    /// The longest queue.
+    #[default]
+    Max,
 }
 
 /// What the autoscaler knows about a ScaledJob.

@@ -40,6 +40,8 @@ use crate::condition::KedaCondition;
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("!has(self.minReplicaCount) || self.minReplicaCount <= (has(self.maxReplicaCount) ? self.maxReplicaCount : 100)").message("minReplicaCount must be less than or equal to maxReplicaCount"))]
+#[x_kube(validation = Rule::new("!has(self.idleReplicaCount) || self.idleReplicaCount < (has(self.minReplicaCount) ? (self.minReplicaCount == 0 ? 1 : self.minReplicaCount) : 0)").message("IdleReplicaCount must be less than MinReplicaCount"))]
+#[x_kube(validation = Rule::new("!has(self.fallback) || !has(self.fallback.behavior) || self.fallback.behavior != 'scalingModifiers' || (has(self.advanced) && has(self.advanced.scalingModifiers) && has(self.advanced.scalingModifiers.formula) && self.advanced.scalingModifiers.formula != '')").message("scalingModifiers fallback behavior requires scalingModifiers.formula to be defined"))]
 pub struct ScaledObjectSpec {
     /// The workload to scale, in the same namespace.
     pub scale_target_ref: ScaleTarget,
@@ -140,9 +142,21 @@ impl ScaleTarget {
         self.api_version.as_deref().filter(|v| !v.is_empty()).unwrap_or("apps/v1")
     }
 
-    /// `kind` with the default filled in.
+    /// `kind` with the default filled in. The built-in workloads may be written in lower case.
     pub fn effective_kind(&self) -> &str {
-        self.kind.as_deref().filter(|v| !v.is_empty()).unwrap_or("Deployment")
+        match self.kind.as_deref().unwrap_or_default() {
+            "" | "deployment" => "Deployment",
+            "statefulset" => "StatefulSet",
+            "replicaset" => "ReplicaSet",
+            "replicationcontroller" => "ReplicationController",
+            other => other,
+        }
+    }
+
+    /// Whether it is a Deployment or StatefulSet, whose pods are known to come from its template.
+    pub fn has_known_template(&self) -> bool {
+        self.effective_api_version().starts_with("apps/")
+            && matches!(self.effective_kind(), "Deployment" | "StatefulSet")
     }
 }
 
@@ -208,6 +222,7 @@ pub struct Fallback {
     pub replicas: i32,
     /// How `replicas` and the present size combine; `static` if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("default" = "static"))]
     pub behavior: Option<FallbackBehavior>,
 }
 
@@ -315,4 +330,19 @@ pub struct TriggerActivity {
     /// Whether it is above its activation value.
     #[serde(default)]
     pub is_active: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_built_in_kinds_may_be_written_small() {
+        let kind = |written: Option<&str>| {
+            let target = ScaleTarget { kind: written.map(str::to_owned), ..ScaleTarget::default() };
+            target.effective_kind().to_owned()
+        };
+        let small = [None, Some(""), Some("deployment"), Some("statefulset"), Some("Rollout")].map(kind);
+        assert_eq!(small, ["Deployment", "Deployment", "Deployment", "StatefulSet", "Rollout"]);
+    }
 }

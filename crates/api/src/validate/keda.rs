@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{Validate, check};
 use crate::FieldError;
+use crate::convert;
 use crate::keda::{
     ClusterTriggerAuthentication, FallbackBehavior, ScaleTrigger, ScaledJob, ScaledObject, TriggerAuthentication,
     TriggerAuthenticationSpec, annotations, is_resource_trigger,
@@ -16,10 +17,19 @@ impl Validate for ScaledObject {
     fn errors(&self) -> Vec<FieldError> {
         let mut errors = Vec::new();
         names(self, &mut errors);
-        replicas(self, &mut errors);
+        check(
+            &mut errors,
+            !self.spec.scale_target_ref.name.is_empty(),
+            "spec.scaleTargetRef.name",
+            "must not be empty",
+        );
+        ranges(self, &mut errors);
+        bounds(self, &mut errors);
+        resources_only(self, &mut errors);
         triggers(&self.spec.triggers, "ScaledObject", &mut errors);
         for (index, trigger) in self.spec.triggers.iter().enumerate() {
-            object_trigger(trigger, &format!("spec.triggers[{index}]"), &mut errors);
+            cached(trigger, index, &mut errors);
+            metric_type(trigger, index, &mut errors);
         }
         modifiers(self, &mut errors);
         fallback(self, &mut errors);
@@ -36,7 +46,7 @@ impl Validate for ScaledObject {
     }
 }
 
-fn names(object: &ScaledObject, errors: &mut Vec<FieldError>) {
+pub(crate) fn names(object: &ScaledObject, errors: &mut Vec<FieldError>) {
     let name = object.metadata.name.as_deref().unwrap_or_default();
     let length = name.chars().count();
     check(
@@ -56,13 +66,14 @@ fn names(object: &ScaledObject, errors: &mut Vec<FieldError>) {
         "spec.advanced.horizontalPodAutoscalerConfig.name",
         format!(
             "HPA name {hpa:?} derived from scaledobject is {length} characters long; must be no more than \
-             {NAME_LENGTH_MAX}"
+             {NAME_LENGTH_MAX} characters; set spec.advanced.horizontalPodAutoscalerConfig.name to a shorter name or \
+             shorten the scaledobject name"
         ),
     );
-    check(errors, !object.spec.scale_target_ref.name.is_empty(), "spec.scaleTargetRef.name", "must not be empty");
 }
 
-fn replicas(object: &ScaledObject, errors: &mut Vec<FieldError>) {
+/// What the CRD says, too.
+fn ranges(object: &ScaledObject, errors: &mut Vec<FieldError>) {
     let spec = &object.spec;
     for (field, value, least) in [
         ("spec.pollingInterval", spec.polling_interval, 1),
@@ -74,6 +85,10 @@ fn replicas(object: &ScaledObject, errors: &mut Vec<FieldError>) {
     ] {
         check(errors, value.is_none_or(|v| v >= least), field, format!("must be at least {least}"));
     }
+}
+
+pub(crate) fn bounds(object: &ScaledObject, errors: &mut Vec<FieldError>) {
+    let spec = &object.spec;
     // KEDA reads a minimum that is *given* as 0 as 1 here, and only here: `idle: 0, min: 0` passes.
     let least = spec.min_replica_count.map_or(0, |min| if min == 0 { 1 } else { min });
     let most = spec.effective_max();
@@ -91,10 +106,16 @@ fn replicas(object: &ScaledObject, errors: &mut Vec<FieldError>) {
             format!("IdleReplicaCount={idle} must be less than MinReplicaCount={least}"),
         );
     }
+}
+
+/// cpu and memory cannot wake a target. KEDA looks at this for the built-in workloads only.
+pub(crate) fn resources_only(object: &ScaledObject, errors: &mut Vec<FieldError>) {
+    let spec = &object.spec;
+    let built_in = spec.scale_target_ref.has_known_template();
     let external = spec.triggers.iter().any(|t| !is_resource_trigger(&t.r#type));
     check(
         errors,
-        spec.triggers.is_empty() || external || spec.effective_min() > 0,
+        !built_in || spec.triggers.is_empty() || external || spec.effective_min() > 0,
         "spec.minReplicaCount",
         "scaledobject has only cpu/memory triggers AND minReplica is 0 (scale to zero doesn't work in this case)",
     );
@@ -103,18 +124,10 @@ fn replicas(object: &ScaledObject, errors: &mut Vec<FieldError>) {
 /// Rules of both kinds.
 fn triggers(triggers: &[ScaleTrigger], kind: &str, errors: &mut Vec<FieldError>) {
     check(errors, !triggers.is_empty(), "spec.triggers", format!("no triggers defined in the {kind}"));
-    let mut seen = BTreeSet::new();
+    unique(triggers, kind, errors);
     for (index, trigger) in triggers.iter().enumerate() {
         let field = format!("spec.triggers[{index}]");
         check(errors, !trigger.r#type.is_empty(), &format!("{field}.type"), "must not be empty");
-        if let Some(name) = trigger.name.as_deref().filter(|name| !name.is_empty()) {
-            check(
-                errors,
-                seen.insert(name),
-                &format!("{field}.name"),
-                format!("triggerName {name:?} is defined multiple times in the {kind}, but it must be unique"),
-            );
-        }
         if let Some(reference) = &trigger.authentication_ref {
             let kind = reference.effective_kind();
             check(
@@ -128,69 +141,56 @@ fn triggers(triggers: &[ScaleTrigger], kind: &str, errors: &mut Vec<FieldError>)
     }
 }
 
-fn object_trigger(trigger: &ScaleTrigger, field: &str, errors: &mut Vec<FieldError>) {
+/// Names of triggers that have one.
+pub(crate) fn unique(triggers: &[ScaleTrigger], kind: &str, errors: &mut Vec<FieldError>) {
+    let mut seen = BTreeSet::new();
+    for (index, trigger) in triggers.iter().enumerate() {
+        if let Some(name) = trigger.name.as_deref().filter(|name| !name.is_empty()) {
+            check(
+                errors,
+                seen.insert(name),
+                &format!("spec.triggers[{index}].name"),
+                format!("triggerName {name:?} is defined multiple times in the {kind}, but it must be unique"),
+            );
+        }
+    }
+}
+
+pub(crate) fn cached(trigger: &ScaleTrigger, index: usize, errors: &mut Vec<FieldError>) {
     let kind = trigger.r#type.as_str();
     check(
         errors,
         !(trigger.use_cached_metrics && matches!(kind, "cpu" | "memory" | "cron")),
-        &format!("{field}.useCachedMetrics"),
+        &format!("spec.triggers[{index}].useCachedMetrics"),
         format!("property \"useCachedMetrics\" is not supported for {kind:?} scaler"),
     );
+}
+
+fn metric_type(trigger: &ScaleTrigger, index: usize, errors: &mut Vec<FieldError>) {
+    let (kind, field) = (trigger.r#type.as_str(), format!("spec.triggers[{index}].metricType"));
     let allowed = if is_resource_trigger(kind) { ["Utilization", "AverageValue"] } else { ["AverageValue", "Value"] };
     let metric_type = trigger.metric_type.as_deref().filter(|m| !m.is_empty());
     match metric_type {
         Some(found) => check(
             errors,
             allowed.contains(&found),
-            &format!("{field}.metricType"),
+            &field,
             format!("metric type {found:?} is not allowed for {kind:?}; use {} or {}", allowed[0], allowed[1]),
         ),
         None => check(
             errors,
             !is_resource_trigger(kind),
-            &format!("{field}.metricType"),
+            &field,
             format!("{kind:?} needs metricType Utilization or AverageValue"),
         ),
     }
 }
 
-fn modifiers(object: &ScaledObject, errors: &mut Vec<FieldError>) {
-    const FIELD: &str = "spec.advanced.scalingModifiers";
-    let Some(modifiers) = object.spec.scaling_modifiers() else { return };
-    let given = |text: &Option<String>| text.as_deref().is_some_and(|t| !t.trim().is_empty());
-    check(
-        errors,
-        given(&modifiers.formula),
-        &format!("{FIELD}.formula"),
-        "error validating formula in ScalingModifiers: a formula is required",
-    );
-    check(
-        errors,
-        given(&modifiers.target),
-        &format!("{FIELD}.target"),
-        "error validating target in ScalingModifiers: a target is required",
-    );
-    for (name, text) in [("target", &modifiers.target), ("activationTarget", &modifiers.activation_target)] {
-        if let Some(text) = text.as_deref().filter(|t| !t.trim().is_empty()) {
-            check(
-                errors,
-                text.parse::<f64>().is_ok_and(f64::is_finite),
-                &format!("{FIELD}.{name}"),
-                format!("{text:?} is not a number"),
-            );
-        }
-    }
-    if let Some(metric_type) = &modifiers.metric_type {
-        check(
-            errors,
-            matches!(metric_type.as_str(), "" | "AverageValue" | "Value"),
-            &format!("{FIELD}.metricType"),
-            format!("metric type {metric_type:?} is not allowed; use AverageValue or Value"),
-        );
-    }
+pub(crate) fn modifiers(object: &ScaledObject, errors: &mut Vec<FieldError>) {
+    errors.extend(convert::modifiers(&object.spec).err().into_iter().flatten());
 }
 
-fn fallback(object: &ScaledObject, errors: &mut Vec<FieldError>) {
+pub(crate) fn fallback(object: &ScaledObject, errors: &mut Vec<FieldError>) {
     let spec = &object.spec;
     let Some(fallback) = &spec.fallback else { return };
     check(
@@ -207,7 +207,7 @@ fn fallback(object: &ScaledObject, errors: &mut Vec<FieldError>) {
         errors,
         formula || spec.triggers.iter().any(|t| !is_resource_trigger(&t.r#type)),
         "spec.fallback",
-        "at least one trigger (that is not cpu or memory) has to have the AverageValue type for the fallback to be \
+        "at least one trigger (that is not cpu or memory) has to have the `AverageValue` type for the fallback to be \
          enabled",
     );
     check(
@@ -291,19 +291,9 @@ fn authentication(spec: &TriggerAuthenticationSpec) -> Vec<FieldError> {
             "spec.podIdentity.provider",
             format!("{:?} is none of azure-workload, gcp, aws, aws-eks, none", identity.provider),
         );
-        check(
-            &mut errors,
-            identity.identity_id.as_deref() != Some(""),
-            "spec.podIdentity.identityId",
-            "must not be empty if it is given",
-        );
-        check(
-            &mut errors,
-            !(identity.role_arn.is_some() && identity.identity_owner.as_deref() == Some("workload")),
-            "spec.podIdentity.roleArn",
-            "cannot be given when the identity is the workload's (identityOwner: workload)",
-        );
     }
+    identities(spec, &mut errors);
+    oauth2(spec, &mut errors);
     for (list, name) in
         [(&spec.secret_target_ref, "secretTargetRef"), (&spec.config_map_target_ref, "configMapTargetRef")]
     {
@@ -317,6 +307,71 @@ fn authentication(spec: &TriggerAuthenticationSpec) -> Vec<FieldError> {
         }
     }
     errors
+}
+
+/// Who the autoscaler is towards a cloud, in every place where an authentication says it.
+pub(crate) fn identities(spec: &TriggerAuthenticationSpec, errors: &mut Vec<FieldError>) {
+    let places = [
+        ("spec.podIdentity", spec.pod_identity.as_ref()),
+        ("spec.azureKeyVault.podIdentity", spec.azure_key_vault.as_ref().and_then(|vault| vault.pod_identity.as_ref())),
+        (
+            "spec.gcpSecretManager.podIdentity",
+            spec.gcp_secret_manager.as_ref().and_then(|manager| manager.pod_identity.as_ref()),
+        ),
+        (
+            "spec.awsSecretManager.podIdentity",
+            spec.aws_secret_manager.as_ref().and_then(|manager| manager.pod_identity.as_ref()),
+        ),
+    ];
+    for (place, identity) in places.into_iter().filter_map(|(place, identity)| Some((place, identity?))) {
+        let given = |text: &Option<String>| text.as_deref().is_some_and(|text| !text.is_empty());
+        let empty = |text: &Option<String>| text.as_deref() == Some("");
+        for (name, text) in [("identityId", &identity.identity_id), ("identityTenantId", &identity.identity_tenant_id)]
+        {
+            check(
+                errors,
+                !empty(text),
+                &format!("{place}.{name}"),
+                format!("{name} of PodIdentity should not be empty. If it's set, {name} has to be different than \"\""),
+            );
+        }
+        check(
+            errors,
+            !given(&identity.identity_authority_host) || given(&identity.identity_tenant_id),
+            &format!("{place}.identityAuthorityHost"),
+            "identityTenantId of PodIdentity should not be empty when identityAuthorityHost is set",
+        );
+        check(
+            errors,
+            !(given(&identity.role_arn) && identity.identity_owner.as_deref() == Some("workload")),
+            &format!("{place}.roleArn"),
+            "roleArn of PodIdentity can't be set if KEDA isn't identityOwner",
+        );
+        check(
+            errors,
+            !given(&identity.external_id) || given(&identity.role_arn),
+            &format!("{place}.externalID"),
+            "externalID of PodIdentity can't be set without roleArn",
+        );
+    }
+}
+
+pub(crate) fn oauth2(spec: &TriggerAuthenticationSpec, errors: &mut Vec<FieldError>) {
+    let Some(oauth2) = &spec.oauth2 else { return };
+    let kind = oauth2.r#type.as_deref().unwrap_or("clientCredentials");
+    check(
+        errors,
+        kind == "clientCredentials",
+        "spec.oauth2.type",
+        format!("oauth2 type {kind:?} is not supported, use clientCredentials"),
+    );
+    check(errors, !oauth2.client_id.is_empty(), "spec.oauth2.clientId", "clientId of oauth2 is required");
+    check(
+        errors,
+        ["http://", "https://"].iter().any(|scheme| oauth2.token_url.starts_with(scheme)),
+        "spec.oauth2.tokenUrl",
+        "tokenUrl of oauth2 is required and must begin with http:// or https://",
+    );
 }
 
 #[cfg(test)]

@@ -60,7 +60,8 @@ fn names_must_fit_a_label() {
         json!({ "triggers": prometheus() }),
         &[&format!(
             "spec.advanced.horizontalPodAutoscalerConfig.name: HPA name \"keda-hpa-{}\" derived from scaledobject is 64 \
-         characters long; must be no more than 63",
+         characters long; must be no more than 63 characters; set spec.advanced.horizontalPodAutoscalerConfig.name to a \
+         shorter name or shorten the scaledobject name",
             "a".repeat(55)
         )],
     );
@@ -93,7 +94,7 @@ fn fallback_needs_a_trigger_that_can_fail() {
                 "triggers": [{ "type": "cpu", "metricType": "Utilization", "metadata": { "value": "50" } }] }),
         &[
             "spec.fallback: FailureThreshold=-1 & Replicas=2 must both be greater than or equal to 0",
-            "spec.fallback: at least one trigger (that is not cpu or memory) has to have the AverageValue type for the \
+            "spec.fallback: at least one trigger (that is not cpu or memory) has to have the `AverageValue` type for the \
              fallback to be enabled",
             "spec.fallback.behavior: scalingModifiers fallback behavior requires scalingModifiers.formula to be defined",
         ],
@@ -118,11 +119,27 @@ fn a_formula_needs_a_target_that_is_a_number() {
         "a",
         json!({ "triggers": prometheus(), "advanced": { "scalingModifiers": { "target": "two" } } }),
         &[
-            "spec.advanced.scalingModifiers.formula: error validating formula in ScalingModifiers: a formula is required",
-            "spec.advanced.scalingModifiers.target: \"two\" is not a number",
+            "spec.advanced.scalingModifiers.formula: error ScalingModifiers.Formula is mandatory",
+            "spec.advanced.scalingModifiers.target: error validating target in ScalingModifiers\nerror converting target for \
+             scalingModifiers (string->float) to valid target: \"two\" is not a number",
         ],
     );
     check_object("a", json!({ "triggers": prometheus(), "advanced": { "scalingModifiers": {} } }), &[]);
+}
+
+#[test]
+fn a_formula_may_name_external_triggers_that_have_a_name() {
+    let spec = json!({ "minReplicaCount": 1, "advanced": { "scalingModifiers": { "formula": "q + c", "target": "2" } },
+        "triggers": [{ "type": "prometheus", "name": "q", "metadata": {} },
+                     { "type": "cpu", "name": "c", "metricType": "Utilization", "metadata": {} }] });
+    check_object(
+        "a",
+        spec,
+        &[
+            "spec.advanced.scalingModifiers.formula: error validating formula in ScalingModifiers\nunknown name c (1:5)\n | \
+           q + c\n | ....^",
+        ],
+    );
 }
 
 #[test]

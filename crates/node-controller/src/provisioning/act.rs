@@ -13,7 +13,7 @@ use k8s_openapi::api::core::v1::Pod as CorePod;
 use kube::{ResourceExt as _, api::PostParams};
 use scheduling::{NewNode, Placement, Pod, PodKey, PoolKey, Target};
 
-use super::Planned;
+use super::{Planned, note};
 use crate::{claims, context::Context, metrics::ReasonAndPool, plan::PlannedPod};
 
 /// Requests in flight while a plan is recorded.
@@ -45,7 +45,7 @@ pub(super) async fn act(ctx: &Context, planned: &Planned, unreadable: &BTreeMap<
     let names: Vec<Option<String>> = stream::iter(creations).buffered(CONCURRENCY).collect().await;
     log_unplaced(planned);
     nominate(ctx, planned, &names, &by_key);
-    announce(ctx, planned, &names, unreadable);
+    announce(ctx, planned, &names, &by_key, unreadable);
 }
 
 /// One line for all pods that have no place for the same reasons.
@@ -125,7 +125,13 @@ fn place(placement: &Placement, names: &[Option<String>]) -> Option<String> {
 }
 
 /// Tells each pod where it should go, or every reason why it has no place.
-fn announce(ctx: &Context, planned: &Planned, names: &[Option<String>], unreadable: &BTreeMap<PoolKey, String>) {
+fn announce(
+    ctx: &Context,
+    planned: &Planned,
+    names: &[Option<String>],
+    by_key: &HashMap<&PodKey, &Arc<Pod>>,
+    unreadable: &BTreeMap<PoolKey, String>,
+) {
     let nodes: BTreeSet<&str> =
         planned.world.objects.nodes.iter().filter_map(|node| node.metadata.name.as_deref()).collect();
     let placed = planned.solution.placed.iter().filter_map(|(key, placement)| {
@@ -134,11 +140,9 @@ fn announce(ctx: &Context, planned: &Planned, names: &[Option<String>], unreadab
         let note = format!("Pod should schedule on: {kind}/{place} ({})", placement.why);
         Some((key, Kind::Normal, "Nominated", note))
     });
-    let unplaced = planned.solution.unplaced.iter().map(|(key, reasons)| {
-        let mut reasons: Vec<String> = reasons.iter().map(ToString::to_string).collect();
-        reasons.extend(unreadable.iter().map(|(pool, why)| format!("{pool}: {why}")));
-        let note = format!("Failed to schedule pod, {}", reasons.join("; "));
-        (key, Kind::Warning, "FailedScheduling", note)
+    let unplaced = planned.solution.unplaced.iter().filter_map(|(key, reasons)| {
+        let reasons = note::unplaced(by_key.get(key)?, reasons, unreadable, &planned.pools);
+        Some((key, Kind::Warning, "FailedScheduling", format!("Failed to schedule pod, {reasons}")))
     });
     let pods: HashMap<(&str, &str), &Arc<CorePod>> = planned
         .world

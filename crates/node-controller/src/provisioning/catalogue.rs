@@ -52,6 +52,8 @@ pub(crate) async fn read(ctx: &Context, pools: &Pools) -> (Catalogue, BTreeMap<P
             let reference = &state.reference;
             ctx.recorder.publish(reference, Kind::Warning, "Misconfigured", "Provision", why.clone()).await;
             unreadable.insert(state.key.clone(), why.clone());
+        } else if let Some(closed) = &state.closed {
+            unreadable.insert(state.key.clone(), closed.what.clone());
         }
     }
     (catalogue, unreadable)

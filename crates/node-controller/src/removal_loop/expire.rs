@@ -11,10 +11,10 @@ use crate::{
     context::{Context, View},
     expiry::{self, Pauses, Tries},
     pods,
-    pools::Pools,
     provisioning::catalogue,
     removal::{self, Why},
     snapshot::{self, Input},
+    standing::Which,
     world::Member,
 };
 
@@ -22,7 +22,6 @@ use crate::{
 pub(super) async fn expire(
     ctx: &Context,
     view: &View,
-    pools: &Pools,
     candidates: &[Candidate],
     pauses: &mut Pauses,
 ) -> Option<Timestamp> {
@@ -53,7 +52,7 @@ pub(super) async fn expire(
         });
         return looks.chain(tries.next_look).min();
     }
-    let chosen = choose(ctx, view, pools, old).await?;
+    let chosen = choose(ctx, view, old).await?;
     for (node, homeless) in &chosen.stuck {
         let Some(member) = member(view, node) else { continue };
         let reasons: Vec<String> = homeless
@@ -82,12 +81,13 @@ pub(super) async fn expire(
 }
 
 /// Simulates the removal of the old ones, the oldest first. None if the solver broke down.
-async fn choose(ctx: &Context, view: &View, pools: &Pools, old: Vec<Candidate>) -> Option<Expirations> {
-    let (catalogue, _) = catalogue::read(ctx, pools).await;
+async fn choose(ctx: &Context, view: &View, old: Vec<Candidate>) -> Option<Expirations> {
+    let pools = ctx.pools(&view.world, Which::Unknown).await;
+    let (catalogue, _) = catalogue::read(ctx, &pools).await;
     let snapshot = snapshot::build(&Input {
         sequence: view.sequence,
         world: &view.world,
-        pools,
+        pools: &pools,
         catalogue: &catalogue,
         nominations: &view.nominations,
         leaving: &view.leaving,

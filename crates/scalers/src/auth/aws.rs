@@ -4,6 +4,7 @@
 //! environment, or the web identity token that EKS puts beside it; with a role, the role is taken on first.
 
 mod keys;
+pub(crate) mod service;
 mod sts;
 
 use std::time::SystemTime;

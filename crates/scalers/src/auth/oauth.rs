@@ -27,11 +27,11 @@ pub(crate) struct OAuth {
 }
 
 impl OAuth {
-    pub(super) fn is_complete(&self) -> bool {
+    pub(crate) fn is_complete(&self) -> bool {
         self.token_url.is_some() && self.client_id.is_some() && self.client_secret.is_some()
     }
 
-    pub(super) fn tokens(&self, client: reqwest::Client) -> Result<Tokens, BuildError> {
+    pub(crate) fn tokens(&self, client: reqwest::Client) -> Result<Tokens, BuildError> {
         let missing = || BuildError::new("authenticationRef oauthTokenURI", "is required by oauth, with id and secret");
         let url = self.token_url.clone().ok_or_else(missing)?;
         let basic = self.client_id.clone().zip(self.client_secret.clone()).ok_or_else(missing)?;
@@ -40,6 +40,6 @@ impl OAuth {
             form.push(("scope".into(), self.scopes.join(" ").as_str().into()));
         }
         form.extend(self.endpoint_params.0.iter().map(|(name, value)| (name.clone(), value.as_str().into())));
-        Ok(Tokens::client(client, url, form, basic))
+        Ok(Tokens::client(client, ("oauthTokenURI", url), form, basic))
     }
 }

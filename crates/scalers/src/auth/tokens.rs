@@ -53,13 +53,14 @@ struct Answer {
 }
 
 impl Tokens {
+    /// Tokens for a client; `setting` is where the address comes from.
     pub(crate) fn client(
         client: reqwest::Client,
-        url: Url,
+        (setting, url): (&'static str, Url),
         form: Vec<(String, Secret)>,
         basic: (String, Secret),
     ) -> Self {
-        Self::new(client, url, "oauthTokenURI", Grant::Client { form, basic })
+        Self::new(client, url, setting, Grant::Client { form, basic })
     }
 
     /// Tokens of Azure's workload identity; what is not given is taken from the program's environment.

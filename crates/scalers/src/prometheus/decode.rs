@@ -59,7 +59,10 @@ fn number(data: &Data, ignore_null_values: bool) -> Result<Reading, ScalerError>
             );
         }
     };
-    Reading::number(value)
+    Reading::number(value).map_err(|error| match error {
+        ScalerError::NoNumber { what } => ScalerError::NoNumber { what: format!("query: {what}") },
+        other => other,
+    })
 }
 
 #[cfg(test)]
@@ -110,7 +113,7 @@ mod tests {
     #[test]
     fn what_is_not_one_finite_number_is_never_zero() {
         for text in ["NaN", "+Inf", "-Inf", "1e300"] {
-            check(200, &value(text), true, "NoNumber: the source gives no usable number");
+            check(200, &value(text), true, "NoNumber: query: the source gives no usable number");
         }
         let two = r#"{"metric":{},"value":[1,"1"]},{"metric":{"a":"b"},"value":[1,"2"]}"#;
         check(200, &vector(two), true, "NoNumber: the query gives 2 series");

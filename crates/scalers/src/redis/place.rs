@@ -9,9 +9,9 @@ use redis::{
 };
 
 use super::connection::Server;
-use crate::auth::tls::Certificates;
+use crate::auth::tls::{Certificates, KeyPassword, Switch};
 use crate::error::BuildError;
-use crate::metadata::{Choice, Secret, TriggerMetadata};
+use crate::metadata::{Secret, TriggerMetadata};
 
 /// Settings that say where the server is.
 pub(crate) trait Place: TriggerMetadata + Debug + Send + Sync + 'static {
@@ -62,16 +62,8 @@ pub(crate) struct Sentinels {
     sentinel_password: Option<Secret>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Choice)]
-enum Tls {
-    #[value("enable")]
-    Enable,
-    #[value("disable")]
-    Disable,
-}
-
 #[derive(Debug, TriggerMetadata)]
-#[trigger(exclusive("enableTLS", "tls"), check = Login::check)]
+#[trigger(exclusive("enableTLS", "tls"))]
 pub(crate) struct Login {
     /// Number of the database. A cluster has only 0.
     #[param(default = "0", at_least = "0")]
@@ -87,26 +79,20 @@ pub(crate) struct Login {
     enable_tls: bool,
     /// Connect with TLS and the certificates below.
     #[param(from(auth))]
-    tls: Option<Tls>,
+    tls: Option<Switch>,
     /// Do not verify the server's certificate.
     #[param(default = "false")]
     unsafe_ssl: bool,
-    /// Not supported: decrypt the key.
-    #[param(from(auth))]
-    key_password: Option<Secret>,
+    #[param(nested)]
+    #[expect(dead_code, reason = "its check is all there is to it")]
+    key_password: KeyPassword,
     #[param(nested)]
     certificates: Certificates,
 }
 
 impl Login {
-    fn check(&self) -> Vec<BuildError> {
-        let encrypted = self.key_password.is_some();
-        let what = "keys that are encrypted are not supported; give the key without a password";
-        encrypted.then(|| BuildError::new("authenticationRef keyPassword", what)).into_iter().collect()
-    }
-
     fn secure(&self) -> bool {
-        self.enable_tls || self.tls == Some(Tls::Enable)
+        self.enable_tls || self.tls == Some(Switch::Enable)
     }
 
     fn mode(&self) -> TlsMode {

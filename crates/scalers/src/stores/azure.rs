@@ -128,7 +128,8 @@ impl AzureVault {
                     ("grant_type".to_owned(), "client_credentials".into()),
                     ("scope".to_owned(), scope.as_str().into()),
                 ];
-                Ok(Tokens::client(client.clone(), url, form, (id.to_owned(), secret.into())))
+                let place = ("Azure's authority host", url);
+                Ok(Tokens::client(client.clone(), place, form, (id.to_owned(), secret.into())))
             }
             AzureKeys::Identity(Identity::Azure { client: id, tenant, authority }) => {
                 Tokens::azure(client.clone(), id.as_deref(), tenant.as_deref(), authority.as_deref(), &scope)

@@ -56,12 +56,35 @@ impl Server {
 /// A program of a Debian package. `None` where it is not installed: the test that needs it is skipped, with a line that
 /// says so.
 pub(crate) fn installed(program: &str, package: &str) -> Option<PathBuf> {
-    let folders = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&folders).map(|folder| folder.join(program)).find(|path| path.is_file());
+    installed_in(program, package, &[])
+}
+
+/// The same, looked for in these folders, too. (Debian keeps some servers out of `PATH`.)
+pub(crate) fn installed_in(program: &str, package: &str, more: &[&str]) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::env::split_paths(&path).chain(more.iter().map(PathBuf::from));
+    let found = folders.map(|folder| folder.join(program)).find(|path| path.is_file());
     if found.is_none() {
-        eprintln!("skipped: {program} is not on PATH; apt-get install {package} makes this test run");
+        eprintln!("skipped: {program} is not installed; apt-get install {package} makes this test run");
     }
     found
+}
+
+/// Runs a program that prepares something, to its end.
+pub(crate) fn prepare(command: &mut Command) {
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let said = [output.stdout, output.stderr].concat();
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&said));
+}
+
+/// Waits until a scaler reads this. Servers say of themselves that they are there before they are.
+pub(crate) async fn until(scaler: &Arc<dyn Scaler>, wanted: (i64, bool)) {
+    let _ = eventually(format!("a reading of {wanted:?}"), START, || async {
+        let read = read(scaler).await;
+        Ok(when(read == Ok(wanted), read))
+    })
+    .await
+    .unwrap();
 }
 
 /// A scaler, built as the controller builds it.

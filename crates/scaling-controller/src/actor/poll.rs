@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::{Actor, Stop};
 use crate::hpa::owned_by;
 use crate::object::{created, polling_interval};
-use crate::source::ObjectSource;
+use crate::source::{Asker, ObjectSource};
 use crate::status;
 use crate::target::{Read, TargetError};
 
@@ -36,18 +36,18 @@ impl Actor {
             return Ok(self.next_poll);
         }
         self.shared.metrics.poll_began(&self.key, began - self.next_poll);
-        let readings = self.read(source, settings, status).await;
+        let read = self.read(source, settings, status).await;
         let observed = Observed {
             created: created(object),
             last_active: self.last_active,
             current: None,
             pausing,
-            readings,
-            only_resource_triggers: source.triggers.is_empty(),
+            readings: source.decisive(read.clone(), settings.fallback.as_ref()),
+            only_resource_triggers: source.triggers.is_empty() && source.modifiers.is_none(),
         };
         let decision = self.act(object, settings, &observed).await?;
         self.last_active = decision.last_active;
-        status::decided(status, settings, &observed.readings, &decision);
+        status::decided(status, settings, &read, &decision);
         self.next_poll = next_poll(began, polling_interval(object), &decision.action, Timestamp::now());
         Ok(self.next_poll)
     }
@@ -64,7 +64,7 @@ impl Actor {
             let before = before.and_then(|n| u32::try_from(n).ok()).unwrap_or(0);
             count_failures(before, failed, settings.fallback.as_ref())
         };
-        source.readings(&self.shared.metrics, failures).await
+        source.readings(&self.shared.metrics, Asker::Poll, failures).await
     }
 
     /// Decides and carries out. The scale is read only if the HPA's view would lead to a write, or cannot be trusted.
@@ -134,7 +134,8 @@ impl Actor {
         readings: &[TriggerReading],
     ) {
         self.shared.metrics.scale_written(&format!("{why:?}"));
-        let (kind, name) = (object.spec.scale_target_ref.effective_kind(), &object.spec.scale_target_ref.name);
+        let kind = self.target.as_ref().map(|target| target.kind.text()).unwrap_or_default();
+        let name = &object.spec.scale_target_ref.name;
         let (namespace, from) = (&self.key.namespace, read.replicas());
         tracing::info!(object = %self.key, kind, name, from, to = replicas, ?why, "scaled");
         let (reason, note) = match why {

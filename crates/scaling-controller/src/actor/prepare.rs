@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::FieldNotice;
+use api::admission::irrelevant;
 use api::keda::annotations::TRANSFER_HPA_OWNERSHIP;
 use api::keda::{FINALIZER, SCALED_OBJECT_LABEL, ScaledObject, ScaledObjectStatus};
 use api::unsupported::unsupported;
@@ -21,7 +22,7 @@ use crate::conflict::conflict;
 use crate::credentials::Owner;
 use crate::hpa::{self, Baseline, Found, compare, owned_by};
 use crate::object::{check, fingerprint, pausing, polling_interval, text};
-use crate::source::ObjectSource;
+use crate::source::{ObjectSource, asks};
 use crate::status;
 use crate::target::TargetError;
 
@@ -56,12 +57,13 @@ impl Actor {
         status.paused_replica_count = None;
         let settings = check(object).map_err(|wrong| Stop::Manifest(wrong.join("; ")))?;
         let source = self.source(object).await?;
+        self.listener.listen_to(&source);
         let now = fingerprint(object);
         if self.prepared != Some(now) {
             self.prepare_target(object, status).await?;
         }
         let hpa_name = self.ensure_hpa(object, &settings, &pausing, &source, status).await?;
-        status::describe(status, object, &source.metrics, &hpa_name);
+        status::describe(status, object, &source, &hpa_name);
         self.prepared = Some(now);
         self.tell_about(object, &source).await;
         status::set(status, &Condition::paused(&pausing));
@@ -75,8 +77,8 @@ impl Actor {
         let interval = polling_interval(object);
         let max_age = if Instant::now() < self.next_poll { interval * 6 / 5 } else { Duration::ZERO };
         let built = self.shared.sources.of(object, max_age).await;
-        // What credentials come from may change without the object.
-        let world = Owner::of(object).needs_any();
+        // What credentials come from, and servers that say which metrics they have, may change without the object.
+        let world = Owner::of(object).needs_any() || asks(&object.spec.triggers);
         built.map_err(|wrong| if world { Stop::World(wrong.join("; ")) } else { Stop::Manifest(wrong.join("; ")) })
     }
 
@@ -113,7 +115,7 @@ impl Actor {
         let sources = &self.shared.sources;
         let (objects, hpas) = (sources.objects.state(), sources.hpas.state());
         if let Some(what) = conflict(object, objects.iter().map(AsRef::as_ref), hpas.iter().map(AsRef::as_ref)) {
-            return Err(Stop::World(what));
+            return Err(Stop::World(what.to_string()));
         }
         let _permit = self.shared.acting.acquire().await;
         let target = sources.targets.resolve(&self.key.namespace, &object.spec.scale_target_ref).await?;
@@ -256,7 +258,7 @@ impl Actor {
         } else {
             status.paused_replica_count = None;
         }
-        status::set(status, &Condition::ready());
+        status::set(status, &Condition::ready_while_paused());
         status::set(status, &Condition::paused(pausing));
         Ok(Instant::now() + IDLE)
     }
@@ -281,6 +283,9 @@ impl Actor {
         }
         self.announced = object.metadata.generation;
         self.publish(object, Kind::Normal, "KEDAScalersStarted", "Watch", "Started scalers watch".to_owned()).await;
+        for without_effect in irrelevant(&object.spec) {
+            self.publish(object, Kind::Normal, "KEDAScalerInfo", "Check", without_effect).await;
+        }
         let mut notices = unsupported(object);
         notices.extend(
             source
@@ -289,6 +294,10 @@ impl Actor {
                 .flat_map(|trigger| &trigger.notices)
                 .map(|notice| FieldNotice::new(format!("spec.{}", notice.field), notice.message.clone())),
         );
+        notices.extend(source.left_out().map(|index| {
+            let message = "the formula in scalingModifiers does not name this trigger, so it has no effect";
+            FieldNotice::new(format!("spec.triggers[{index}]"), message)
+        }));
         if !notices.is_empty() {
             self.publish(object, Kind::Warning, "KEDAScalerInfo", "Check", text(&notices)).await;
         }
@@ -310,5 +319,52 @@ fn may_adopt(object: &ScaledObject, found: &HorizontalPodAutoscaler) -> Result<(
 }
 
 fn hpa_failed(what: &str, error: &kube::Error) -> Stop {
-    Stop::World(format!("the HPA could not be {what}: {}", chain(error)))
+    let field = written_as(error).map(|field| format!("{field}: ")).unwrap_or_default();
+    Stop::World(format!("{field}the HPA could not be {what}: {}", chain(error)))
+}
+
+/// Which field of a ScaledObject the API server means that does not take what the HPA has from it.
+fn written_as(error: &kube::Error) -> Option<&'static str> {
+    let kube::Error::Api(status) = error else { return None };
+    status.details.as_ref()?.causes.iter().find_map(|cause| match cause.field.as_str() {
+        "metadata.name" => Some("spec.advanced.horizontalPodAutoscalerConfig.name"),
+        field if field.starts_with("spec.behavior") => Some("spec.advanced.horizontalPodAutoscalerConfig.behavior"),
+        _ => None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::Status;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_the_api_server_does_not_take_is_named_as_it_was_written() {
+        let refused = |field: &str| {
+            let causes = json!([{"reason": "FieldValueInvalid", "message": "Invalid value", "field": field}]);
+            let status: Status = serde_json::from_value(json!({
+                "status": "Failure", "code": 422, "reason": "Invalid", "details": {"causes": causes},
+                "message": format!("HorizontalPodAutoscaler \"A\" is invalid: {field}: Invalid value"),
+            }))
+            .unwrap();
+            match hpa_failed("created", &kube::Error::Api(Box::new(status))) {
+                Stop::World(text) => text,
+                other => panic!("{other:?}"),
+            }
+        };
+        for (field, written) in [
+            ("metadata.name", "spec.advanced.horizontalPodAutoscalerConfig.name: "),
+            ("spec.behavior.scaleUp.policies[0]", "spec.advanced.horizontalPodAutoscalerConfig.behavior: "),
+            ("spec.metrics[0]", ""),
+        ] {
+            assert_eq!(
+                refused(field),
+                format!(
+                    "{written}the HPA could not be created: HorizontalPodAutoscaler \"A\" is invalid: {field}: Invalid value"
+                )
+            );
+        }
+    }
 }

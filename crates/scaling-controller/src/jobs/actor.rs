@@ -28,8 +28,9 @@ use tokio_util::sync::CancellationToken;
 use super::{count, make, status};
 use crate::actor::{IDLE, RETRY, Shared, Stop};
 use crate::credentials::Owner;
+use crate::listener::Listener;
 use crate::object::{ObjectKey, Subject, text};
-use crate::source::ObjectSource;
+use crate::source::{Asker, ObjectSource, asks};
 
 /// The task of one object.
 pub(super) struct JobActor {
@@ -41,6 +42,7 @@ pub(super) struct JobActor {
     source: Option<Arc<ObjectSource>>,
     /// The generation whose roll-out is done and whose start was published.
     pub(super) rolled: Option<i64>,
+    listener: Listener,
     next_poll: Instant,
     failed_looks: u32,
 }
@@ -55,6 +57,7 @@ impl JobActor {
             status: object.status.clone().unwrap_or_default(),
             source: None,
             rolled: None,
+            listener: Listener::default(),
             next_poll: first_poll,
             failed_looks: 0,
         }
@@ -78,6 +81,7 @@ impl JobActor {
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = wake.notified() => {}
+                () = self.listener.pushed() => self.next_poll = Instant::now(),
                 () = tokio::time::sleep_until(next) => {}
             }
         }
@@ -135,6 +139,7 @@ impl JobActor {
         status::set(status, &condition::unpaused());
         let settings = count::check(object).map_err(|wrong| Stop::Manifest(wrong.join("; ")))?;
         let source = self.source(object).await?;
+        self.listener.listen_to(&source);
         status::describe(status, object, &source);
         self.roll_out(object).await?;
         self.tell_about(object, &source).await;
@@ -170,9 +175,10 @@ impl JobActor {
         let max_age = if Instant::now() < self.next_poll { subject.interval * 6 / 5 } else { Duration::ZERO };
         let built = self.shared.sources.build(subject, owner, max_age, || self.source.clone()).await;
         let built = built.map_err(|wrong| {
-            // What credentials come from may change without the object.
+            // What credentials come from, and servers that say which metrics they have, may change without the object.
             let what = wrong.join("; ");
-            if owner.needs_any() { Stop::World(what) } else { Stop::Manifest(what) }
+            let world = owner.needs_any() || asks(&object.spec.triggers);
+            if world { Stop::World(what) } else { Stop::Manifest(what) }
         })?;
         if let Some(old) = self.source.replace(Arc::clone(&built)) {
             self.shared.sources.forget_series(&old, Some(&built));
@@ -212,7 +218,7 @@ impl JobActor {
         let records = self.jobs().await?;
         let unfinished = self.unfinished(object, settings, &records).await?;
         let metrics = &self.shared.metrics;
-        let readings = source.readings(metrics, |_, failed| u32::from(failed)).await;
+        let readings = source.readings(metrics, Asker::Poll, |_, failed| u32::from(failed)).await;
         let decision = jobs(settings, &readings, unfinished);
         if !decision.failing.is_empty() {
             metrics.job_failed(&self.key);

@@ -9,6 +9,7 @@ fn reading(value: i64, target: i64) -> TriggerReading {
         active: Some(value > 0),
         target: Target::AverageValue(Milli::from_thousandths(target * 1_000)),
         failures: 0,
+        substituted: false,
     }
 }
 

@@ -228,6 +228,36 @@ impl Violation {
     }
 }
 
+impl Violation {
+    /// Every pod that it names, the one whose promise is broken first.
+    pub fn pods(&self) -> Vec<&PodKey> {
+        let other = if let Self::TooNear { other, .. } = self { Some(other) } else { None };
+        self.pod().into_iter().chain(other).collect()
+    }
+
+    /// The node that it names, if it names one.
+    pub fn node(&self) -> Option<Target> {
+        match self {
+            Self::NoSuchNode { node, .. }
+            | Self::Overfull { node, .. }
+            | Self::PortClash { node, .. }
+            | Self::TooManyVolumes { node, .. }
+            | Self::NotNear { node, .. }
+            | Self::Uneven { node, .. }
+            | Self::NoDomain { node, .. } => Some(node.clone()),
+            Self::WrongPool { node, .. }
+            | Self::WrongRequirements { node, .. }
+            | Self::Unlaunchable { node, .. }
+            | Self::OutsidePool { node, .. }
+            | Self::TooFewValues { node, .. }
+            | Self::WrongSum { what: Sum::Price { node } | Sum::Capacity { node } | Sum::Requests { node } } => {
+                Some(Target::New(*node))
+            }
+            _ => None,
+        }
+    }
+}
+
 /// How a new node differs from its pool.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]

@@ -5,7 +5,24 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::solve;
-use crate::{Pod, Settings, testing::*};
+use crate::{Pod, Settings, Snapshot, testing::*};
+
+/// A snapshot, and the same with its lists in another order.
+fn some_shuffled_snapshot() -> impl Strategy<Value = (Snapshot, Snapshot)> {
+    some_related_snapshot().prop_flat_map(|snapshot| {
+        let lists = (
+            Just(snapshot.pods.clone()).prop_shuffle(),
+            Just(snapshot.nodes.clone()).prop_shuffle(),
+            Just(snapshot.daemons.clone()).prop_shuffle(),
+            Just(snapshot.pools.clone()).prop_shuffle(),
+        );
+        let shuffled = lists.prop_map({
+            let snapshot = snapshot.clone();
+            move |(pods, nodes, daemons, pools)| Snapshot { pods, nodes, pools, daemons, ..snapshot.clone() }
+        });
+        (Just(snapshot), shuffled)
+    })
+}
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1500))]
@@ -34,6 +51,12 @@ proptest! {
         }
         let bytes = |snapshot| serde_json::to_string(&solve(snapshot, &Settings::default())).unwrap();
         prop_assert_eq!(bytes(&snapshot), bytes(&reversed));
+    }
+
+    #[test]
+    fn no_order_of_the_input_matters((snapshot, shuffled) in some_shuffled_snapshot()) {
+        let bytes = |snapshot| serde_json::to_string(&solve(snapshot, &Settings::default())).unwrap();
+        prop_assert_eq!(bytes(&snapshot), bytes(&shuffled));
     }
 
     #[test]

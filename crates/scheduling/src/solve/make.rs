@@ -56,6 +56,10 @@ impl<'a> Search<'a> {
         let fit = self.fit_new(template, planned, kind)?;
         let mut why = vec![NewNodeReason::OpenedFor { pod: pod.key.clone() }];
         for earlier in 0..template {
+            if planned.is_some() && self.fit_within(earlier, None, kind, Some(&self.left.limits[earlier])).is_some() {
+                why.push(NewNodeReason::Dearer { pool: self.templates[earlier].pool.key.clone() });
+                continue;
+            }
             let unfit = self.farthest_reason(kind, earlier);
             why.extend(unfit.map(|why| NewNodeReason::PassedOver { why }));
         }

@@ -169,17 +169,23 @@ impl<'a> Search<'a> {
 
     /// The kind of pods of this number with so many of their wishes given up; `None` if there are fewer wishes.
     pub(super) fn kind(&mut self, asked: usize, given_up: usize) -> Option<usize> {
-        let one = &mut self.asked[asked];
-        if let Some(kind) = one.kinds.get(given_up) {
-            return Some(*kind);
-        }
-        if given_up > one.wishes() {
+        if given_up > self.asked[asked].wishes() {
             return None;
         }
-        let shape = one.shape(given_up, &self.topology.groups, self.axis);
+        // Stages are kept by their number, so none before this one may be left out.
+        while self.asked[asked].kinds.len() <= given_up {
+            let stage = self.asked[asked].kinds.len();
+            let shape = self.asked[asked].shape(stage, &self.topology.groups, self.axis);
+            let kind = self.kind_of(shape);
+            self.asked[asked].kinds.push(kind);
+        }
+        Some(self.asked[asked].kinds[given_up])
+    }
+
+    /// The kind of pods of this shape.
+    fn kind_of(&mut self, shape: Shape<'a>) -> usize {
         let next = self.kinds.len();
         let number = *self.shapes.entry(shape.clone()).or_insert(next);
-        one.kinds.push(number);
         if number == next {
             let mut kind = Kind {
                 shape,
@@ -192,7 +198,7 @@ impl<'a> Search<'a> {
             kind.fresh = self.templates.iter().map(|template| template.fresh(&kind)).collect();
             self.kinds.push(kind);
         }
-        Some(number)
+        number
     }
 
     /// Whether a node of the snapshot takes one more pod of the kind, or what keeps it away.
@@ -247,11 +253,8 @@ impl<'a> Search<'a> {
 
     /// The kind that is left of pods of this number when all their wishes are given up.
     pub(super) fn least_kind(&mut self, asked: usize) -> usize {
-        let mut given_up = 0;
-        while self.kind(asked, given_up + 1).is_some() {
-            given_up += 1;
-        }
-        self.kind(asked, given_up).expect("there is a kind with no wish given up")
+        let wishes = self.asked[asked].wishes();
+        self.kind(asked, wishes).expect("there is a kind with every wish given up")
     }
 
     /// Whether pods of this number that find no place may find one later in this solve.

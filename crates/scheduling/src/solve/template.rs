@@ -203,40 +203,38 @@ impl<'a> Template<'a> {
         let mut joint = node.clone();
         let mut changed = Vec::new();
         for want in wanted.iter() {
-            match (want.key(), node.get(want.key())) {
-                // A new node's name is none that anybody could know.
-                (labels::HOSTNAME, _) if want.finite().is_some() => return Err(Conflict::of(want, None)),
-                (labels::HOSTNAME, _) => {}
-                // It will have these before any pod runs on it.
-                (labels::INITIALIZED | labels::REGISTERED, None) if want.allows(Some("true")) => {}
-                (key, Some(has)) => {
-                    let both = has.intersect(want);
-                    if both.is_empty() {
-                        return Err(Conflict::of(want, Some(has)));
-                    }
-                    if both != *has {
-                        if self.is_of_the_machine(key) {
-                            changed.push(both.clone());
-                        }
-                        joint.replace(both);
-                    }
+            if let Some(both) = self.meet(node, want)? {
+                if self.is_of_the_machine(want.key()) {
+                    changed.push(both.clone());
                 }
-                (key, None) if self.is_of_the_machine(key) && !want.is_empty() => {
-                    changed.push(want.clone());
-                    joint.replace(want.clone());
-                }
-                // Nobody sets it, so it will be absent.
-                (_, None) if want.may_be_absent() => {}
-                (_, None) => return Err(Conflict::of(want, None)),
+                joint.replace(both);
             }
         }
         Ok((joint, changed))
     }
 
+    /// What a node's requirement becomes when a pod wants this of it; `None` if it stays what it is.
+    fn meet(&self, node: &Requirements, want: &Requirement) -> Result<Option<Requirement>, Conflict> {
+        match (want.key(), node.get(want.key())) {
+            // A new node's name is none that anybody could know.
+            (labels::HOSTNAME, _) if want.finite().is_some() => Err(Conflict::of(want, None)),
+            (labels::HOSTNAME, _) => Ok(None),
+            // It will have these before any pod runs on it.
+            (labels::INITIALIZED | labels::REGISTERED, None) if want.allows(Some("true")) => Ok(None),
+            (_, Some(has)) => {
+                let both = has.intersect(want);
+                if both.is_empty() { Err(Conflict::of(want, Some(has))) } else { Ok((both != *has).then_some(both)) }
+            }
+            (key, None) if self.is_of_the_machine(key) && !want.is_empty() => Ok(Some(want.clone())),
+            // Nobody sets it, so it will be absent.
+            (_, None) if want.may_be_absent() => Ok(None),
+            (_, None) => Err(Conflict::of(want, None)),
+        }
+    }
+
     /// All that keeps a node's requirements and a pod's from being joined, if anything does.
     pub(super) fn conflicts(&self, node: &Requirements, wanted: &Requirements) -> Vec<Conflict> {
-        let alone = |want: &Requirement| self.join(node, &std::iter::once(want.clone()).collect()).err();
-        wanted.iter().filter_map(alone).collect()
+        wanted.iter().filter_map(|want| self.meet(node, want).err()).collect()
     }
 
     /// What an empty node offers to a pod of this kind, limits and other pods aside.

@@ -8,8 +8,8 @@ use super::{
     topology_tests::by_node,
 };
 use crate::{
-    Pod, PodAffinityTerm, Settings, Snapshot, Strength, TaintEffect, TopologySpread, WhenUnsatisfiable, solve_greedy,
-    testing::*,
+    Pod, PodAffinityTerm, Settings, Snapshot, Strength, TaintEffect, TopologySpread, WhenUnsatisfiable, solve,
+    solve_greedy, testing::*,
 };
 
 fn check(snapshot: &Snapshot, expected: &Expect) {
@@ -121,6 +121,17 @@ fn a_wish_to_be_apart_opens_nodes_as_long_as_it_can_be_granted() {
         note: 1 pods are placed without some of their preferences
     "]],
     );
+}
+
+#[test]
+fn a_plan_by_price_grants_every_wish_that_the_greedy_one_grants() {
+    let pods = (0..3).map(|index| {
+        edited(web(&format!("p{index}")), |pod| pod.pod_anti_affinity = vec![wish(10, "web", labels::HOSTNAME)])
+    });
+    let snapshot = snapshot(pods.collect(), vec![], vec![pool("default")]);
+    let (plan, greedy) = (solve(&snapshot, &Settings::default()), solve_greedy(&snapshot, &Settings::default()));
+    assert_eq!((plan.new_nodes.len(), greedy.new_nodes.len()), (3, 3));
+    assert_eq!(plan.notes, []);
 }
 
 #[test]

@@ -50,6 +50,9 @@ impl<'a> Asked<'a> {
             return Err(vec![Unfit::Invalid { what: format!("asks for less than nothing of {name}") }]);
         }
         let alternatives = alternatives(pod)?;
+        if let Some(unfit) = contradiction(&alternatives) {
+            return Err(vec![unfit]);
+        }
         let affinity = by_affinity(pod)?;
         let (mut rules, mut repels, mut spread_wishes) = (Vec::new(), Vec::new(), Vec::new());
         for spread in &pod.topology_spread {
@@ -164,6 +167,13 @@ pub(super) fn has_wishes(pod: &Pod) -> bool {
 pub(super) fn alternatives(pod: &Pod) -> Result<Vec<Requirements>, Vec<Unfit>> {
     let volumes = read("volume topology", &pod.volume_zones)?;
     Ok(by_affinity(pod)?.iter().map(|alternative| alternative.intersect(&volumes)).collect())
+}
+
+/// What is wrong with a pod whose own demands exclude each other, whichever of its alternatives is taken.
+fn contradiction(alternatives: &[Requirements]) -> Option<Unfit> {
+    let nothing: Vec<_> = alternatives.iter().map(Requirements::first_empty).collect::<Option<_>>()?;
+    let what = format!("its own demands leave no value of {}", nothing.first()?.key());
+    Some(Unfit::Invalid { what })
 }
 
 /// What the node selector and the node affinity demand alone.

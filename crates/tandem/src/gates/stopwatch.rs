@@ -7,17 +7,17 @@ use std::{
 
 /// Counts from now on: the time this thread has had on a core where the system tells it, or else the time that passes.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Stopwatch {
+pub(crate) struct Stopwatch {
     started: Instant,
     on_core: Option<Duration>,
 }
 
 impl Stopwatch {
-    pub(super) fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self { started: Instant::now(), on_core: on_core() }
     }
 
-    pub(super) fn elapsed(&self) -> Duration {
+    pub(crate) fn elapsed(&self) -> Duration {
         let on_core = self.on_core.and_then(|before| on_core()?.checked_sub(before));
         on_core.unwrap_or_else(|| self.started.elapsed())
     }

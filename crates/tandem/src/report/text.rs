@@ -71,6 +71,19 @@ impl Report {
                 line(format!("  {note}"));
             }
         }
+        if let Some(flexibility) = self.flexibility {
+            let super::Flexibility { offerings, cost, nodes_with_fewer } = flexibility;
+            let offerings = counted(offerings, "offerings");
+            line(format!("\n{}", look.strong("Flexibility")));
+            line(format!("  with the {offerings} of each new node kept open it costs {} at most", dearer(cost)));
+            if nodes_with_fewer > 0 {
+                line(format!("  {} fewer to choose from", has(nodes_with_fewer)));
+            }
+        }
+        if let Some(played) = &self.played {
+            line(format!("\n{}", look.strong("Played through the kube-scheduler, at worst")));
+            played.to_string().lines().for_each(|said| line(said.to_owned()));
+        }
         if !self.placements.is_empty() {
             line(format!("\n{}", look.strong("Every pod")));
             let mut table = Table::new(vec![("POD", Side::Left), ("NODE", Side::Left), ("BECAUSE", Side::Left)]);
@@ -272,6 +285,11 @@ fn with_commas(digits: &str) -> String {
         said.push(digit);
     }
     said
+}
+
+/// `1 node has`, `2 nodes have`
+fn has(nodes: usize) -> String {
+    format!("{} {}", counted(nodes, "nodes"), if nodes == 1 { "has" } else { "have" })
 }
 
 fn milliseconds(time: f64) -> String {

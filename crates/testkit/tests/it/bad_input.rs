@@ -40,7 +40,7 @@ fn mistakes() -> Vec<Mistake> {
         mistake(
             "nan",
             json!({"query": "vector(0) / vector(0)"}),
-            &["TriggerError", "the source gives no usable number", "NaN"],
+            &["TriggerError", "query: the source gives no usable number", "NaN"],
         ),
         mistake("word", json!({"threshold": "ten"}), &["ScaledObjectCheckFailed", "threshold", "ten"]),
     ]
@@ -48,7 +48,7 @@ fn mistakes() -> Vec<Mistake> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn mistakes_in_scaled_objects_are_told_and_scale_nothing() -> Result<()> {
-    let world = World::start().await?.with_metrics().await?;
+    let world = World::start().await?.with_metrics_but_no_admission().await?;
     let result = scaled_objects(&world).await;
     world.end(result)
 }
@@ -219,6 +219,15 @@ async fn provisioners(world: &World) -> Result<()> {
     }
     world.apply(&provisioner("healthy", &json!({}))).await?;
     world.apply(&deployment("web", "healthy", 1, "1", &json!({"team": "healthy"}))).await?;
+    // One that is tried first and never gets a machine, beside one that takes the same pods.
+    let heavy = inline(json!({"instanceProfile": "nobody"}));
+    for (name, spec) in [("heavy", heavy), ("light", json!({}))] {
+        let mut object = provisioner(name, &spec);
+        object["spec"]["labels"] = json!({"team": "both"});
+        object["spec"]["weight"] = json!(if name == "heavy" { 50 } else { 1 });
+        world.apply(&object).await?;
+    }
+    world.apply(&deployment("web", "both", 1, "1", &json!({"team": "both"}))).await?;
 
     let mut looks = Looks::default();
     looks.refusals(world, &refused_provisioners());
@@ -235,15 +244,22 @@ async fn provisioners(world: &World) -> Result<()> {
     looks.add(async {
         world.told(POD, "no-subnet-*", &["FailedScheduling", "no-subnet", "subnetSelector"]).await.map(drop)
     });
-    looks.add(async { world.wait_for_pods("web", "healthy", 1).await.map(drop) });
+    for name in ["healthy", "both"] {
+        looks.add(async move { world.wait_for_pods("web", name, 1).await.map(drop) });
+    }
+    looks.add(async {
+        let says = &["Misconfigured", "instanceProfile"];
+        world.condition((PROVISIONER, None, "heavy"), "Active", "False", says).await.map(drop)
+    });
     let told = looks.all().await;
-    let alone = always("only the healthy Provisioner has machines", Duration::from_secs(5), || async {
+    let alone = always("only the healthy Provisioners have machines", Duration::from_secs(5), || async {
         let mut owners = Vec::new();
         for (_, instance) in world.launched().await? {
             owners.push(instance.tags.get("karpenter.sh/provisioner-name").cloned().unwrap_or_default());
         }
+        owners.sort();
         let nodes = world.list(NODE, None).await?.len();
-        Ok(when(owners == ["healthy"] && nodes == 1, (owners, nodes)).found(Some(())))
+        Ok(when(owners == ["healthy", "light"] && nodes == 2, (owners, nodes)).found(Some(())))
     });
     together(&told.into_iter().chain(alone.await.err()).collect::<Vec<_>>())
 }

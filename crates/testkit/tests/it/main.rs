@@ -1,6 +1,6 @@
 //! End to end on a real control plane. See `testkit` for what is real and what stands in.
 //!
-//! Every test starts a bed of its own; run with `--test-threads 2` at most on a small machine.
+//! Every test starts a bed of its own; run with `--test-threads 4` at most on a small machine.
 
 mod bad_input;
 mod bed;
@@ -15,4 +15,5 @@ mod pod_side;
 mod same_name;
 mod scaled_jobs;
 mod walkthrough;
+mod watched;
 mod world;

@@ -21,7 +21,7 @@ const LONG_ENOUGH: Duration = Duration::from_secs(12);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn people_take_over_rename_rest_pause_and_fall_back() -> Result<()> {
-    let world = World::start().await?.with_metrics().await?;
+    let world = World::start().await?.with_metrics_but_no_admission().await?;
     let stories = async {
         world.bed.namespace("web").await?;
         // They share a cluster and nothing else: each has its own workload. All are played to their end.

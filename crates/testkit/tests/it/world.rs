@@ -5,16 +5,10 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use futures::StreamExt as _;
-use kube::api::{
-    Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams, WatchEvent,
-    WatchParams,
-};
+use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
 use testkit::apply::{apply, apply_crds};
 use testkit::aws::{AwsDouble, Instance};
@@ -25,7 +19,6 @@ use testkit::joiner::{Boot, Joiner};
 use testkit::mesh::{Mesh, Traffic};
 use testkit::programs::{Program, Provisioner};
 use testkit::prometheus::Prometheus;
-use tokio::task::JoinHandle;
 
 /// One step of a story. Generous: two busy cores are shared with another story.
 pub(crate) const SOON: Duration = Duration::from_mins(2);
@@ -101,6 +94,11 @@ impl World {
         self.with_metrics_and(&[]).await
     }
 
+    /// The same without the admission webhooks, which refuse what these stories need to be there.
+    pub(crate) async fn with_metrics_but_no_admission(self) -> Result<Self> {
+        self.with_metrics_and(&[("admission.enabled", "false")]).await
+    }
+
     /// The same with values of the chart.
     pub(crate) async fn with_metrics_and(mut self, values: &[(&str, &str)]) -> Result<Self> {
         let mesh = Mesh::start().await?;
@@ -124,7 +122,7 @@ impl World {
         self.metrics.as_ref().expect("the story began with metrics").prometheus.url()
     }
 
-    fn api(&self, kind: Kind, namespace: Option<&str>) -> Api<DynamicObject> {
+    pub(crate) fn api(&self, kind: Kind, namespace: Option<&str>) -> Api<DynamicObject> {
         let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(kind.0, kind.1, kind.2));
         match namespace {
             Some(namespace) => Api::namespaced_with(self.bed.client(), namespace, &resource),
@@ -180,27 +178,6 @@ impl World {
             Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
             other => Ok(other.map(drop)?),
         }
-    }
-
-    /// Notes of every node that goes, from now on, whether it was last seen closed to new pods and marked as going.
-    pub(crate) async fn watch_nodes_go(&self) -> Result<Going> {
-        let nodes = self.api(NODE, None);
-        let seen: Arc<Mutex<BTreeMap<String, bool>>> = Arc::default();
-        let noted = Arc::clone(&seen);
-        let events = nodes.watch(&WatchParams::default(), "0").await?;
-        let task = tokio::spawn(async move {
-            let mut events = pin!(events);
-            while let Some(Ok(event)) = events.next().await {
-                if let WatchEvent::Deleted(node) = event {
-                    let taints = node.data.pointer("/spec/taints").and_then(Value::as_array);
-                    let has = |key: &str| taints.into_iter().flatten().any(|taint| taint["key"] == key);
-                    let closed = node.data["spec"]["unschedulable"] == true && has("karpenter.sh/disrupted");
-                    let mut noted = noted.lock().unwrap_or_else(PoisonError::into_inner);
-                    noted.insert(node.metadata.name.unwrap_or_default(), closed);
-                }
-            }
-        });
-        Ok(Going { seen, task })
     }
 
     /// `kubectl get --raw`.
@@ -372,6 +349,7 @@ impl World {
     pub(crate) fn end(mut self, result: Result<()>) -> Result<()> {
         let checked = result.and_then(|()| {
             self.bed.check()?;
+            self.bed.no_plan_was_rejected()?;
             self.machines.as_mut().map_or(Ok(()), |machines| machines.program.check())?;
             self.metrics.as_mut().map_or(Ok(()), |metrics| metrics.program.check())
         });
@@ -385,25 +363,6 @@ impl World {
             }
             anyhow::anyhow!("{error:#}\n{said}")
         })
-    }
-}
-
-/// The nodes that have gone; see [`World::watch_nodes_go`].
-pub(crate) struct Going {
-    seen: Arc<Mutex<BTreeMap<String, bool>>>,
-    task: JoinHandle<()>,
-}
-
-impl Going {
-    /// By name: whether it was cordoned and marked to the end.
-    pub(crate) fn so_far(&self) -> BTreeMap<String, bool> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
-
-impl Drop for Going {
-    fn drop(&mut self) {
-        self.task.abort();
     }
 }
 

@@ -278,11 +278,13 @@ fn steps(seen: &Seen) -> Vec<(Stage, Duration, Duration)> {
 pub(super) fn medians(played: &[Seen]) {
     println!("\nmedian of {:<40} {:>9} {:>9}", played.len(), "at", "after");
     let steps: Vec<_> = played.iter().flat_map(steps).collect();
-    for stage in Stage::ALL {
-        let of = |pick: fn(&(Stage, Duration, Duration)) -> Duration| {
-            median(steps.iter().filter(|(one, ..)| *one == stage).map(pick).collect()).as_secs_f64()
-        };
-        println!("{:<50} {:>7.1} s {:>7.1} s", stage.words(), of(|(_, at, _)| *at), of(|(.., after)| *after));
+    let of = |stage, pick: fn(&(Stage, Duration, Duration)) -> Duration| {
+        median(steps.iter().filter(|(one, ..)| *one == stage).map(pick).collect())
+    };
+    let mut rows = Stage::ALL.map(|stage| (of(stage, |(_, at, _)| *at), of(stage, |(.., after)| *after), stage));
+    rows.sort_by_key(|(at, ..)| *at);
+    for (at, after, stage) in rows {
+        println!("{:<50} {:>7.1} s {:>7.1} s", stage.words(), at.as_secs_f64(), after.as_secs_f64());
     }
 }
 

@@ -1,12 +1,14 @@
 //! What plans by price promise, held against trying everything.
 
+use std::sync::Arc;
+
 use proptest::{collection::vec, option, prelude::*, sample::select};
 use requirements::{Requirement, labels};
 use units::UsdMicrosPerHour;
 
 use crate::{
-    CapacityType, InstanceType, LabelSelector, Note, Offering, Pod, Pool, Settings, Snapshot, Solution, check::check,
-    solve, solve_after, solve_greedy, testing::*,
+    CapacityType, InstanceType, LabelSelector, Note, Offering, Pod, Pool, Settings, Snapshot, Solution, Strength,
+    WhenUnsatisfiable, check::check, solve, solve_after, solve_greedy, testing::*,
 };
 
 /// A pod of a small world: what it asks for and where it may be.
@@ -177,7 +179,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
-    fn no_plan_is_dearer_than_the_greedy_one_or_cheaper_than_the_bound(snapshot in some_snapshot()) {
+    fn no_plan_is_dearer_than_the_greedy_one_or_cheaper_than_the_bound(snapshot in some_related_snapshot()) {
         let (plan, greedy) = (solve(&snapshot, &Settings::default()), solve_greedy(&snapshot, &Settings::default()));
         prop_assert!(rank(&plan) <= rank(&greedy), "{:?} > {:?}", rank(&plan), rank(&greedy));
         prop_assert_eq!(plan.greedy_cost, Some(greedy.cost));
@@ -200,6 +202,40 @@ proptest! {
     }
 }
 
+/// What a pod may demand of its node and of the pods around it.
+const DEMANDS: [fn(&mut Pod); 7] = [
+    |pod| pod.pod_anti_affinity.clear(),
+    |pod| pod.pod_affinity.clear(),
+    |pod| pod.topology_spread.clear(),
+    |pod| pod.node_selector.clear(),
+    |pod| pod.required_node_affinity.clear(),
+    |pod| pod.host_ports.clear(),
+    |pod| pod.volume_zones.clear(),
+];
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn a_dropped_demand_costs_no_more_with_the_old_plan_at_hand(
+        snapshot in some_related_snapshot(), which in 0..DEMANDS.len(),
+    ) {
+        let mut strict = snapshot;
+        for pod in strict.pods.iter_mut().map(Arc::make_mut) {
+            // What is only wished may become possible, and then costs more.
+            pod.topology_spread.retain(|spread| spread.when_unsatisfiable == WhenUnsatisfiable::DoNotSchedule);
+            pod.pod_affinity.retain(|term| term.strength == Strength::Required);
+            pod.pod_anti_affinity.retain(|term| term.strength == Strength::Required);
+        }
+        let before = solve(&strict, &Settings::default());
+        let mut free = strict;
+        free.pods.iter_mut().map(Arc::make_mut).for_each(DEMANDS[which]);
+        let after = solve_after(&free, &Settings::default(), &|| false, &before);
+        prop_assert_eq!(check(&free, &after), []);
+        prop_assert!(rank(&after) <= rank(&before), "{:?} > {:?}", rank(&after), rank(&before));
+    }
+}
+
 /// Six pods of this size in three zones, one more in each at most than in the emptiest.
 fn spread(cpu: i64) -> Snapshot {
     let pods = (0..6).map(|index| {
@@ -208,7 +244,7 @@ fn spread(cpu: i64) -> Snapshot {
         pod.topology_spread = vec![crate::TopologySpread {
             max_skew: 1,
             topology_key: labels::ZONE.to_owned(),
-            when_unsatisfiable: crate::WhenUnsatisfiable::DoNotSchedule,
+            when_unsatisfiable: WhenUnsatisfiable::DoNotSchedule,
             selector: Some(LabelSelector {
                 match_labels: labels_of(&[("app", "spread")]),
                 match_expressions: Vec::new(),
@@ -252,4 +288,16 @@ fn a_node_says_what_it_costs_and_what_the_greedy_rule_would_have_bought() {
         "by the greedy rule it would be m.2xlarge in a (spot) for $0.16/h, with 2 pods",
     ];
     assert_eq!((why, plan.cost), (expected.map(str::to_owned).to_vec(), UsdMicrosPerHour(120_000)));
+}
+
+#[test]
+fn a_pool_that_would_do_too_is_passed_over_for_its_price_and_not_for_want_of_machines() {
+    let mut dear = pool("a-dear");
+    let mut only = machine("m.large", "amd64", 2);
+    only.offerings.iter_mut().for_each(|one| one.price = UsdMicrosPerHour(one.price.0 * 3));
+    dear.instance_types = [only].into();
+    let snapshot = snapshot(vec![pod("p", 1000, 1)], Vec::new(), vec![dear, pool("b-any")]);
+    let plan = solve(&snapshot, &Settings::default());
+    let why: Vec<String> = plan.new_nodes[0].why.iter().map(ToString::to_string).collect();
+    assert_eq!(why[1], "NodePool/a-dear would do too, and is not in the cheapest plan");
 }

@@ -1,0 +1,156 @@
+//! The server that somebody else has written.
+
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use http::uri::PathAndQuery;
+use hyper_util::rt::TokioIo;
+use prost::Message;
+use tonic::client::Grpc;
+use tonic::transport::{Channel, Endpoint, Uri};
+use tonic::{Code, Request, Status, Streaming};
+use tonic_prost::ProstCodec;
+use tower::service_fn;
+
+use super::messages::{
+    GetMetricSpecResponse, GetMetricsRequest, GetMetricsResponse, IsActiveResponse, ScaledObjectRef, Spec, Value,
+};
+use crate::error::{BuildError, ScalerError};
+use crate::http::shorten;
+use crate::net::Address;
+
+/// A connection that goes quiet is looked at this often, so that one that died is noticed while nothing is pushed.
+const KEEPALIVE: Duration = Duration::from_secs(30);
+/// Most bytes of a message. Metrics are a name and a number.
+const MESSAGE_BYTES: usize = 1 << 20;
+
+/// A plug-in, and who asks it.
+#[derive(Clone)]
+pub(super) struct Plugin {
+    endpoint: Endpoint,
+    address: Address,
+    object: ScaledObjectRef,
+    /// Made when it is first needed: it has a task of its own.
+    channel: Arc<OnceLock<Grpc<Channel>>>,
+}
+
+// What is forwarded may be a secret of the environment.
+impl fmt::Debug for Plugin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Plugin").field("name", &self.object.name).finish_non_exhaustive()
+    }
+}
+
+impl Plugin {
+    /// Connects when it is first asked.
+    pub(super) fn new(address: Address, object: ScaledObjectRef) -> Result<Self, BuildError> {
+        let scheme = if address.tls.is_some() { "https" } else { "http" };
+        let host = if address.host.contains(':') { format!("[{}]", address.host) } else { address.host.clone() };
+        let wrong = |error: &dyn fmt::Display| BuildError::new("scalerAddress", error.to_string());
+        let origin: Uri = format!("{scheme}://{host}:{}", address.port).parse().map_err(|error| wrong(&error))?;
+        // The connector below sees to TLS, so the library must not.
+        let plain = format!("http://{host}:{}", address.port);
+        let endpoint = Endpoint::from_shared(plain)
+            .map_err(|error| wrong(&error))?
+            .origin(origin)
+            .http2_keep_alive_interval(KEEPALIVE)
+            .keep_alive_while_idle(true);
+        Ok(Self { endpoint, address, object, channel: Arc::default() })
+    }
+
+    /// The one connection.
+    fn grpc(&self) -> Grpc<Channel> {
+        let make = || {
+            let address = self.address.clone();
+            let channel = self.endpoint.connect_with_connector_lazy(service_fn(move |_: Uri| {
+                let address = address.clone();
+                async move { address.connect().await.map(TokioIo::new) }
+            }));
+            Grpc::new(channel).max_decoding_message_size(MESSAGE_BYTES)
+        };
+        self.channel.get_or_init(make).clone()
+    }
+
+    pub(super) async fn is_active(&self) -> Result<bool, ScalerError> {
+        let answer: IsActiveResponse = self.ask("/externalscaler.ExternalScaler/IsActive", self.object.clone()).await?;
+        Ok(answer.result)
+    }
+
+    pub(super) async fn specs(&self) -> Result<Vec<Spec>, ScalerError> {
+        let answer: GetMetricSpecResponse =
+            self.ask("/externalscaler.ExternalScaler/GetMetricSpec", self.object.clone()).await?;
+        Ok(answer.metric_specs)
+    }
+
+    pub(super) async fn values(&self, metric: &str) -> Result<Vec<Value>, ScalerError> {
+        let request =
+            GetMetricsRequest { scaled_object_ref: Some(self.object.clone()), metric_name: metric.to_owned() };
+        let answer: GetMetricsResponse = self.ask("/externalscaler.ExternalScaler/GetMetrics", request).await?;
+        Ok(answer.metric_values)
+    }
+
+    pub(super) async fn stream(&self) -> Result<Streaming<IsActiveResponse>, ScalerError> {
+        let path = PathAndQuery::from_static("/externalscaler.ExternalScaler/StreamIsActive");
+        let mut grpc = self.grpc();
+        grpc.ready().await.map_err(|error| silent(&error))?;
+        let codec = ProstCodec::<ScaledObjectRef, IsActiveResponse>::default();
+        let asked = grpc.server_streaming(Request::new(self.object.clone()), path, codec).await;
+        Ok(asked.map_err(|status| failure(&status))?.into_inner())
+    }
+
+    async fn ask<Q, A>(&self, path: &'static str, question: Q) -> Result<A, ScalerError>
+    where
+        Q: Message + 'static,
+        A: Message + Default + 'static,
+    {
+        let mut grpc = self.grpc();
+        grpc.ready().await.map_err(|error| silent(&error))?;
+        let codec = ProstCodec::<Q, A>::default();
+        let answer = grpc.unary(Request::new(question), PathAndQuery::from_static(path), codec).await;
+        Ok(answer.map_err(|status| failure(&status))?.into_inner())
+    }
+}
+
+fn silent(error: &tonic::transport::Error) -> ScalerError {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    ScalerError::Unavailable(format!("scalerAddress: {}", shorten(&text)).into())
+}
+
+/// What a status means for the caller.
+pub(super) fn failure(status: &Status) -> ScalerError {
+    let what = format!("{:?}: {}", status.code(), shorten(status.message()));
+    match status.code() {
+        Code::Unauthenticated | Code::PermissionDenied => ScalerError::Unauthorized { what },
+        Code::InvalidArgument
+        | Code::NotFound
+        | Code::AlreadyExists
+        | Code::FailedPrecondition
+        | Code::OutOfRange
+        | Code::Unimplemented => ScalerError::Misconfigured { what },
+        _ => ScalerError::Unavailable(what.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_says_what_to_do_next() {
+        let kind = |code| match failure(&Status::new(code, "text")) {
+            ScalerError::Unauthorized { .. } => "credentials",
+            ScalerError::Misconfigured { .. } => "question",
+            _ => "later",
+        };
+        assert_eq!(kind(Code::Unavailable), "later");
+        assert_eq!(kind(Code::Unknown), "later");
+        assert_eq!(kind(Code::PermissionDenied), "credentials");
+        assert_eq!(kind(Code::Unimplemented), "question");
+    }
+}

@@ -1,0 +1,208 @@
+//! What may be written.
+
+use reqwest::Url;
+
+use super::cluster::Cluster;
+use super::lag::{Limit, Policy};
+use super::sasl::Sasl;
+use crate::auth::tls::{Certificates, KeyPassword, Switch};
+use crate::auth::tokens::Tokens;
+use crate::context::TriggerContext;
+use crate::error::BuildError;
+use crate::metadata::{Choice, Pairs, Secret, TriggerMetadata};
+use crate::net::{Address, host_port};
+
+/// How far a Kafka consumer group lags behind: messages in the log that it has not committed.
+///
+/// More replicas than partitions are not asked for, unless `allowIdleConsumers` is `true`.
+#[derive(Debug, TriggerMetadata)]
+#[trigger(
+    ignored("version", "requests are made in versions that every broker since 0.11 understands, so it has no effect"),
+    ignored("fullMetadata", "only the topics in question are asked for, so it has no effect"),
+    check = Settings::check
+)]
+pub(crate) struct Settings {
+    /// Brokers to begin with, each `host:9092`; they are tried in turn.
+    #[param(from(metadata, env), required)]
+    bootstrap_servers: Vec<String>,
+    /// The consumer group.
+    #[param(from(metadata, env))]
+    pub(super) consumer_group: String,
+    /// The topic. Without it, all topics count in which the group has committed offsets.
+    #[param(from(metadata, env))]
+    pub(super) topic: Option<String>,
+    /// Partitions that count; all of the topic otherwise.
+    #[param(at_least = "0", ranges)]
+    pub(super) partition_limitation: Vec<i64>,
+    /// By how many messages one replica may lag behind.
+    #[param(default = "10", at_least = "1")]
+    pub(super) lag_threshold: i64,
+    /// Active when the lag is above this.
+    #[param(default = "0", at_least = "0")]
+    activation_lag_threshold: i64,
+    /// Where the group begins in a partition in which it has committed nothing: `latest` lags by one message, `earliest`
+    /// by the whole log.
+    #[param(default = "latest")]
+    offset_reset_policy: Reset,
+    /// Ask for more replicas than there are partitions, if the lag is that large.
+    #[param(default = "false")]
+    allow_idle_consumers: bool,
+    /// A partition in which the group has committed nothing does not lag.
+    #[param(default = "false")]
+    scale_to_zero_on_invalid_offset: bool,
+    /// A partition whose committed offset has not moved since the last reading does not count for the replicas, only for
+    /// whether the trigger is active.
+    #[param(default = "false")]
+    exclude_persistent_lag: bool,
+    /// Ask for no more replicas than there are partitions with a lag.
+    #[param(default = "false")]
+    limit_to_partitions_with_lag: bool,
+    /// Ask for as many replicas as divide the partitions evenly.
+    #[param(default = "false")]
+    ensure_even_distribution_of_partitions: bool,
+    /// How to log in.
+    #[param(from(auth, metadata), default = "none")]
+    sasl: Mechanism,
+    /// User name; with `oauthbearer`, the client's id.
+    #[param(from(auth))]
+    username: Option<String>,
+    /// Password; with `oauthbearer`, the client's secret.
+    #[param(from(auth))]
+    password: Option<Secret>,
+    /// Who gives the token of `oauthbearer`; `aws_msk_iam` is not supported.
+    #[param(from(auth), default = "bearer")]
+    sasl_token_provider: Provider,
+    /// Where `oauthbearer` gets its token.
+    #[param(from(auth))]
+    oauth_token_endpoint_uri: Option<Url>,
+    /// Scopes that the token should have.
+    #[param(from(auth))]
+    scopes: Vec<String>,
+    /// What else the broker wants to be told with the token.
+    #[param(from(auth))]
+    oauth_extensions: Pairs,
+    /// Whether connections are encrypted, with the certificates below if there are any.
+    #[param(from(auth, metadata), default = "disable")]
+    tls: Switch,
+    /// Do not verify the brokers' certificates.
+    #[param(default = "false")]
+    unsafe_ssl: bool,
+    #[param(nested)]
+    certificates: Certificates,
+    #[param(nested)]
+    #[expect(dead_code, reason = "its check is all there is to it")]
+    key_password: KeyPassword,
+}
+
+/// Where a group begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Choice)]
+pub(super) enum Reset {
+    #[value("latest")]
+    Latest,
+    #[value("earliest")]
+    Earliest,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Choice)]
+enum Mechanism {
+    #[value("none")]
+    None,
+    #[value("plaintext")]
+    Plain,
+    #[value("scram_sha256")]
+    ScramSha256,
+    #[value("scram_sha512")]
+    ScramSha512,
+    #[value("oauthbearer")]
+    OAuthBearer,
+    #[value("gssapi")]
+    Gssapi,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Choice)]
+enum Provider {
+    #[value("bearer")]
+    Bearer,
+    #[value("aws_msk_iam")]
+    AwsMskIam,
+}
+
+impl Settings {
+    fn check(&self) -> Vec<BuildError> {
+        let wrong = |bad: bool, field: &str, what: &str| bad.then(|| BuildError::new(field, what));
+        let (limited, even) = (self.limit_to_partitions_with_lag, self.ensure_even_distribution_of_partitions);
+        let logs_in = self.sasl != Mechanism::None;
+        let checks = [
+            wrong(limited && self.topic.is_none(), "limitToPartitionsWithLag", "needs a topic"),
+            wrong(limited && self.allow_idle_consumers, "limitToPartitionsWithLag", "excludes allowIdleConsumers"),
+            wrong(even && self.topic.is_none(), "ensureEvenDistributionOfPartitions", "needs a topic"),
+            wrong(even && limited, "ensureEvenDistributionOfPartitions", "excludes limitToPartitionsWithLag"),
+            wrong(
+                !self.partition_limitation.is_empty() && self.topic.is_none(),
+                "partitionLimitation",
+                "needs a topic",
+            ),
+            wrong(self.sasl == Mechanism::Gssapi, "sasl", "gssapi is not supported"),
+            wrong(self.sasl_token_provider == Provider::AwsMskIam, "saslTokenProvider", "aws_msk_iam is not supported"),
+            wrong(logs_in && self.username.is_none(), "authenticationRef username", "is required by sasl"),
+            wrong(logs_in && self.password.is_none(), "authenticationRef password", "is required by sasl"),
+            wrong(
+                self.sasl == Mechanism::OAuthBearer && self.oauth_token_endpoint_uri.is_none(),
+                "authenticationRef oauthTokenEndpointUri",
+                "is required by oauthbearer",
+            ),
+        ];
+        checks.into_iter().flatten().collect()
+    }
+
+    pub(super) fn policy(&self) -> Policy {
+        Policy {
+            threshold: self.lag_threshold,
+            activation: self.activation_lag_threshold,
+            reset: self.offset_reset_policy,
+            zero_without_commit: self.scale_to_zero_on_invalid_offset,
+            without_persistent: self.exclude_persistent_lag,
+            limit: match (self.allow_idle_consumers, self.limit_to_partitions_with_lag) {
+                (_, true) => Limit::PartitionsWithLag,
+                (true, _) => Limit::None,
+                _ => Limit::Partitions,
+            },
+            even: self.ensure_even_distribution_of_partitions,
+        }
+    }
+
+    pub(super) fn cluster(&self, context: &TriggerContext<'_>) -> Result<Cluster, BuildError> {
+        const FIELD: &str = "bootstrapServers";
+        let tls = match self.tls {
+            Switch::Enable => Some(self.certificates.shared_config(!self.unsafe_ssl)?),
+            Switch::Disable => None,
+        };
+        let address = |text: &String| match host_port(text, None) {
+            Ok((host, port)) => Ok(Address { setting: FIELD, host, port, tls: tls.clone() }),
+            Err(what) => Err(BuildError::new(FIELD, what)),
+        };
+        let bootstrap = self.bootstrap_servers.iter().map(address).collect::<Result<_, _>>()?;
+        Ok(Cluster { bootstrap, sasl: self.sasl(context)? })
+    }
+
+    fn sasl(&self, context: &TriggerContext<'_>) -> Result<Option<Sasl>, BuildError> {
+        let user = self.username.clone().unwrap_or_default();
+        let password = self.password.clone().unwrap_or_else(|| "".into());
+        Ok(Some(match self.sasl {
+            Mechanism::None | Mechanism::Gssapi => return Ok(None),
+            Mechanism::Plain => Sasl::Plain { user, password },
+            Mechanism::ScramSha256 => Sasl::Scram { hash: super::scram::Hash::Sha256, user, password },
+            Mechanism::ScramSha512 => Sasl::Scram { hash: super::scram::Hash::Sha512, user, password },
+            Mechanism::OAuthBearer => {
+                let Some(url) = self.oauth_token_endpoint_uri.clone() else { return Ok(None) };
+                let mut form = vec![("grant_type".to_owned(), Secret::from("client_credentials"))];
+                if !self.scopes.is_empty() {
+                    form.push(("scope".into(), self.scopes.join(" ").as_str().into()));
+                }
+                let place = ("oauthTokenEndpointUri", url);
+                let tokens = Tokens::client(context.http.client(true)?, place, form, (user, password));
+                Sasl::Bearer { tokens: Box::new(tokens), extensions: self.oauth_extensions.clone() }
+            }
+        }))
+    }
+}

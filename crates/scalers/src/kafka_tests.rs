@@ -1,0 +1,46 @@
+//! What may be written; `tests/it/kafka.rs` asks a real broker.
+
+use super::*;
+use crate::testing::{Trigger, metric_name, refusal};
+
+const PLACE: [(&str, &str); 2] = [("bootstrapServers", "a:9092,b:9092"), ("consumerGroup", "my.group")];
+const TOPIC: (&str, &str) = ("topic", "orders");
+
+fn wrong(more: &[(&str, &str)]) -> Vec<String> {
+    refusal::<Kafka>(&[&PLACE[..], more].concat())
+}
+
+#[test]
+fn the_metric_is_named_after_the_topic_or_the_group() {
+    assert_eq!(metric_name::<Kafka>(&[&PLACE[..], &[TOPIC]].concat()), "s0-kafka-orders");
+    assert_eq!(metric_name::<Kafka>(&PLACE), "s0-kafka-my-group-topics");
+    let target = Trigger::new(&PLACE).connect::<Kafka>().unwrap().target.milli.thousandths();
+    assert_eq!(target, 10_000);
+}
+
+#[test]
+fn what_does_not_go_together_is_named() {
+    assert_eq!(refusal::<Kafka>(&[]), ["bootstrapServers", "consumerGroup"]);
+    assert_eq!(refusal::<Kafka>(&[("bootstrapServers", "a"), PLACE[1]]), ["bootstrapServers"]);
+    assert_eq!(wrong(&[("lagThreshold", "0")]), ["lagThreshold"]);
+    assert_eq!(wrong(&[("activationLagThreshold", "-1")]), ["activationLagThreshold"]);
+    assert_eq!(wrong(&[("offsetResetPolicy", "newest")]), ["offsetResetPolicy"]);
+    assert_eq!(wrong(&[("limitToPartitionsWithLag", "true")]), ["limitToPartitionsWithLag"]);
+    assert_eq!(wrong(&[("ensureEvenDistributionOfPartitions", "true")]), ["ensureEvenDistributionOfPartitions"]);
+    assert_eq!(wrong(&[("partitionLimitation", "1-3")]), ["partitionLimitation"]);
+    let limited = ("limitToPartitionsWithLag", "true");
+    assert_eq!(wrong(&[TOPIC, limited, ("allowIdleConsumers", "true")]), ["limitToPartitionsWithLag"]);
+    let even = ("ensureEvenDistributionOfPartitions", "true");
+    assert_eq!(wrong(&[TOPIC, limited, even]), ["ensureEvenDistributionOfPartitions"]);
+}
+
+#[test]
+fn a_login_needs_its_parameters() {
+    assert_eq!(wrong(&[("sasl", "gssapi")])[0], "sasl");
+    assert_eq!(wrong(&[("sasl", "plaintext")]), ["authenticationRef username", "authenticationRef password"]);
+    let bearer = Trigger::new(&PLACE).auth(&[("sasl", "oauthbearer"), ("username", "u"), ("password", "p")]);
+    assert_eq!(bearer.build::<Kafka>().expect_err("no address").field, "authenticationRef oauthTokenEndpointUri");
+    let scram = Trigger::new(&PLACE).auth(&[("sasl", "scram_sha512"), ("username", "u"), ("password", "hunter2")]);
+    let connected = scram.connect::<Kafka>().unwrap();
+    assert!(!format!("{connected:?}").contains("hunter2"));
+}

@@ -1,0 +1,161 @@
+//! `postgresql` against the real server.
+
+use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _};
+use testkit::pki::Authority;
+
+use crate::support::{Server, build, installed_in, prepare, read};
+
+/// `nobody`: the server refuses to run as root.
+const NOBODY: u32 = 65_534;
+
+struct Postgres {
+    server: Server,
+    authority: PathBuf,
+}
+
+/// `None`: there is no PostgreSQL here, which has been said.
+async fn start() -> Option<Postgres> {
+    let folders = ["15", "16", "17"].map(|version| format!("/usr/lib/postgresql/{version}/bin"));
+    let program = installed_in("postgres", "postgresql", &folders.each_ref().map(String::as_str))?;
+    let program = program.canonicalize().unwrap();
+    let root = nix::unistd::Uid::effective().is_root();
+    let (setpriv, mut authority) = (PathBuf::from("/usr/bin/setpriv"), PathBuf::new());
+    let as_nobody = ["--reuid=65534", "--regid=65534", "--clear-groups"];
+    let server = Server::start(if root { &setpriv } else { &program }, |folder: &Path, port| {
+        let (data, password) = (folder.join("data"), folder.join("password"));
+        std::fs::write(&password, "hunter2").unwrap();
+        std::fs::create_dir(&data).unwrap();
+        let issuer = Authority::new("test", folder).unwrap();
+        let (certificate, key) =
+            issuer.server("localhost", &["localhost", "127.0.0.1"]).unwrap().write(folder, "server").unwrap();
+        authority.clone_from(&issuer.certificate);
+        std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o755)).unwrap();
+        std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
+        let initdb = program.with_file_name("initdb");
+        let mut command = if root {
+            for path in [&data, &password, &key] {
+                chown(path, Some(NOBODY), Some(NOBODY)).unwrap();
+            }
+            let mut command = Command::new(&setpriv);
+            command.args(as_nobody).arg(initdb);
+            command
+        } else {
+            Command::new(initdb)
+        };
+        command.args(["--username=keda", "--auth=scram-sha-256", "--no-sync", "--locale=C", "--encoding=UTF8"]);
+        command.arg(format!("--pwfile={}", password.display())).arg(format!("--pgdata={}", data.display()));
+        prepare(command.current_dir(folder));
+        let mut arguments: Vec<String> = Vec::new();
+        if root {
+            arguments.extend(as_nobody.map(str::to_owned));
+            arguments.push(program.display().to_string());
+        }
+        arguments.extend(["-D".into(), data.display().to_string(), "-p".into(), port.to_string()]);
+        for (name, value) in [
+            ("listen_addresses", "127.0.0.1"),
+            ("unix_socket_directories", ""),
+            ("fsync", "off"),
+            ("ssl", "on"),
+            ("ssl_cert_file", &certificate.display().to_string()),
+            ("ssl_key_file", &key.display().to_string()),
+        ] {
+            arguments.extend(["-c".into(), format!("{name}={value}")]);
+        }
+        arguments
+    })
+    .await
+    .unwrap();
+    Some(Postgres { server, authority })
+}
+
+async fn run(server: &Server, statements: &[&str]) {
+    let options = sqlx::postgres::PgConnectOptions::new_without_pgpass()
+        .host("127.0.0.1")
+        .port(server.port())
+        .username("keda")
+        .password("hunter2")
+        .database("postgres");
+    let mut connection = options.connect().await.unwrap();
+    for statement in statements {
+        sqlx::raw_sql(AssertSqlSafe(*statement)).execute(&mut connection).await.unwrap();
+    }
+    connection.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_query_gives_the_number_in_its_only_field() {
+    let Some(Postgres { server, authority }) = start().await else { return };
+    run(
+        &server,
+        &[
+            "CREATE TABLE jobs (id int, size numeric, done bool)",
+            "INSERT INTO jobs SELECT n, n + 0.5, false FROM generate_series(1, 8) n",
+        ],
+    )
+    .await;
+    let port = server.port().to_string();
+    let place = [
+        ("host", "127.0.0.1"),
+        ("port", port.as_str()),
+        ("userName", "keda"),
+        ("dbName", "postgres"),
+        ("sslmode", "disable"),
+    ];
+    let scaler = |query: &str, password: &str| {
+        let metadata = [&place[..], &[("query", query), ("targetQueryValue", "4")]].concat();
+        build("postgresql", &metadata, &[("password", password)])
+    };
+    let number = async |query: &str| read(&scaler(query, "hunter2")).await;
+    assert_eq!(number("SELECT count(*) FROM jobs;").await, Ok((8_000, true)));
+    assert_eq!(number("SELECT size FROM jobs ORDER BY id").await, Ok((1_500, true)));
+    assert_eq!(number("SELECT 2.25::float8").await, Ok((2_250, true)));
+    assert_eq!(number("SELECT '7'").await, Ok((7_000, true)));
+    assert_eq!(number("SELECT 0").await, Ok((0, false)));
+    assert!(number("SELECT id FROM jobs WHERE done").await.unwrap_err().contains("no row"));
+    assert!(number("SELECT max(id) FROM jobs WHERE done").await.unwrap_err().contains("NULL"));
+    assert!(number("SELECT 'NaN'::float8").await.unwrap_err().contains("no usable number"));
+    assert!(number("SELECT 1, 2").await.unwrap_err().contains("2 columns"));
+    assert!(number("SELECT nothing FROM jobs").await.unwrap_err().contains("refuses the question"));
+    let refused = read(&scaler("SELECT 1", "wrong")).await.unwrap_err();
+    assert!(refused.contains("refuses us") && !refused.contains("wrong"), "{refused}");
+
+    let question = [("query", "SELECT count(*) FROM jobs"), ("targetQueryValue", "4")];
+    let url = format!("postgresql://keda:hunter2@127.0.0.1:{port}/postgres?sslmode=require");
+    let words = format!(
+        "host=localhost port={port} user=keda password='hunter2' dbname=postgres sslmode=verify-full sslrootcert={}",
+        authority.display()
+    );
+    for connection in [&url, &words] {
+        let scaler = build("postgresql", &question, &[("connection", connection)]);
+        assert_eq!(read(&scaler).await, Ok((8_000, true)), "{connection}");
+    }
+    let stranger = words.replace(&format!("sslrootcert={}", authority.display()), "");
+    let unknown = read(&build("postgresql", &question, &[("connection", &stranger)])).await.unwrap_err();
+    assert!(unknown.contains("not available") && !unknown.contains("hunter2"), "{unknown}");
+}
+
+#[tokio::test]
+async fn a_connection_that_the_server_ended_is_made_again_and_an_outage_is_a_failure() {
+    let Some(Postgres { server, .. }) = start().await else { return };
+    let url = format!("postgresql://keda:hunter2@{}/postgres", server.address());
+    let question = [
+        ("query", "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'"),
+        ("targetQueryValue", "4"),
+    ];
+    let scaler = build("postgresql", &question, &[("connection", &url)]);
+    for _ in 0..3 {
+        assert_eq!(read(&scaler).await, Ok((1_000, true)), "one connection is kept");
+    }
+    run(
+        &server,
+        &["SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"],
+    )
+    .await;
+    assert!(read(&scaler).await.is_ok());
+    drop(server);
+    assert!(read(&scaler).await.unwrap_err().contains("not available"));
+}

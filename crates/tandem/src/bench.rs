@@ -1,0 +1,195 @@
+//! How fast the node solver is and how much memory it takes, on the workloads that people quote figures for.
+//!
+//! Every case is solved in a process of its own, which is given the snapshot as a file: so the memory is that of a program
+//! that holds the snapshot and plans, and not that of making it up. Three plans are timed: that of the greedy rule alone, to
+//! which the controller falls back; the first one by price, for which the search is stopped at once; and the one that the
+//! default budget of work gives. Times are those on a core, so that what else the
+//! machine does counts as little as possible; the clock's are printed beside them. The figures depend on the machine, so no
+//! test asserts them; whoever changes the solver runs this and puts the table into `docs/measurements.md`.
+
+mod worlds;
+
+use std::{
+    fmt::Write as _,
+    fs::File,
+    io::{self, BufReader, BufWriter},
+    path::Path,
+    process::Command,
+    time::Instant,
+};
+
+use scheduling::{Settings, Snapshot, Solution, check, solve_greedy, solve_within};
+use serde::{Deserialize, Serialize};
+
+pub use self::worlds::{CASES, Case};
+use crate::gates::stopwatch::Stopwatch;
+
+/// What one case came to.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Figures {
+    greedy: Timed,
+    first: Timed,
+    whole: Timed,
+    /// The memory of the process before it plans, and the most it ever had. Unit: MiB.
+    before_mib: Option<u64>,
+    peak_mib: Option<u64>,
+    /// What the checker has against the plans.
+    violations: Vec<String>,
+}
+
+/// One solve.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Timed {
+    core_ms: f64,
+    clock_ms: f64,
+    nodes: usize,
+    unplaced: usize,
+    /// Unit: micro-USD per hour.
+    cost: i64,
+    greedy: Option<i64>,
+    bound: Option<i64>,
+}
+
+/// Runs every case whose name contains `filter` and prints as it goes; says whether every demand is met. `program` is run
+/// as `program --solve CASE FILE` for each and must call [`solve_one`].
+pub fn run(program: &Path, filter: &str, print: &mut dyn FnMut(&str)) -> io::Result<bool> {
+    print("core: milliseconds on a core; clock: those that passed; first: search stopped at once; memory in MiB\n");
+    print(&format!(
+        "{:<22} {:>7} {:>9} {:>9} {:>9} {:>9} {:>9} {:>7} {:>5} {:>11} {:>11} {:>11} {:>6} {:>6}",
+        "CASE",
+        "PODS",
+        "GREEDY",
+        "FIRST",
+        "PODS/S",
+        "WHOLE",
+        "CLOCK",
+        "NODES",
+        "LEFT",
+        "COST $/H",
+        "GREEDY $/H",
+        "BOUND",
+        "BEFORE",
+        "PEAK"
+    ));
+    let mut misses = Vec::new();
+    for case in CASES.iter().filter(|case| case.name.contains(filter)) {
+        let world = (case.world)();
+        let pods = world.pods.len();
+        let figures = measure(program, case, world)?;
+        print(&row(case, pods, &figures));
+        misses.extend(case.missed(&figures));
+    }
+    print("");
+    for miss in &misses {
+        print(&format!("MISS {miss}"));
+    }
+    if misses.is_empty() {
+        print("every demand of these cases is met");
+    }
+    Ok(misses.is_empty())
+}
+
+/// In the process of a case: reads the snapshot, plans, and gives the figures for [`run`] to read.
+pub fn solve_one(case: &str, file: &Path) -> io::Result<String> {
+    let case = CASES.iter().find(|one| one.name == case).ok_or(io::ErrorKind::NotFound)?;
+    let snapshot: Snapshot = serde_json::from_reader(BufReader::new(File::open(file)?))?;
+    let settings = Settings { ignore_preferences: case.ignore_preferences, ..Settings::default() };
+    let before_mib = memory_mib("VmRSS:");
+    let (greedy, greedy_plan) = timed(|| solve_greedy(&snapshot, &settings));
+    let (first, first_plan) = timed(|| solve_within(&snapshot, &settings, &|| true));
+    let (whole, whole_plan) = timed(|| solve_within(&snapshot, &settings, &|| false));
+    let peak_mib = memory_mib("VmHWM:");
+    let plans = [("greedy", greedy_plan), ("first", first_plan), ("whole", whole_plan)];
+    let said = |(name, plan): &(&str, Solution)| {
+        let violations = check::check(&snapshot, plan);
+        let first = violations.first()?;
+        Some(format!("the checker has {} objections to the {name} plan, such as: {first}", violations.len()))
+    };
+    let violations = plans.iter().filter_map(said).collect();
+    Ok(serde_json::to_string(&Figures { greedy, first, whole, before_mib, peak_mib, violations })?)
+}
+
+fn timed(plan: impl FnOnce() -> Solution) -> (Timed, Solution) {
+    let (clock, core) = (Instant::now(), Stopwatch::start());
+    let solution = plan();
+    let (core, clock) = (core.elapsed(), clock.elapsed());
+    let timed = Timed {
+        core_ms: core.as_secs_f64() * 1e3,
+        clock_ms: clock.as_secs_f64() * 1e3,
+        nodes: solution.new_nodes.len(),
+        unplaced: solution.unplaced.len(),
+        cost: solution.cost.0,
+        greedy: solution.greedy_cost.map(|cost| cost.0),
+        bound: solution.lower_bound.as_ref().map(|bound| bound.cost.0),
+    };
+    (timed, solution)
+}
+
+fn measure(program: &Path, case: &Case, world: Snapshot) -> io::Result<Figures> {
+    let file = std::env::temp_dir().join(format!("tandem-bench-{}-{}.json", std::process::id(), case.name));
+    serde_json::to_writer(BufWriter::new(File::create(&file)?), &world)?;
+    drop(world);
+    let output = Command::new(program).args(["--solve", case.name]).arg(&file).output();
+    std::fs::remove_file(&file)?;
+    let output = output?;
+    if !output.status.success() {
+        return Err(io::Error::other(format!("{}: {}", case.name, String::from_utf8_lossy(&output.stderr))));
+    }
+    Ok(serde_json::from_slice(&output.stdout)?)
+}
+
+impl Case {
+    /// What of its demands the figures do not meet.
+    fn missed(&self, figures: &Figures) -> Vec<String> {
+        let mut missed = Vec::new();
+        let mut miss = |what: String| missed.push(format!("{}: {what}", self.name));
+        figures.violations.iter().for_each(|violation| miss(violation.clone()));
+        if figures.whole.unplaced + figures.first.unplaced > 0 {
+            miss(format!("{} pods without a place", figures.whole.unplaced.max(figures.first.unplaced)));
+        }
+        if let Some(most) = self.most_ms.filter(|most| figures.first.core_ms > *most) {
+            miss(format!("{:.0} ms to the first plan, not {most:.0}", figures.first.core_ms));
+        }
+        if let Some(most) = self.most_nodes.filter(|most| figures.first.nodes > *most || figures.whole.nodes > *most) {
+            miss(format!("{} nodes, first {}, not {most}", figures.whole.nodes, figures.first.nodes));
+        }
+        if let (Some(most), Some(peak)) = (self.most_mib, figures.peak_mib)
+            && peak > most
+        {
+            miss(format!("{peak} MiB, not {most}"));
+        }
+        missed
+    }
+}
+
+fn row(case: &Case, pods: usize, figures: &Figures) -> String {
+    let Figures { greedy, first, whole, .. } = figures;
+    let dollars = |micros: i64| format!("{}.{:04}", micros / 1_000_000, micros % 1_000_000 / 100);
+    let known = |micros: Option<i64>| micros.map_or("-".to_owned(), dollars);
+    let mib = |mib: Option<u64>| mib.map_or("-".to_owned(), |mib| mib.to_string());
+    #[expect(clippy::cast_precision_loss, reason = "a rate to print")]
+    let rate = pods as f64 / first.core_ms * 1e3;
+    let mut row = format!("{:<22} {pods:>7} {:>9.1} {:>9.1}", case.name, greedy.core_ms, first.core_ms);
+    write!(row, " {rate:>9.0} {:>9.1}", whole.core_ms).expect("writing to a string cannot fail");
+    write!(
+        row,
+        " {:>9.1} {:>7} {:>5} {:>11} {:>11} {:>11} {:>6} {:>6}",
+        whole.clock_ms,
+        whole.nodes,
+        whole.unplaced,
+        dollars(whole.cost),
+        known(whole.greedy),
+        known(whole.bound),
+        mib(figures.before_mib),
+        mib(figures.peak_mib),
+    )
+    .expect("writing to a string cannot fail");
+    row
+}
+
+/// What the system says of this process's memory, where it does. Unit: MiB.
+fn memory_mib(name: &str) -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib / 1024)
+}

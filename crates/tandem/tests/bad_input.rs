@@ -1,0 +1,177 @@
+//! Files in which numbers make no sense: each mistake is named with its place.
+//!
+//! What the solver does with input that no file can hold is tested beside it.
+#![expect(clippy::needless_raw_string_hashes, reason = "expect-test writes them when it updates")]
+use std::{fmt::Write as _, path::Path};
+
+use expect_test::{Expect, expect};
+use scheduling::{Settings, solve};
+use tandem::{documents, input};
+
+const POOL: &str = "
+apiVersion: karpenter.sh/v1
+kind: NodePool
+metadata: { name: default }
+spec: { template: { spec: { requirements: [], nodeClassRef: { group: example.com, kind: Class, name: default } } } }
+---
+kind: Pod
+apiVersion: v1
+metadata: { name: fine }
+spec: { containers: [{ name: main, resources: { requests: { cpu: 100m } } }] }
+";
+
+/// A catalogue of one type: what its resources and its offering say.
+fn catalogue(resources: &str, offering: &str) -> String {
+    format!(
+        "
+- name: m.large
+  architecture: amd64
+  operatingSystems: [linux]
+  resources: {{ {resources} }}
+  offerings:
+  - Requirements:
+    - {{ key: karpenter.sh/capacity-type, operator: In, values: [on-demand] }}
+    - {{ key: topology.kubernetes.io/zone, operator: In, values: [a] }}
+    {offering}
+"
+    )
+}
+
+/// What is said to a pool, a pod that is fine and this, with a catalogue: the plan, or what is wrong.
+fn said(more: &str, types: &str) -> String {
+    let documents = documents::parse("all.yaml", &[POOL, more, types].join("\n---\n"));
+    let input = match documents.and_then(|found| input::from_documents(Path::new("all.yaml"), found, None)) {
+        Ok(input) => input,
+        Err(problems) => return format!("{problems}\n"),
+    };
+    let plan = solve(&input.snapshot, &Settings::default());
+    let mut said: Vec<String> = plan.placed.keys().map(|pod| format!("{pod} is placed\n")).collect();
+    for (pod, reasons) in &plan.unplaced {
+        said.extend(reasons.iter().map(|reason| format!("{pod}: {reason}\n")));
+    }
+    said.concat()
+}
+
+const SOUND: (&str, &str) = ("cpu: '2', memory: 8Gi", "Price: 0.1");
+
+#[test]
+fn a_catalogue_with_prices_that_are_none_is_refused() {
+    let mut all = String::new();
+    for price in
+        ["Available: true", "Price: .nan", "Price: .inf", "Price: -0.1", "Price: 1e300", "Price: cheap", "Price:"]
+    {
+        write!(all, "{price}\n  {}", said("", &catalogue(SOUND.0, price))).unwrap();
+    }
+    expect![[r#"
+        Available: true
+          all.yaml, document 4, instance type m.large: offerings[0]: missing field `Price`
+        Price: .nan
+          all.yaml, document 4: line 24, column 12: this is not YAML: non-finite float `.nan` rejected by the configured policy
+        Price: .inf
+          all.yaml, document 4: line 24, column 12: this is not YAML: non-finite float `.inf` rejected by the configured policy
+        Price: -0.1
+          all.yaml, document 4, instance type m.large: offerings[0].Price: is not a price
+        Price: 1e300
+          all.yaml, document 4, instance type m.large: offerings[0].Price: is not a price
+        Price: cheap
+          all.yaml, document 4, instance type m.large: offerings[0].Price: invalid type: string "cheap", expected f64
+        Price:
+          all.yaml, document 4, instance type m.large: offerings[0].Price: invalid type: null, expected f64
+    "#]].assert_eq(&all);
+}
+
+#[test]
+fn a_catalogue_with_machines_that_are_none_is_refused() {
+    let mut all = String::new();
+    for resources in [
+        "cpu: '0', memory: 8Gi",
+        "memory: 8Gi",
+        "cpu: '2', memory: -8Gi",
+        "cpu: two, memory: 8Gi",
+        "cpu: '2', memory: 8Gi, pods: '-1'",
+    ] {
+        write!(all, "{resources}\n  {}", said("", &catalogue(resources, SOUND.1))).unwrap();
+    }
+    expect![[r#"
+        cpu: '0', memory: 8Gi
+          all.yaml, document 4, instance type m.large: resources.cpu: must be more than nothing
+        memory: 8Gi
+          all.yaml, document 4, instance type m.large: resources.cpu: must be more than nothing
+        cpu: '2', memory: -8Gi
+          all.yaml, document 4, instance type m.large: resources.memory: -8Gi is negative
+        cpu: two, memory: 8Gi
+          all.yaml, document 4, instance type m.large: resources.cpu: quantity "two" does not begin with a number
+        cpu: '2', memory: 8Gi, pods: '-1'
+          all.yaml, document 4, instance type m.large: resources.pods: -1 is negative
+    "#]]
+    .assert_eq(&all);
+}
+
+fn check_pod(spec: &str, expected: &Expect) {
+    let pod = format!("kind: Pod\napiVersion: v1\nmetadata: {{ name: odd }}\nspec: {spec}");
+    expected.assert_eq(&said(&pod, &catalogue(SOUND.0, SOUND.1)));
+}
+
+#[test]
+fn quantities_that_cannot_be_are_refused() {
+    let mut all = String::new();
+    for quantity in ["-1", "1e400", "99999999999999999999Ei", "1.2.3", "0x10", "1 Gi", "''", ".nan", "1GiB", "--1"] {
+        let pod = format!(
+            "kind: Pod\napiVersion: v1\nmetadata: {{ name: odd }}\nspec: {{ containers: [{{ name: main, resources: {{ requests: {{ cpu: {quantity} }} }} }}] }}"
+        );
+        write!(all, "{quantity}\n  {}", said(&pod, &catalogue(SOUND.0, SOUND.1))).unwrap();
+    }
+    expect![[r#"
+        -1
+          all.yaml, document 3, Pod default/odd: spec.containers[0].resources.requests.cpu: quantity "-1" is negative
+        1e400
+          all.yaml, document 3: line 16, column 66: this is not YAML: non-finite float `1e400` rejected by the configured policy
+        99999999999999999999Ei
+          default/fine is placed
+        default/odd: the pod is not valid: cpu of container main: quantity 9223372036854775807 is out of range for cpu
+        1.2.3
+          all.yaml, document 3, Pod default/odd: spec.containers[0].resources.requests.cpu: quantity "1.2.3" does not begin with a number
+        0x10
+          default/fine is placed
+        default/odd: NodePool/default: asks for 16 of cpu, the largest node has 1900m free
+        1 Gi
+          all.yaml, document 3, Pod default/odd: spec.containers[0].resources.requests.cpu: quantity "1 Gi" has a space: write 1Gi instead
+        ''
+          all.yaml, document 3, Pod default/odd: spec.containers[0].resources.requests.cpu: a quantity must not be empty
+        .nan
+          all.yaml, document 3: line 16, column 66: this is not YAML: non-finite float `.nan` rejected by the configured policy
+        1GiB
+          all.yaml, document 3, Pod default/odd: spec.containers[0].resources.requests.cpu: quantity "1GiB" has the unknown suffix "GiB" (write Gi)
+        --1
+          all.yaml, document 3, Pod default/odd: spec.containers[0].resources.requests.cpu: quantity "--1" does not begin with a number
+    "#]].assert_eq(&all);
+}
+
+#[test]
+fn sums_that_no_number_holds_are_told_to_their_pod_and_the_other_is_placed() {
+    check_pod(
+        "{ containers: [{ name: a, resources: { requests: { memory: 7Ei } } }, { name: b, resources: { requests: { memory: 7Ei } } }] }",
+        &expect![[r#"
+            default/fine is placed
+            default/odd: NodePool/default: asks for 9223372036854775807 of memory, the largest node has 8182Mi free
+        "#]],
+    );
+}
+
+#[test]
+fn a_node_that_no_type_has_and_a_circle_are_told_to_their_pod_and_the_other_is_placed() {
+    check_pod(
+        "{ containers: [], nodeSelector: { topology.kubernetes.io/zone: a }, affinity: { nodeAffinity: { requiredDuringSchedulingIgnoredDuringExecution: { nodeSelectorTerms: [{ matchExpressions: [{ key: topology.kubernetes.io/zone, operator: NotIn, values: [a] }] }] } } } }",
+        &expect![[r#"
+            default/fine is placed
+            default/odd: the pod is not valid: its own demands leave no value of topology.kubernetes.io/zone
+        "#]],
+    );
+    check_pod(
+        "{ containers: [], affinity: { podAffinity: { requiredDuringSchedulingIgnoredDuringExecution: [{ topologyKey: topology.kubernetes.io/zone, labelSelector: { matchLabels: { app: nobody } } }] } } }",
+        &expect![[r#"
+            default/fine is placed
+            default/odd: NodePool/default: the pods it must share its topology.kubernetes.io/zone with are nowhere yet
+        "#]],
+    );
+}

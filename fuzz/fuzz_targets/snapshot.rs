@@ -1,0 +1,7 @@
+//! Any bytes are a snapshot; no plan for it may break a promise.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    let broken = tandem::fuzz::judge_snapshot(bytes);
+    assert!(broken.is_empty(), "{broken:#?}");
+});
