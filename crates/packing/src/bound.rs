@@ -36,7 +36,7 @@ pub(crate) fn values(prices: &[f64], digits: u32, free: &[bool]) -> Vec<i64> {
 }
 
 /// The bin that scales the values most: price and upper value, as a fraction of positive integers.
-fn tightest(model: &Model, uppers: &[i128]) -> Option<usize> {
+pub(crate) fn tightest(model: &Model, uppers: &[i128]) -> Option<usize> {
     let endless = (0..model.bins.len()).filter(|&bin| model.bins[bin].stock == UNLIMITED && uppers[bin] > 0);
     endless.reduce(|a, b| {
         let left = i128::from(model.bins[a].price).saturating_mul(uppers[b]);

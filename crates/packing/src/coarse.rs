@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::{Kind, Model, Pods};
+use crate::model::{Kind, Model, Pods, asks};
 use crate::plan::{Opened, Plan};
 use crate::problem::Bits;
 
@@ -50,11 +50,15 @@ impl Coarse {
             .collect();
         let groups: Vec<Pods> = members
             .iter()
-            .map(|class| Pods {
-                id: class[0],
-                demand: class.iter().map(|&group| model.groups[group].demand).fold(0, u64::saturating_add),
-                request: most_asked(model, class),
-                ..model.groups[class[0]].clone()
+            .map(|class| {
+                let request = most_asked(model, class);
+                Pods {
+                    id: class[0],
+                    demand: class.iter().map(|&group| model.groups[group].demand).fold(0, u64::saturating_add),
+                    asks: asks(&request),
+                    request,
+                    ..model.groups[class[0]].clone()
+                }
             })
             .collect();
         let bins = model.bins.iter().map(|bin| Kind {

@@ -11,6 +11,8 @@ use crate::model::{Model, UNLIMITED};
 use crate::problem::Bits;
 use crate::simplex::{Column, Cover};
 
+/// Prices that are off by this much of themselves are good enough for a guess.
+const GAIN: f64 = 1e-3;
 /// More classes than this are not told apart.
 const CLASSES: usize = 40;
 
@@ -57,28 +59,43 @@ pub(crate) fn fluid(model: &Model, demand: &[u64], meter: &Meter<'_>) -> Fluid {
             column.rows[0].0 = row;
         }
         let mut cover = Cover::new(&vec![1.0; rows.len()], first);
+        // For each bin what it can serve: resource, row, and how much of it. Resource by resource.
+        let options: Vec<Vec<(usize, usize, f64)>> = endless
+            .iter()
+            .map(|&bin| {
+                let of = |resource: usize| {
+                    let each = (0..classes.len()).filter(|&class| classes[class].has(bin));
+                    let each = each.filter_map(|class| row_of[class * resources + resource]).collect::<Vec<usize>>();
+                    each.into_iter().map(move |row| (resource, row))
+                };
+                let all = (0..resources).flat_map(of);
+                all.map(|(resource, row)| (resource, row, serves(bin, rows[row]))).collect()
+            })
+            .collect();
+        let looks: usize = options.iter().map(Vec::len).sum();
         for _ in 0..200 {
             cover.solve(meter);
             let mut found = Vec::new();
-            for &bin in &endless {
-                let mut uses = Vec::new();
-                let mut gain = -(model.bins[bin].price as f64);
-                for resource in 0..resources {
-                    let of = (0..classes.len()).filter(|&class| classes[class].has(bin));
-                    let each = of.filter_map(|class| row_of[class * resources + resource]);
-                    let value = |row: usize| cover.duals()[row] * serves(bin, rows[row]);
-                    if let Some(row) = each.max_by(|&a, &b| value(a).total_cmp(&value(b)).then(b.cmp(&a)))
-                        && value(row) > 0.0
-                    {
-                        gain += value(row);
-                        uses.push((row, serves(bin, rows[row])));
+            for (&bin, options) in endless.iter().zip(&options) {
+                let price = model.bins[bin].price as f64;
+                let mut uses: Vec<(usize, f64)> = Vec::new();
+                let mut gain = -price;
+                for of_one in options.chunk_by(|a, b| a.0 == b.0) {
+                    let (mut most, mut best) = (0.0, None);
+                    for &(_, row, serves) in of_one {
+                        let value = cover.duals()[row] * serves;
+                        if value > most {
+                            (most, best) = (value, Some((row, serves)));
+                        }
                     }
+                    gain += most;
+                    uses.extend(best);
                 }
-                if gain > 1e-6 * (model.bins[bin].price as f64 + 1.0) {
-                    found.push((gain / (model.bins[bin].price as f64 + 1.0), bin, uses));
+                if gain > GAIN * (price + 1.0) {
+                    found.push((gain / (price + 1.0), bin, uses));
                 }
             }
-            meter.spend(endless.len() * classes.len() * resources);
+            meter.spend(looks);
             if found.is_empty() || meter.over() {
                 break;
             }

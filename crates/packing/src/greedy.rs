@@ -128,7 +128,7 @@ impl Greedy<'_> {
         let mut best: Option<usize> = None;
         for (at, class) in self.classes.iter().enumerate() {
             let emptier = best.is_none_or(|best| class.pods < self.classes[best].pods);
-            if !class.existing && emptier && self.room(class, group) > 0 {
+            if !class.existing && emptier && self.takes(class, group) {
                 best = Some(at);
             }
         }
@@ -234,25 +234,40 @@ impl Greedy<'_> {
         (0..self.model.resources).map(|resource| each(resource).unwrap_or(0)).collect()
     }
 
+    /// Whether one node of a class can still take a pod of a group.
+    fn takes(&self, class: &Class, group: usize) -> bool {
+        let pods = &self.model.groups[group];
+        if self.is_shut(class, group) || there(class, group) >= pods.most {
+            return false;
+        }
+        let holds = |bin: &&usize| {
+            let kind = &self.model.bins[**bin];
+            kind.fits.has(group) && pods.asks.iter().all(|&(at, asked)| asked <= kind.capacity[at] - class.used[at])
+        };
+        let looked = class.bins.iter().position(|bin| holds(&bin));
+        self.meter.spend((looked.unwrap_or(class.bins.len()) + 1) * pods.asks.len());
+        looked.is_some()
+    }
+
+    /// Whether no node of a class takes a pod of a group, as can be told without looking at its kinds.
+    fn is_shut(&self, class: &Class, group: usize) -> bool {
+        let pods = &self.model.groups[group];
+        pods.asks.iter().any(|&(at, asked)| asked > class.largest[at] - class.used[at])
+            || pods.labels.iter().any(|label| class.labels.contains(label))
+    }
+
     /// How many pods of a group one node of a class can still take.
     fn room(&self, class: &Class, group: usize) -> u64 {
-        let pods = &self.model.groups[group];
-        let full = |((used, asked), most): ((&i64, &i64), &i64)| *asked > most - used;
-        if class.used.iter().zip(&pods.request).zip(&class.largest).any(full)
-            || pods.labels.iter().any(|label| class.labels.contains(label))
-        {
+        if self.is_shut(class, group) {
             return 0;
         }
-        let there = class.content.iter().filter(|(other, _)| *other == group).map(|(_, count)| *count).sum::<u64>();
-        self.meter.spend(class.bins.len() * self.model.resources);
+        let pods = &self.model.groups[group];
+        self.meter.spend(class.bins.len() * pods.asks.len());
+        let most = pods.most - there(class, group).min(pods.most);
         let each = class.bins.iter().filter(|&&bin| self.model.bins[bin].fits.has(group)).map(|&bin| {
-            let mut room = pods.most - there.min(pods.most);
-            for ((asked, used), whole) in pods.request.iter().zip(&class.used).zip(&self.model.bins[bin].capacity) {
-                if *asked > 0 {
-                    room = room.min(u64::try_from((whole - used) / asked).unwrap_or(0));
-                }
-            }
-            room
+            let capacity = &self.model.bins[bin].capacity;
+            let fitting = |&(at, asked): &(usize, i64)| u64::try_from((capacity[at] - class.used[at]) / asked);
+            pods.asks.iter().map(|ask| fitting(ask).unwrap_or(0)).fold(most, u64::min)
         });
         each.max().unwrap_or(0)
     }
@@ -276,7 +291,7 @@ impl Greedy<'_> {
         let class = &mut self.classes[at];
         let pods = &model.groups[group];
         let mut negative: Vec<i64> = class.used.iter().map(|used| -used).collect();
-        take(&mut negative, &pods.request, count);
+        take(&mut negative, &pods.asks, count);
         class.used = negative.into_iter().map(i64::saturating_neg).collect();
         class.bins.retain(|&bin| {
             let kind = &model.bins[bin];
@@ -327,4 +342,9 @@ impl Greedy<'_> {
         }
         self.supply = supply;
     }
+}
+
+/// How many pods of a group are on each node of a class.
+fn there(class: &Class, group: usize) -> u64 {
+    class.content.iter().filter(|(other, _)| *other == group).map(|(_, count)| *count).sum()
 }

@@ -219,17 +219,13 @@ impl Master<'_> {
             // Rows and bins are scaled: one row is needed once, one bin costs once.
             let need = row.need as f64;
             let takes = |at: usize| row.most[self.bins[at]] as f64 / need / price(at);
-            self.relaxation.column(1.0 - settled / need, most, (0..bins).map(takes));
+            self.relaxation.column(1.0 - settled / need, most, (0..bins).map(|at| (at, takes(at))));
         }
         for at in 0..bins {
             let room = (high[at] - low[at]) as f64;
-            self.relaxation.column(
-                -room,
-                most,
-                (0..bins).map(|other| if other == at { -1.0 / price(at) } else { 0.0 }),
-            );
+            self.relaxation.column(-room, most, std::iter::once((at, -1.0 / price(at))));
         }
-        let steps = self.relaxation.solve();
+        let steps = self.relaxation.solve(&[]);
         let unit = (1_u64 << FRACTION) as f64;
         meter.spend(steps);
         let each = self.rows.iter().zip(&self.relaxation.solution);

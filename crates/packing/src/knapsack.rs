@@ -19,8 +19,15 @@ pub(crate) type Values = [i64];
 pub(crate) struct Knapsack {
     relaxation: Relaxation,
     items: Vec<Item>,
-    /// Rows in the relaxation: resources first, then labels.
+    /// Rows in the relaxation: those that can be full, resources first, then labels.
     rows: Vec<Row>,
+    /// For each resource, and behind them each label that can have a row: its index in `rows`, if it is one.
+    row_of: Vec<usize>,
+    /// For each of these how much all items together would take; of a label, how many of them have it.
+    wanted: Vec<i128>,
+    /// What all there is of each of these was worth when it was last priced: the guess for the next relaxation.
+    worth: Vec<f64>,
+    guess: Vec<f64>,
     /// Prices of amounts, times 2^FRACTION, one per entry of `rows`.
     duals: Vec<i64>,
     /// The relaxed bound, times 2^FRACTION.
@@ -36,8 +43,12 @@ pub(crate) struct Knapsack {
 #[derive(Clone, Copy, Debug)]
 enum Row {
     Resource(usize),
-    Label(u32),
+    /// By its index among those that can have a row.
+    Label(usize),
 }
+
+/// No row.
+const NONE: usize = usize::MAX;
 
 #[derive(Clone, Copy, Debug)]
 struct Item {
@@ -52,7 +63,17 @@ impl Knapsack {
     /// Relax, round down and fill up: sets `content`, `value` and `upper`.
     pub(crate) fn relax(&mut self, model: &Model, bin: usize, values: &Values, bounds: &[u64], meter: &Meter<'_>) {
         self.prepare(model, bin, values, bounds);
-        let steps = self.relaxation.solve();
+        let resources = model.resources;
+        let place = |row: &Row| match *row {
+            Row::Resource(at) => at,
+            Row::Label(at) => resources + at,
+        };
+        self.guess.clear();
+        self.guess.extend(self.rows.iter().map(|row| self.worth[place(row)]));
+        let steps = self.relaxation.solve(&self.guess);
+        for (row, dual) in self.rows.iter().zip(&self.relaxation.dual) {
+            self.worth[place(row)] = dual.max(0.0);
+        }
         meter.spend(steps + self.items.len() * 8);
         self.bound(model, bin);
         self.round(model, bin);
@@ -61,14 +82,13 @@ impl Knapsack {
     /// Fill by value per share taken, without solving anything. `upper` is not set.
     pub(crate) fn ratio(&mut self, model: &Model, bin: usize, values: &Values, bounds: &[u64], meter: &Meter<'_>) {
         self.prepare(model, bin, values, bounds);
-        let rows = self.rows.len();
         self.relaxation.solution.clear();
         self.relaxation.solution.resize(self.items.len(), 0.0);
         for (at, item) in self.items.iter_mut().enumerate() {
-            let share: f64 = self.relaxation.takes[at * rows..(at + 1) * rows].iter().sum();
+            let share: f64 = self.relaxation.takes(at).iter().map(|(_, amount)| amount).sum();
             item.reduced = -((share * 1e12) as i128).max(1);
         }
-        meter.spend(self.items.len() * (rows + 8));
+        meter.spend(self.items.len() * 12);
         self.round(model, bin);
     }
 
@@ -103,17 +123,39 @@ impl Knapsack {
                 self.items.push(Item { group, value: values[group], bound, reduced: 0 });
             }
         }
-        self.rows.clear();
-        self.rows.extend((0..model.resources).filter(|&row| kind.capacity[row] > 0).map(Row::Resource));
-        self.rows.extend(model.label_rows.iter().copied().map(Row::Label));
-        let rows = &self.rows;
-        self.relaxation.clear(rows.len());
+        let (resources, labels) = (model.resources, model.label_rows.len());
+        self.wanted.clear();
+        self.wanted.resize(resources + labels, 0);
+        self.worth.resize(resources + labels, 1.0);
         for item in &self.items {
             let pods = &model.groups[item.group];
-            let takes = rows.iter().map(|row| match *row {
-                Row::Resource(at) => pods.request[at] as f64 / kind.capacity[at] as f64,
-                Row::Label(label) => f64::from(u8::from(pods.labels.contains(&label))),
-            });
+            for &(resource, asked) in &pods.asks {
+                self.wanted[resource] += i128::from(asked).saturating_mul(i128::from(item.bound));
+            }
+            for &label in &pods.label_rows {
+                self.wanted[resources + label] += i128::from(item.bound);
+            }
+        }
+        // A row that everything together cannot fill says nothing.
+        self.rows.clear();
+        let full = |at: &usize| self.wanted[*at] > kind.capacity.get(*at).map_or(1, |there| i128::from(*there));
+        self.rows.extend((0..resources).filter(full).map(Row::Resource));
+        self.rows.extend((resources..resources + labels).filter(full).map(|at| Row::Label(at - resources)));
+        self.row_of.clear();
+        self.row_of.resize(resources + labels, NONE);
+        for (index, row) in self.rows.iter().enumerate() {
+            match *row {
+                Row::Resource(at) => self.row_of[at] = index,
+                Row::Label(at) => self.row_of[resources + at] = index,
+            }
+        }
+        let row_of = &self.row_of;
+        self.relaxation.clear(self.rows.len());
+        for item in &self.items {
+            let pods = &model.groups[item.group];
+            let share = |(at, asked): &(usize, i64)| (row_of[*at], *asked as f64 / kind.capacity[*at] as f64);
+            let labels = pods.label_rows.iter().map(|at| (row_of[resources + at], 1.0));
+            let takes = pods.asks.iter().map(share).chain(labels).filter(|(row, _)| *row != NONE);
             self.relaxation.column(item.value as f64, item.bound as f64, takes);
         }
     }
@@ -135,12 +177,15 @@ impl Knapsack {
         for item in &mut self.items {
             let pods = &model.groups[item.group];
             let mut reduced = i128::from(item.value) << FRACTION;
-            for (row, price) in self.rows.iter().zip(&self.duals) {
-                let asked = match *row {
-                    Row::Resource(at) => pods.request[at],
-                    Row::Label(label) => i64::from(pods.labels.contains(&label)),
-                };
-                reduced = reduced.saturating_sub(i128::from(*price).saturating_mul(i128::from(asked)));
+            for &(resource, asked) in &pods.asks {
+                if let Some(price) = self.duals.get(self.row_of[resource]) {
+                    reduced = reduced.saturating_sub(i128::from(*price).saturating_mul(i128::from(asked)));
+                }
+            }
+            for label in &pods.label_rows {
+                if let Some(price) = self.duals.get(self.row_of[model.resources + label]) {
+                    reduced = reduced.saturating_sub(i128::from(*price));
+                }
             }
             item.reduced = reduced;
             self.lagrange = self.lagrange.saturating_add(reduced.max(0).saturating_mul(i128::from(item.bound)));
@@ -172,7 +217,7 @@ impl Knapsack {
                 let wanted = if whole { ((relaxation.solution[at] + 1e-6) as u64).min(left) } else { left };
                 let count = wanted.min(model.room_in(&free, item.group));
                 if count > 0 {
-                    take(&mut free, &pods.request, count);
+                    take(&mut free, &pods.asks, count);
                     labels.extend_from_slice(&pods.labels);
                     counts[at] += count;
                 }
@@ -272,7 +317,7 @@ impl Search<'_> {
         let Some(&at) = self.order.get(depth) else {
             let idle = self.rows.iter().zip(self.duals).map(|(row, price)| match *row {
                 Row::Resource(resource) => i128::from(*price).saturating_mul(i128::from(self.free[resource])),
-                Row::Label(label) => i128::from(*price) * i128::from(!self.labels.contains(&label)),
+                Row::Label(at) => i128::from(*price) * i128::from(!self.labels.contains(&self.model.label_rows[at])),
             });
             if idle.fold(lost, i128::saturating_add) <= self.slack() {
                 let each = self.items.iter().zip(&self.counts);
@@ -298,7 +343,7 @@ impl Search<'_> {
             if lost > self.slack() {
                 break;
             }
-            take(&mut self.free, &pods.request, count);
+            take(&mut self.free, &pods.asks, count);
             let known = self.labels.len();
             if count > 0 {
                 self.labels.extend_from_slice(&pods.labels);
@@ -306,8 +351,8 @@ impl Search<'_> {
             self.counts[at] = count;
             complete &= self.descend(depth + 1, lost);
             self.labels.truncate(known);
-            for (there, asked) in self.free.iter_mut().zip(&pods.request) {
-                *there += asked * i64::try_from(count).unwrap_or(i64::MAX);
+            for &(resource, asked) in &pods.asks {
+                self.free[resource] += asked * i64::try_from(count).unwrap_or(i64::MAX);
             }
             self.counts[at] = 0;
             if !complete && self.nodes == 0 {

@@ -33,4 +33,4 @@ mod warm;
 pub use answer::{Node, Packing, Warm};
 pub use meter::Budget;
 pub use problem::{Bin, Bits, Group, Limit, Problem};
-pub use solve::{first_fit, pack};
+pub use solve::{first_fit, pack, prove};

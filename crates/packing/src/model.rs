@@ -35,10 +35,14 @@ pub(crate) struct Pods {
     pub(crate) id: usize,
     pub(crate) demand: u64,
     pub(crate) request: Vec<i64>,
+    /// The resources of which it takes anything, with the amount.
+    pub(crate) asks: Vec<(usize, i64)>,
     /// At least 1.
     pub(crate) most: u64,
     /// Exclusive labels that other groups carry, too. Sorted.
     pub(crate) labels: Vec<u32>,
+    /// Those of them that have a row, by its index.
+    pub(crate) label_rows: Vec<usize>,
 }
 
 #[derive(Clone, Debug)]
@@ -122,6 +126,10 @@ impl Model {
         let mut label_rows: Vec<u32> = carriers.keys().copied().collect();
         label_rows.sort_by_key(|label| (std::cmp::Reverse(carriers[label]), *label));
         label_rows.truncate(LABEL_ROWS);
+        for pods in &mut groups {
+            let has = |(_, label): &(usize, &u32)| pods.labels.contains(label);
+            pods.label_rows = label_rows.iter().enumerate().filter(has).map(|(row, _)| row).collect();
+        }
         for bin in &mut bins {
             bin.fits = bin.groups.iter().copied().collect();
             for (resource, there) in bin.capacity.iter_mut().enumerate() {
@@ -157,10 +165,8 @@ impl Model {
     pub(crate) fn room_in(&self, free: &[i64], group: usize) -> u64 {
         let pods = &self.groups[group];
         let mut room = pods.most;
-        for (asked, there) in pods.request.iter().zip(free) {
-            if *asked > 0 {
-                room = room.min(u64::try_from(there / asked).unwrap_or(0));
-            }
+        for &(resource, asked) in &pods.asks {
+            room = room.min(u64::try_from(free[resource] / asked).unwrap_or(0));
         }
         room
     }
@@ -176,7 +182,7 @@ impl Model {
                 && count <= self.room_in(&free, group)
                 && pods.labels.iter().all(|label| !labels.contains(label));
             if fits {
-                take(&mut free, &pods.request, count);
+                take(&mut free, &pods.asks, count);
                 labels.extend_from_slice(&pods.labels);
             }
             fits
@@ -185,11 +191,16 @@ impl Model {
 }
 
 /// Take `count` requests out of free amounts. Callers know that they fit.
-pub(crate) fn take(free: &mut [i64], request: &[i64], count: u64) {
+pub(crate) fn take(free: &mut [i64], asks: &[(usize, i64)], count: u64) {
     let count = i64::try_from(count).unwrap_or(i64::MAX);
-    for (there, asked) in free.iter_mut().zip(request) {
-        *there = there.saturating_sub(asked.saturating_mul(count));
+    for &(resource, asked) in asks {
+        free[resource] = free[resource].saturating_sub(asked.saturating_mul(count));
     }
+}
+
+/// What a request takes anything of.
+pub(crate) fn asks(request: &[i64]) -> Vec<(usize, i64)> {
+    request.iter().copied().enumerate().filter(|(_, asked)| *asked > 0).collect()
 }
 
 fn pods(problem: &Problem) -> Vec<Pods> {
@@ -204,13 +215,9 @@ fn pods(problem: &Problem) -> Vec<Pods> {
                 (true, u32::MAX) => UNLIMITED,
                 (true, most) => u64::from(most),
             };
-            Pods {
-                id,
-                demand: group.demand.min(DEMAND),
-                request: padded(&group.request, problem.resources),
-                most,
-                labels,
-            }
+            let request = padded(&group.request, problem.resources);
+            let (asks, demand) = (asks(&request), group.demand.min(DEMAND));
+            Pods { id, demand, request, asks, most, labels, label_rows: Vec::new() }
         })
         .collect()
 }

@@ -144,7 +144,7 @@ pub(crate) fn fill(model: &Model, nodes: &mut Vec<Opened>, missing: &mut [u64]) 
         let kind = &model.bins[node.bin];
         let mut free = kind.capacity.clone();
         for &(group, count) in &node.content {
-            take(&mut free, &model.groups[group].request, count);
+            take(&mut free, &model.groups[group].asks, count);
         }
         let mut added: Vec<(usize, u64)> = Vec::new();
         for &group in &wanted {
@@ -155,7 +155,7 @@ pub(crate) fn fill(model: &Model, nodes: &mut Vec<Opened>, missing: &mut [u64]) 
             if room == 0 || !kind.fits.has(group) || labels.any(|label| pods.labels.contains(label)) {
                 continue;
             }
-            take(&mut free, &pods.request, room);
+            take(&mut free, &pods.asks, room);
             added.push((group, room));
         }
         if !added.is_empty() {

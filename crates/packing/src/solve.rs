@@ -12,7 +12,7 @@ use crate::improve::{Dice, improve};
 use crate::integer::count_nodes;
 use crate::knapsack::Knapsack;
 use crate::meter::{Budget, Meter};
-use crate::model::Model;
+use crate::model::{Model, Pods};
 use crate::plan::{Plan, Supply, fill};
 use crate::problem::Problem;
 use crate::rounding::{dive, prefill};
@@ -23,6 +23,9 @@ const TURN: u64 = 8_000_000;
 
 /// Up to so many groups times bins, nodes are counted in every turn, and not only when column generation is through.
 const SMALL: usize = 3_000;
+/// To prove a bound by given prices, so many bins are searched, with so many search nodes each.
+const SEARCHED: usize = 20;
+const EFFORT: usize = 500;
 /// So many contents of nodes, the youngest, are handed on to the next solve.
 const PATTERNS: usize = 1000;
 
@@ -43,6 +46,18 @@ pub fn pack(problem: &Problem, budget: &Budget<'_>, warm: Option<&Warm>) -> Pack
     solve.claim(&mut packing);
     packing.work_done = meter.spent();
     packing
+}
+
+/// A lower bound as [`Packing::lower_bound`] that such prices of pods prove (by group, as [`Packing::prices`]), without
+/// looking for a plan: what any placement of all pods that fit somewhere costs at least, if there is one.
+pub fn prove(problem: &Problem, prices: &[i64]) -> i128 {
+    let meter = Meter::new(&Budget { work: u64::MAX, stop: &|| false, gap_ppm: 0 });
+    let model = Model::new(problem);
+    let mut solve = Solve::blank(&model, 0, &meter);
+    let price = |pods: &Pods| prices.get(pods.id).copied().unwrap_or(0).max(0) as f64;
+    let prices: Vec<f64> = model.groups.iter().map(price).collect();
+    let values = bound::values(&prices, solve.digits, &solve.free);
+    solve.bound_by(&values)
 }
 
 /// The rule Karpenter packs by, for comparison; no bound, and nothing proven.
@@ -74,6 +89,11 @@ struct Solve<'a> {
 
 impl<'a> Solve<'a> {
     fn new(model: &'a Model, gap_ppm: u32, meter: &'a Meter<'a>) -> Self {
+        Self { best: greedy::first_fit(model, meter), ..Self::blank(model, gap_ppm, meter) }
+    }
+
+    /// Nothing is placed yet.
+    fn blank(model: &'a Model, gap_ppm: u32, meter: &'a Meter<'a>) -> Self {
         Self {
             model,
             meter,
@@ -81,7 +101,7 @@ impl<'a> Solve<'a> {
             digits: bound::digits(model),
             free: bound::free_of_charge(model),
             knapsack: Knapsack::default(),
-            best: greedy::first_fit(model, meter),
+            best: Plan { nodes: Vec::new(), missing: model.demand() },
             bound: 0,
             prices: vec![0.0; model.groups.len()],
             patterns: Vec::new(),
@@ -122,7 +142,9 @@ impl<'a> Solve<'a> {
         }
         if let Some(warm) = warm {
             let known = Known::new(self.model, warm);
-            self.remember(&known, &values);
+            if !known.is_empty() {
+                self.remember(&known, &values);
+            }
             self.patterns.extend(known.patterns);
             // Where there was a price, it is a better guess than pouring: it knows what fits beside what.
             let old = known.prices.iter().zip(&guide.prices);
@@ -130,6 +152,9 @@ impl<'a> Solve<'a> {
             let values = bound::values(&self.prices, self.digits, &self.free);
             if !self.meter.over() {
                 self.construct(&values, Fill::Relaxed);
+            }
+            if !self.meter.over() {
+                self.bound = self.bound.max(self.bound_by(&values));
             }
         } else {
             self.prices = guide.prices;
@@ -196,6 +221,26 @@ impl<'a> Solve<'a> {
             self.meter.spend(model.bins[bin].groups.len() * (resources + 4));
         }
         bound::certified(model, demand, values, &uppers, self.digits)
+    }
+
+    /// The bound that values of pods prove.
+    fn bound_by(&mut self, values: &[i64]) -> i128 {
+        let (model, demand) = (self.model, self.model.demand());
+        let mut uppers = Vec::with_capacity(model.bins.len());
+        for bin in 0..model.bins.len() {
+            self.knapsack.relax(model, bin, values, &demand, self.meter);
+            uppers.push(self.knapsack.upper);
+        }
+        // Where the relaxation of one bin makes all the others weaker, it is worth a search.
+        let mut searched = vec![false; model.bins.len()];
+        for _ in 0..SEARCHED {
+            let Some(bin) = bound::tightest(model, &uppers).filter(|bin| !searched[*bin]) else { break };
+            searched[bin] = true;
+            self.knapsack.relax(model, bin, values, &demand, self.meter);
+            self.knapsack.search(model, bin, 0, EFFORT, self.meter);
+            uppers[bin] = self.knapsack.upper;
+        }
+        bound::certified(model, &demand, values, &uppers, self.digits)
     }
 
     fn construct(&mut self, values: &[i64], fill: Fill) {

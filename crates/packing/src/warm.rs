@@ -45,6 +45,11 @@ impl Known {
         }
     }
 
+    /// Whether there is no old plan.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
+    }
+
     /// The old nodes again, as far as their pods are missing.
     pub(crate) fn again(&self, model: &Model, missing: &mut [u64], supply: &mut Supply) -> Vec<Opened> {
         let mut nodes = Vec::new();

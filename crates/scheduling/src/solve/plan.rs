@@ -18,6 +18,7 @@
 
 mod bound;
 mod carry_out;
+mod known;
 mod model;
 mod ports;
 mod reach;
@@ -26,10 +27,10 @@ mod wanted;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use packing::{Budget, Packing, pack};
+use packing::{Budget, Packing, Warm, pack};
 use units::UsdMicrosPerHour;
 
-use self::{carry_out::Plan, model::Model, reach::Reach, wanted::Wanted};
+use self::{carry_out::Plan, known::Known, model::Model, reach::Reach, wanted::Wanted};
 use super::{Greedy, Queue, axis::Axis, bits::Bits, prepare};
 use crate::{
     LowerBound, NewNodeReason, NodeKey, OfferingKey, PodKey, PricedOffering, Settings, Snapshot, Solution, Target,
@@ -193,20 +194,26 @@ impl<'t, 'a> Task<'t, 'a> {
         let on_existing = unavoidable.iter().any(|wanted| !self.reach.existing(wanted.kind).is_empty());
         if classes.len() <= 1 && !on_existing && planned == unavoidable {
             let model = Model::of(search, &self.reach, planned);
-            let packing = self.pack(&model, work);
+            let packing = self.pack(&model, work, None);
             let mut plan = Plan::new(self.left.len());
             plan.add(&model, &packing);
             offer(plan);
-            return self.certificate(&model, &packing, false);
+            return Some(self.certificate(&model, packing.lower_bound?, false));
         }
         let share = (work / 3).min(BOUND_WORK);
-        let bound = self.bound(unavoidable, share, classes.len() > 1, offer);
-        self.plan_by_weight(planned, &classes, work - share, offer);
-        bound
+        let known = self.plan_by_weight(planned, &classes, work - share, offer);
+        self.bound(unavoidable, share, classes.len() > 1, &known, offer)
     }
 
     /// Plans pool by pool, those of the largest weight first, with what the greedy rule put on nodes there are.
-    fn plan_by_weight(&self, mut wanted: Vec<Wanted>, classes: &[u32], work: u64, offer: &mut dyn FnMut(Plan)) {
+    fn plan_by_weight(
+        &self,
+        mut wanted: Vec<Wanted>,
+        classes: &[u32],
+        work: u64,
+        offer: &mut dyn FnMut(Plan),
+    ) -> Known {
+        let mut known = Known::default();
         let search = &self.start.search;
         let mut plan = Plan::new(self.left.len());
         for &(kind, existing) in &self.kept {
@@ -221,8 +228,9 @@ impl<'t, 'a> Task<'t, 'a> {
                 wanted
             };
             let model = Model::of(search, &self.reach, now.iter().cloned().map(only).collect());
-            let packing = self.pack(&model, work / (classes.len() - index) as u64);
+            let packing = self.pack(&model, work / (classes.len() - index) as u64, None);
             plan.add(&model, &packing);
+            known.learn(&model, &packing.warm);
             wanted = later;
             for (group, count) in &packing.unplaced {
                 let mut left = now[*group].clone();
@@ -232,15 +240,17 @@ impl<'t, 'a> Task<'t, 'a> {
             }
         }
         offer(plan);
+        known
     }
 
-    /// Works the bound out by itself: for all pods, on the nodes there are too, in whichever pool. If nothing but nodes
-    /// there are made the difference, the plan is one to look at.
+    /// Works the bound out by itself: for all pods, on the nodes there are too, in whichever pool, beginning with what is
+    /// known. If nothing but nodes there are made the difference, the plan is one to look at.
     fn bound(
         &self,
         mut wanted: Vec<Wanted>,
         work: u64,
         weighted: bool,
+        known: &Known,
         offer: &mut dyn FnMut(Plan),
     ) -> Option<LowerBound> {
         let search = &self.start.search;
@@ -254,14 +264,19 @@ impl<'t, 'a> Task<'t, 'a> {
         model.add_existing(search, &self.reach);
         // Limits stop plans, not the proof.
         model.problem.limits.clear();
-        let packing = self.pack(&model, work);
+        let warm = known.of(&model);
+        if (self.stop)() {
+            let proven = packing::prove(&model.problem, &warm.prices);
+            return Some(self.certificate(&model, proven, weighted));
+        }
+        let packing = self.pack(&model, work, Some(&warm));
         let as_wished = self.stages.planned.iter().zip(&self.stages.least).all(|((kind, _), least)| kind == least);
         if all && !weighted && as_wished {
             let mut plan = Plan::new(self.left.len());
             plan.add(&model, &packing);
             offer(plan);
         }
-        self.certificate(&model, &packing, weighted)
+        Some(self.certificate(&model, packing.lower_bound?, weighted))
     }
 
     /// The weights of pools that can have nodes for pods, the largest first.
@@ -272,17 +287,17 @@ impl<'t, 'a> Task<'t, 'a> {
         weights.collect::<BTreeSet<u32>>().into_iter().rev().collect()
     }
 
-    fn pack(&self, model: &Model, work: u64) -> Packing {
+    fn pack(&self, model: &Model, work: u64, warm: Option<&Warm>) -> Packing {
         let settings = self.start.search.settings;
         let gap_ppm = if self.queue.len() <= FEW { 0 } else { settings.target_gap_ppm };
-        pack(&model.problem, &Budget { work, stop: self.stop, gap_ppm }, None)
+        pack(&model.problem, &Budget { work, stop: self.stop, gap_ppm }, warm)
     }
 
-    fn certificate(&self, model: &Model, packing: &Packing, weighted: bool) -> Option<LowerBound> {
-        let cost = UsdMicrosPerHour(i64::try_from(packing.lower_bound?).unwrap_or(i64::MAX));
+    fn certificate(&self, model: &Model, proven: i128, weighted: bool) -> LowerBound {
+        let cost = UsdMicrosPerHour(i64::try_from(proven).unwrap_or(i64::MAX));
         let mut ignores = bound::ignored(&self.start.search, &model.groups);
         ignores.extend(weighted.then(|| "weights of pools".to_owned()));
-        Some(LowerBound { cost, ignores })
+        LowerBound { cost, ignores }
     }
 
     /// Whether all pods have a place that could have one.

@@ -66,7 +66,8 @@ impl Plan {
                 used[node.bin] += 1;
                 for &(group, count) in &node.pods {
                     let kind = model.groups[group].kind;
-                    self.lanes[kind][lane_of[group]].places.push_back((self.nodes.len(), count));
+                    let pods = count * model.groups[group].pods;
+                    self.lanes[kind][lane_of[group]].places.push_back((self.nodes.len(), pods));
                 }
                 self.nodes.push(planned);
             }

@@ -53,6 +53,10 @@ impl Model {
             let shape = &search.kinds[wanted.kind].shape;
             let mut request = scaled(&shape.request, &self.scales);
             request.extend(self.together.rows.iter().map(|(_, kinds)| i64::from(kinds.contains(&wanted.kind))));
+            let pods = i64::try_from(wanted.pods).unwrap_or(i64::MAX);
+            for asked in &mut request {
+                *asked = asked.saturating_mul(pods);
+            }
             let mut exclusive = self.ports.taken(shape.ports);
             exclusive.extend(self.together.labels(wanted.kind));
             self.problem.groups.push(Group {

@@ -1,13 +1,13 @@
 //! Which pods are to be planned for, how many of each kind, and in which domains: what spreads and affinities over labels
 //! of nodes mean when only counts are looked at.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     super::{
         relations::{Demand, Place, Rule},
         search::Search,
-        topology::Domain,
+        topology::{Domain, Seat, Verdict},
     },
     reach::Reach,
 };
@@ -17,18 +17,40 @@ use super::{
 pub(super) struct Wanted {
     pub(super) kind: usize,
     pub(super) count: u64,
+    /// How many pods each of them stands for, all on one node.
+    pub(super) pods: u64,
     pub(super) templates: Vec<usize>,
     pub(super) within: Option<(usize, Vec<Domain>)>,
 }
 
-/// What to plan for. Pods with spreads are dealt out to domains, the emptiest first; pods to be near each other go where
-/// `greedy` has put them; those that must be alone in their domain, or beside others on a node, are left out.
+/// What to plan for. Pods with spreads are dealt out to domains, the emptiest first, those that must be alone in their domain
+/// one to each; pods to be near each other go where `greedy` has put them, and all onto one node as one. Left out are those
+/// that must be beside others on a node, or without others in a domain.
 pub(super) fn planned(search: &Search<'_>, reach: &Reach, counts: &[u64], greedy: &Search<'_>) -> Vec<Wanted> {
     let mut filled: BTreeMap<usize, BTreeMap<Domain, u64>> = BTreeMap::new();
+    let mut alone: BTreeSet<(usize, Domain)> = BTreeSet::new();
     let mut wanted = Vec::new();
     for (kind, count) in counted(counts) {
         let templates: Vec<usize> = reach.templates(kind).collect();
         let rules = &search.kinds[kind].shape.relations.rules;
+        if is_one_heap(search, counts, kind) {
+            wanted.push(Wanted { kind, count: 1, pods: count, templates, within: None });
+            continue;
+        }
+        if let Some((key, group)) = is_alone(search, counts, kind) {
+            let relations = &search.kinds[kind].shape.relations;
+            let free = |domain: &Domain| {
+                !alone.contains(&(group, *domain))
+                    && search.topology.verdict(relations, key, Seat::In(*domain)) == Verdict::Fine
+            };
+            let free = possible(search, reach, kind, key).into_iter().filter(free);
+            for domain in free.take(usize::try_from(count).unwrap_or(usize::MAX)).collect::<Vec<_>>() {
+                alone.insert((group, domain));
+                let within = Some((key, vec![domain]));
+                wanted.push(Wanted { kind, count: 1, pods: 1, templates: templates.clone(), within });
+            }
+            continue;
+        }
         let near = |rule: &&Rule| matches!(rule.demand, Demand::Near { .. });
         let on_label = rules.iter().filter_map(|rule| match rule.place {
             Place::Key(key) => Some((key, rule)),
@@ -42,7 +64,7 @@ pub(super) fn planned(search: &Search<'_>, reach: &Reach, counts: &[u64], greedy
         if left_out {
             continue;
         }
-        let whole = |within| Wanted { kind, count, templates: templates.clone(), within };
+        let whole = |within| Wanted { kind, count, pods: 1, templates: templates.clone(), within };
         if let Some((key, rule)) = on_label.clone().find(|(_, rule)| near(rule)) {
             let domains: Vec<Domain> = greedy.topology.populated_domains(rule.group);
             wanted.push(whole((!domains.is_empty()).then_some((key, domains))));
@@ -56,6 +78,7 @@ pub(super) fn planned(search: &Search<'_>, reach: &Reach, counts: &[u64], greedy
             wanted.extend(dealt.into_iter().map(|(domain, count)| Wanted {
                 kind,
                 count,
+                pods: 1,
                 templates: templates.clone(),
                 within: Some((key, vec![domain])),
             }));
@@ -64,6 +87,38 @@ pub(super) fn planned(search: &Search<'_>, reach: &Reach, counts: &[u64], greedy
         }
     }
     wanted
+}
+
+/// Whether all pods of the kind have to be on one node, and no others are in question: then they are like one large pod.
+fn is_one_heap(search: &Search<'_>, counts: &[u64], kind: usize) -> bool {
+    let shape = &search.kinds[kind].shape;
+    let rules = &shape.relations.rules;
+    let gathers = |rule: &Rule| {
+        matches!(rule.demand, Demand::Near { itself: true })
+            && !search.topology.is_populated(rule.group)
+            && members(search, counts, rule.group).eq([kind])
+    };
+    rules.iter().any(|rule| rule.place == Place::Host) && rules.iter().all(gathers) && shape.ports.is_empty()
+}
+
+/// The label over which pods of the kind have to be away from each other, if that is all, and the group of those that have
+/// to be away from all of it.
+fn is_alone(search: &Search<'_>, counts: &[u64], kind: usize) -> Option<(usize, usize)> {
+    let mut over = search.kinds[kind].shape.relations.rules.iter().filter_map(|rule| match rule.place {
+        Place::Key(key) => Some((key, rule)),
+        Place::Host => None,
+    });
+    let ((key, rule), None) = (over.next()?, over.next()) else { return None };
+    let same = |other: usize| search.kinds[other].shape.relations.rules.contains(rule);
+    let mut all = members(search, counts, rule.group).peekable();
+    (rule.demand == Demand::Apart && all.peek().is_some() && all.all(same)).then_some((key, rule.group))
+}
+
+/// The kinds of the pods to place that count in a group.
+fn members<'s>(search: &'s Search<'_>, counts: &'s [u64], group: usize) -> impl Iterator<Item = usize> + 's {
+    let counts_in =
+        move |kind: &usize| search.kinds[*kind].shape.relations.counted.iter().any(|(other, _)| *other == group);
+    counted(counts).map(|(kind, _)| kind).filter(counts_in)
 }
 
 /// What any plan has to provide for at least. Of a spread's pods only those are sure to be in a domain that no other way of
@@ -76,12 +131,12 @@ pub(super) fn unavoidable(search: &Search<'_>, reach: &Reach, counts: &[u64]) ->
         if let Some((key, least, domains)) = least_in_each(search, counts, kind, count) {
             for domain in domains.into_iter().filter(|_| least > 0) {
                 let within = Some((key, vec![domain]));
-                wanted.push(Wanted { kind, count: least, templates: templates.clone(), within });
+                wanted.push(Wanted { kind, count: least, pods: 1, templates: templates.clone(), within });
                 free -= least;
             }
         }
         if free > 0 {
-            wanted.push(Wanted { kind, count: free, templates, within: None });
+            wanted.push(Wanted { kind, count: free, pods: 1, templates, within: None });
         }
     }
     wanted
