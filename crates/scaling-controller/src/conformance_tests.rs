@@ -159,7 +159,7 @@ fn ours(scenario: &Scenario, object: &ScaledObject) -> Result<Value> {
         annotations: object.annotations(),
         hpa_name: Some(&name),
     };
-    let wanted = plan::plan(from, settings.replicas, &pausing, source.metrics.clone(), "")?;
+    let wanted = plan::plan(from, settings.replicas, &pausing, source.metrics, "")?;
     let hpa = serde_json::to_value(hpa::object(object, &wanted))?;
     schema::taken_by_the_api_server(&hpa)?;
     Ok(in_short(&hpa))

@@ -47,7 +47,7 @@ mod tests {
 
     use super::*;
 
-    fn said(trigger: Value, containers: Value, limits: Value) -> Option<String> {
+    fn said(trigger: &Value, containers: &Value, limits: &Value) -> Option<String> {
         let spec = json!({"scaleTargetRef": {"name": "web"}, "triggers": [trigger]});
         let object = ScaledObject::new("web", serde_json::from_value(spec).unwrap());
         let template = serde_json::from_value(json!({"spec": {"containers": containers}})).unwrap();
@@ -65,16 +65,16 @@ mod tests {
             ])
         };
         assert_eq!(
-            said(cpu(), two(), json!([])).unwrap(),
+            said(&cpu(), &two(), &json!([])).unwrap(),
             "the scaledobject has a cpu trigger but the container b doesn't have the cpu request defined"
         );
         let by_limit = json!([{"name": "b", "resources": {"limits": {"cpu": "1"}}}]);
-        assert_eq!(said(cpu(), by_limit, json!([])), None);
-        assert_eq!(said(cpu(), two(), json!([{"type": "Container", "defaultRequest": {"cpu": "1"}}])), None);
-        assert!(said(cpu(), two(), json!([{"type": "Pod", "default": {"cpu": "1"}}])).is_some());
+        assert_eq!(said(&cpu(), &by_limit, &json!([])), None);
+        assert_eq!(said(&cpu(), &two(), &json!([{"type": "Container", "defaultRequest": {"cpu": "1"}}])), None);
+        assert!(said(&cpu(), &two(), &json!([{"type": "Pod", "default": {"cpu": "1"}}])).is_some());
         let one = json!({"type": "cpu", "metadata": {"value": "50", "containerName": "a"}});
-        assert_eq!(said(one, two(), json!([])), None, "the other containers do not matter");
+        assert_eq!(said(&one, &two(), &json!([])), None, "the other containers do not matter");
         let queue = json!({"type": "prometheus", "metadata": {}});
-        assert_eq!(said(queue, two(), json!([])), None);
+        assert_eq!(said(&queue, &two(), &json!([])), None);
     }
 }

@@ -126,13 +126,11 @@ async fn one(place: &Place<'_>, scenario: &Scenario, expected: &Value, table: &T
         let unlisted = table.judge(&found, &[], |_| true);
         Ok(if unlisted.is_empty() { Seen::Done(found) } else { Seen::NotYet(unlisted.join("\n")) })
     };
-    match eventually(&scenario.name, ONE, look).await {
-        Ok(found) => Ok(found),
-        // The test as a whole tells of every difference.
-        Err(_) => {
-            let mut found = differences(place, scenario, expected).await?;
-            found.extend(of_admission);
-            Ok(found)
-        }
+    if let Ok(found) = eventually(&scenario.name, ONE, look).await {
+        return Ok(found);
     }
+    // The test as a whole tells of every difference.
+    let mut found = differences(place, scenario, expected).await?;
+    found.extend(of_admission);
+    Ok(found)
 }
