@@ -260,7 +260,7 @@ mod tests {
     fn check(claims: &[Value], nodes: &[Value], expected: &[&str]) {
         let claims = claims.iter().map(|one| Arc::new(serde_json::from_value(one.clone()).unwrap())).collect();
         let nodes = nodes.iter().map(|one| Arc::new(serde_json::from_value(one.clone()).unwrap())).collect();
-        let world = World::new(Objects { claims, nodes, ..Objects::default() });
+        let world = World::new(Objects { nodes, claims, ..Objects::default() });
         let said = world.members.iter().map(|member| {
             let claim = member.claim.as_ref().map_or("-".to_owned(), |claim| claim.name_any());
             format!("{claim}/{}", member.node.as_ref().map_or("-".to_owned(), |node| node.name_any()))
@@ -277,10 +277,10 @@ mod tests {
     #[test]
     fn a_new_node_of_a_pool_waits_for_the_claim_that_may_name_it() {
         let new = node("ip-1", "aws:///z/i-1", &json!({ POOL: "p" }));
-        check(&[claim("a", "p", None)], &[new.clone()], &["a/-"]);
-        check(&[claim("a", "p", Some("aws:///z/i-1"))], &[new.clone()], &["a/ip-1"]);
-        check(&[claim("a", "p", Some("aws:///z/i-2"))], &[new.clone()], &["a/-", "-/ip-1"]);
-        check(&[claim("a", "q", None)], &[new], &["a/-", "-/ip-1"]);
+        check(&[claim("a", "p", None)], std::slice::from_ref(&new), &["a/-"]);
+        check(&[claim("a", "p", Some("aws:///z/i-1"))], std::slice::from_ref(&new), &["a/ip-1"]);
+        check(&[claim("a", "p", Some("aws:///z/i-2"))], std::slice::from_ref(&new), &["a/-", "-/ip-1"]);
+        check(&[claim("a", "q", None)], std::slice::from_ref(&new), &["a/-", "-/ip-1"]);
     }
 
     #[test]
