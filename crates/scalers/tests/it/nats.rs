@@ -3,42 +3,63 @@
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use scalers::Scaler;
 use serde_json::{Value, json};
 use testkit::children::{Child, Folder};
+use testkit::eventually::{eventually, when};
 use testkit::ports;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use crate::support::{Server, build, installed, read, until};
 
 const SERVER: &str = "nats-server";
 
+/// Longest wait for an answer. In a cluster without a leader nobody answers at all.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Longest wait for a leader.
+const READY: Duration = Duration::from_mins(2);
+
 /// A client, as far as the tests need one.
-struct Client(BufReader<TcpStream>);
+struct Client {
+    address: String,
+    stream: BufReader<TcpStream>,
+}
 
 impl Client {
     async fn connect(address: &str) -> Self {
-        let mut client = Self(BufReader::new(TcpStream::connect(address).await.unwrap()));
+        let stream = BufReader::new(TcpStream::connect(address).await.unwrap());
+        let mut client = Self { address: address.to_owned(), stream };
         client.line().await;
         client.send("CONNECT {\"verbose\":false}\r\nSUB reply 1\r\n").await;
         client
     }
 
     async fn send(&mut self, text: &str) {
-        self.0.get_mut().write_all(text.as_bytes()).await.unwrap();
+        self.stream.get_mut().write_all(text.as_bytes()).await.unwrap();
     }
 
     async fn line(&mut self) -> String {
         let mut line = String::new();
-        self.0.read_line(&mut line).await.unwrap();
+        self.stream.read_line(&mut line).await.unwrap();
         line
     }
 
     /// Publishes, and returns what is answered.
-    async fn ask(&mut self, subject: &str, body: &str) -> Value {
+    async fn ask(&mut self, subject: &str, body: &str) -> Option<Value> {
         self.send(&format!("PUB {subject} reply {}\r\n{body}\r\n", body.len())).await;
+        let answer = timeout(PATIENCE, self.answer()).await.ok();
+        if answer.is_none() {
+            // A late answer must not be taken for that of the next question.
+            *self = Self::connect(&self.address).await;
+        }
+        answer
+    }
+
+    async fn answer(&mut self) -> Value {
         loop {
             let line = self.line().await;
             if line.starts_with("PING") {
@@ -46,7 +67,7 @@ impl Client {
             } else if line.starts_with("MSG") {
                 let size: usize = line.trim().rsplit(' ').next().unwrap().parse().unwrap();
                 let mut bytes = vec![0; size + 2];
-                self.0.read_exact(&mut bytes).await.unwrap();
+                self.stream.read_exact(&mut bytes).await.unwrap();
                 return serde_json::from_slice(&bytes[..size]).unwrap_or_default();
             } else {
                 assert!(!line.starts_with("-ERR") && !line.is_empty(), "{line}");
@@ -56,15 +77,20 @@ impl Client {
 
     /// A call of JetStream's API, repeated until the cluster has a leader.
     async fn call(&mut self, action: &str, question: &Value) {
-        for _ in 0..200 {
-            let answer = self.ask(&format!("$JS.API.{action}"), &question.to_string()).await;
-            if answer["error"].is_null() {
-                return;
+        let (subject, question) = (format!("$JS.API.{action}"), question.to_string());
+        let started = Instant::now();
+        loop {
+            let answer = self.ask(&subject, &question).await;
+            if let Some(answer) = &answer {
+                if answer["error"].is_null() {
+                    return;
+                }
+                let code = answer["error"]["code"].as_u64();
+                assert!(matches!(code, Some(503 | 500)), "{action}: {answer}");
             }
-            let code = answer["error"]["code"].as_u64();
-            assert!(matches!(code, Some(503 | 500)), "{action}: {answer}");
+            assert!(started.elapsed() < READY, "{action} is not done: {answer:?}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        panic!("{action}: JetStream has not become ready");
     }
 
     async fn orders(&mut self, replicas: u32, messages: u32) {
@@ -73,7 +99,8 @@ impl Client {
         let consumer = json!({"stream_name": "orders", "config": {"durable_name": "work", "ack_policy": "explicit"}});
         self.call("CONSUMER.DURABLE.CREATE.orders.work", &consumer).await;
         for _ in 0..messages {
-            assert!(self.ask("orders.new", "x").await["seq"].is_u64());
+            let stored = self.ask("orders.new", "x").await.expect("the stream has a leader");
+            assert!(stored["seq"].is_u64(), "{stored}");
         }
     }
 }
@@ -152,8 +179,7 @@ async fn in_a_cluster_the_consumers_leader_is_asked() {
 }
 
 async fn wait(address: &str) {
-    use testkit::eventually::{eventually, when};
-    eventually(format!("{address} to listen"), std::time::Duration::from_mins(1), || async {
+    eventually(format!("{address} to listen"), Duration::from_mins(1), || async {
         Ok(when(TcpStream::connect(address).await.is_ok(), ()))
     })
     .await
