@@ -14,7 +14,7 @@ use crate::children::Child;
 use crate::eventually::{Seen, eventually};
 use crate::ports;
 
-const START: Duration = Duration::from_mins(1);
+const START: Duration = Duration::from_mins(3);
 
 /// moto with our additions, on a port of its own.
 #[derive(Debug)]
