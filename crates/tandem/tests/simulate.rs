@@ -100,7 +100,7 @@ fn a_folder_of_manifests_becomes_a_plan() {
 
             New nodes
               COUNT  TYPE     ZONE      PAID          EACH  TOGETHER   CPU  MEMORY  PODS  WHOSE PODS
-                  3  m.large  any of 2  on-demand  $0.10/h   $0.30/h  61 %    21 %   1–3  3 web, 2 api
+                  3  m.large  any of 2  on-demand  $0.10/h   $0.30/h  61 %    21 %   1–2  3 web, 2 api
 
             Why
               5 pods: no node has room, and the cheapest plan for all pods puts it on this new node
@@ -201,24 +201,24 @@ fn what_offerings_kept_open_and_the_scheduler_cost_is_told_who_asks() {
         &files,
         &["--flexibility", "3", "--play"],
         &expect![[r#"
-        $0.30/h; proven minimum. Karpenter's rule: $0.40/h.
-        5 pods: 5 on 3 new nodes.
+            $0.30/h; proven minimum. Karpenter's rule: $0.40/h.
+            5 pods: 5 on 3 new nodes.
 
-        New nodes
-          COUNT  TYPE     ZONE      PAID          EACH  TOGETHER   CPU  MEMORY  PODS  WHOSE PODS
-              3  m.large  any of 2  on-demand  $0.10/h   $0.30/h  61 %    21 %   1–3  3 web, 2 api
+            New nodes
+              COUNT  TYPE     ZONE      PAID          EACH  TOGETHER   CPU  MEMORY  PODS  WHOSE PODS
+                  3  m.large  any of 2  on-demand  $0.10/h   $0.30/h  61 %    21 %   1–2  3 web, 2 api
 
-        Why
-          5 pods: no node has room, and the cheapest plan for all pods puts it on this new node
+            Why
+              5 pods: no node has room, and the cheapest plan for all pods puts it on this new node
 
-        Flexibility
-          with the 3 offerings of each new node kept open it costs $1.20/h at most
+            Flexibility
+              with the 3 offerings of each new node kept open it costs $1.20/h at most
 
-        Played through the kube-scheduler, at worst
-          as it likes: $0.30/h; 0 pods without a place on the plan's nodes, 3 elsewhere than planned
-          with nominations: $0.30/h; 0 pods without a place on the plan's nodes, 0 elsewhere than planned
-        exit code 0
-    "#]],
+            Played through the kube-scheduler, at worst
+              as it likes: $0.30/h; 0 pods without a place on the plan's nodes, 3 elsewhere than planned
+              with nominations: $0.30/h; 0 pods without a place on the plan's nodes, 0 elsewhere than planned
+            exit code 0
+        "#]],
     );
     check(
         &files,
