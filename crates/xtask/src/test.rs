@@ -21,7 +21,7 @@ pub(crate) struct Options {
     quick: bool,
     /// How many end-to-end tests run at once. Each has a control plane of its own (1 GB of memory), and mostly waits: two
     /// of them leave two cores three quarters idle.
-    #[arg(long, default_value_t = 4)]
+    #[arg(long, default_value_t = 3)]
     at_once: usize,
     /// Only end-to-end tests whose name contains this.
     #[arg(long)]
