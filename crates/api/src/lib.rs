@@ -18,6 +18,7 @@ mod field;
 pub mod karpenter_aws;
 pub mod karpenter_kwok;
 pub mod karpenter_v1;
+pub mod karpenter_v1alpha1;
 pub mod karpenter_v1alpha5;
 pub mod keda;
 mod schema;

@@ -197,6 +197,11 @@ impl Account {
         lock(&self.unavailable)
     }
 
+    /// What the offering costs at AWS, as far as is known now.
+    pub(crate) fn price(&self, key: &OfferingKey) -> Option<UsdMicrosPerHour> {
+        lock(&self.prices).of(&key.instance_type, &key.zone, key.capacity_type)
+    }
+
     async fn wait_for_prices(&self) {
         let mut read = self.prices_read.subscribe();
         // When patience ends, or the reader is gone, the shipped table will do.
