@@ -60,6 +60,26 @@ impl Http {
         Ok(cell.get_or_init(|| client).clone())
     }
 
+    /// Sends a text that somebody waits for, and takes any success as its receipt; follows redirects of this host only.
+    ///
+    /// # Errors
+    /// By what to do next: correct the address (`Misconfigured`), or try again (`Unavailable`). The answer itself is not
+    /// repeated in them, for who reads them may not have been meant to see it.
+    pub async fn post(&self, uri: &str, headers: &[(&'static str, String)], text: String) -> Result<(), ScalerError> {
+        const SETTING: &str = "destination";
+        let wrong = |what: String| ScalerError::Misconfigured { what };
+        let url = Url::parse(uri).map_err(|error| wrong(format!("the address is not a URL: {error}")))?;
+        let client = self.client(true).map_err(|error| ScalerError::Unavailable(Box::new(error)))?;
+        let mut request = client.post(url.clone()).timeout(self.timeout).body(text);
+        for (name, value) in headers {
+            let value =
+                HeaderValue::from_str(value).map_err(|_| wrong(format!("{name} cannot be sent in a header")))?;
+            request = request.header(*name, value);
+        }
+        let response = request.send().await.map_err(|error| unavailable(SETTING, &url, error))?;
+        refusal(response.status().as_u16(), &[], SETTING).map_or(Ok(()), Err)
+    }
+
     /// What a client of one trigger starts from, when it cannot share one.
     pub(crate) fn builder(verify: bool) -> reqwest::ClientBuilder {
         reqwest::Client::builder()

@@ -65,6 +65,8 @@ pub struct Metrics {
     panics: Counter,
     validations: Family<Labels, Counter>,
     validation_errors: Family<Labels, Counter>,
+    cloud_events: Family<Labels, Counter>,
+    cloud_events_queued: Family<Labels, Gauge>,
 }
 
 impl Metrics {
@@ -117,6 +119,16 @@ impl Metrics {
             "keda_webhook_scaled_object_validation_errors",
             "Refusals of ScaledObjects at admission, by reason",
             metrics.validation_errors.clone(),
+        );
+        registry.register(
+            "keda_cloudeventsource_events_emitted",
+            "CloudEvents sent to each source's destination, or given up",
+            metrics.cloud_events.clone(),
+        );
+        registry.register(
+            "keda_cloudeventsource_events_queued",
+            "CloudEvents that wait for a destination, by the source's namespace",
+            metrics.cloud_events_queued.clone(),
         );
         registry.register("tandem_scaled_object_panics", "Actors that ended in a panic", metrics.panics.clone());
         metrics
@@ -193,6 +205,24 @@ impl Metrics {
         }
     }
 
+    /// An event about an object of `namespace` reached the destination of the source `name`, or was given up.
+    pub(crate) fn cloud_event(&self, namespace: &str, name: &str, delivered: bool) {
+        let state = if delivered { "emitted" } else { "failed" };
+        self.cloud_events.get_or_create(&emitted(namespace, name, state)).inc();
+    }
+
+    pub(crate) fn cloud_events_queued(&self, namespace: &str, count: usize) {
+        let count = i64::try_from(count).unwrap_or(i64::MAX);
+        self.cloud_events_queued.get_or_create(&vec![("namespace", namespace.to_owned())]).set(count);
+    }
+
+    pub(crate) fn forget_cloud_events(&self, namespace: &str, name: &str) {
+        for state in ["emitted", "failed"] {
+            self.cloud_events.remove(&emitted(namespace, name, state));
+        }
+        self.cloud_events_queued.remove(&vec![("namespace", namespace.to_owned())]);
+    }
+
     pub(crate) fn panicked(&self) {
         self.panics.inc();
     }
@@ -224,6 +254,15 @@ impl Metrics {
             self.resources.get_or_create(&vec![("type", kind), ("namespace", namespace)]).set(count);
         }
     }
+}
+
+fn emitted(namespace: &str, name: &str, state: &str) -> Labels {
+    vec![
+        ("namespace", namespace.to_owned()),
+        ("cloudeventsource", name.to_owned()),
+        ("eventsink", "http".to_owned()),
+        ("state", state.to_owned()),
+    ]
 }
 
 fn object(key: &ObjectKey) -> Labels {

@@ -293,7 +293,7 @@ impl JobActor {
     }
 
     pub(super) async fn publish(&self, object: &ScaledJob, kind: Kind, reason: &str, note: String) {
-        self.shared.recorder.publish(&object.object_ref(&()), kind, reason, "Scale", note).await;
+        self.shared.announcer.publish(&object.object_ref(&()), kind, reason, "Scale", note).await;
     }
 
     async fn save(&mut self, status: ScaledJobStatus) {
