@@ -77,7 +77,7 @@ use units::Milli;
 pub use cluster::{Cluster, LivePod};
 pub use context::{Authentication, Identity, MetricType, Notice, TriggerContext};
 pub use error::{BoxError, BuildError, ScalerError};
-pub use http::{HTTP_TIMEOUT, Http, HttpError};
+pub use http::{HTTP_TIMEOUT, Http, HttpError, HttpObserver, observed};
 pub use metadata::{Entry, Kind, Origin, Parameter, Shape};
 
 /// One metric a trigger stands for.

@@ -2,7 +2,7 @@
 //!
 //! What comes of them is found by [`credentials`](crate::credentials), when a trigger needs it.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Debug;
 use std::hash::Hash;
 use std::sync::Arc;
@@ -31,6 +31,11 @@ use crate::object::text;
 const REASON: &str = "NotSupportedYet";
 /// Changes are gathered for so long: who uses what is nothing that anybody waits for.
 const GATHER: Duration = Duration::from_secs(2);
+
+/// What `keda_resource_registered_total` calls the two kinds.
+const KINDS: [&str; 2] = ["trigger_authentication", "cluster_trigger_authentication"];
+/// The namespace of what has none, in series. KEDA's.
+pub(crate) const WIDE: &str = "default";
 
 /// Keeps the statuses of both kinds, once this replica leads; the cluster-wide one only if all namespaces count, because
 /// rights in one namespace do not reach it.
@@ -65,6 +70,15 @@ pub(crate) async fn keep(
             let (place, api) = ((None, auth.name_any()), Api::all(shared.client.clone()));
             tend(&shared, &api, auth.as_ref(), auth.status.as_ref(), &users.status(&place), &mut seen).await;
         }
+        let mut counts = BTreeMap::<(&'static str, String), i64>::new();
+        for auth in shared.authentications.state() {
+            *counts.entry((KINDS[0], auth.namespace().unwrap_or_default())).or_default() += 1;
+        }
+        let wide = clusters.as_ref().map_or(0, |clusters| clusters.state().len());
+        if wide > 0 {
+            counts.insert((KINDS[1], WIDE.to_owned()), i64::try_from(wide).unwrap_or(i64::MAX));
+        }
+        shared.metrics.count_resources(&KINDS, &counts);
         let whole = shared.authentications.is_synced() && clusters.iter().all(Watched::is_synced);
         for about in seen.end(whole) {
             let (reason, note) = change(&about, Change::Deleted);
@@ -185,8 +199,8 @@ async fn tend<K>(
     }
 }
 
-/// We put no finalizer on authentications; KEDA did, and nobody else takes it off.
-async fn let_go<K>(api: &Api<K>, object: &K)
+/// We put no finalizer on authentications and sources of events; KEDA did, and nobody else takes it off.
+pub(crate) async fn let_go<K>(api: &Api<K>, object: &K)
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
 {

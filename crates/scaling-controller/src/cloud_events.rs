@@ -15,7 +15,7 @@
 mod courier;
 mod event;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::Arc;
 
@@ -30,12 +30,16 @@ use scalers::Http;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::authentications::{WIDE, let_go};
 use crate::metrics::Metrics;
 use courier::{Courier, Place};
 use event::Lifecycle;
 
 /// Events that wait for one destination, or to be given out. KEDA's number.
 const QUEUE: usize = 1024;
+
+/// What `keda_resource_registered_total` calls the two kinds.
+const KINDS: [&str; 2] = ["cloudevent_source", "cluster_cloudevent_source"];
 
 /// What events call the cluster and us.
 #[derive(Debug, Clone)]
@@ -130,9 +134,9 @@ impl Dispatcher {
                 () = shutdown.cancelled() => return,
                 changed = changes.changed() => {
                     if changed.is_err() { return }
-                    let wide: Vec<_> = wide.iter().flat_map(Watched::state).collect();
+                    let (near, wide) = (sources.state(), wide.iter().flat_map(Watched::state).collect::<Vec<_>>());
+                    self.let_go(&near, &wide).await;
                     let wide = wide.iter().map(|s| (Place::wide(s.name_any()), &s.spec.0, s.status.as_ref()));
-                    let near = sources.state();
                     let near = near.iter().map(|s| {
                         (Place::within(s.namespace().unwrap_or_default(), s.name_any()), &s.spec, s.status.as_ref())
                     });
@@ -147,6 +151,17 @@ impl Dispatcher {
         }
     }
 
+    /// Lets those go that are about to.
+    async fn let_go(&self, near: &[Arc<CloudEventSource>], wide: &[Arc<ClusterCloudEventSource>]) {
+        for source in near.iter().filter(|source| source.metadata.deletion_timestamp.is_some()) {
+            let api = Api::namespaced(self.client.clone(), &source.namespace().unwrap_or_default());
+            let_go(&api, source.as_ref()).await;
+        }
+        for source in wide.iter().filter(|source| source.metadata.deletion_timestamp.is_some()) {
+            let_go(&Api::all(self.client.clone()), source.as_ref()).await;
+        }
+    }
+
     /// Makes a line for each source and closes those of sources that went.
     fn arrange<'a>(
         &self,
@@ -154,7 +169,7 @@ impl Dispatcher {
         sources: impl Iterator<Item = (Place, &'a CloudEventSourceSpec, Option<&'a CloudEventSourceStatus>)>,
         shutdown: &CancellationToken,
     ) {
-        let mut gone = std::mem::take(lines);
+        let (mut gone, mut counts) = (std::mem::take(lines), BTreeMap::<(&'static str, String), i64>::new());
         for (place, spec, status) in sources {
             let line = gone.remove(&place).unwrap_or_else(|| self.open(&place, spec, status, shutdown));
             line.spec.send_if_modified(|old| {
@@ -162,8 +177,14 @@ impl Dispatcher {
                 old.clone_from(spec);
                 changed
             });
+            let counted = match &place.namespace {
+                Some(namespace) => (KINDS[0], namespace.clone()),
+                None => (KINDS[1], WIDE.to_owned()),
+            };
+            *counts.entry(counted).or_default() += 1;
             lines.insert(place, line);
         }
+        self.metrics.count_resources(&KINDS, &counts);
         for place in gone.into_keys() {
             self.metrics.forget_cloud_events(place.metric_namespace(), &place.name);
         }

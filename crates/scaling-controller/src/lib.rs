@@ -19,7 +19,7 @@
 //! watch on the two kinds of TriggerAuthentication; get on the Secrets, ConfigMaps and ServiceAccounts they name.
 //!
 //! What is told about objects also goes to the destinations of CloudEventSources (`cloud_events`); for these: get, list, watch
-//! on both kinds, patch on their `/status`.
+//! and patch on both kinds, patch on their `/status`.
 //!
 //! ScaledJobs have actors of their own, which make Jobs (`jobs`); for these: get, list, create, delete on Jobs, list on pods.
 //!

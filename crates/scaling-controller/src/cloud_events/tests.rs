@@ -33,7 +33,12 @@ async fn api(State(cluster): State<Cluster>, request: Request) -> Response {
     }
     let bytes = axum::body::to_bytes(request.into_body(), 1 << 20).await.unwrap();
     let body: Value = serde_json::from_slice(&bytes).unwrap();
-    if method == Method::PATCH && path.ends_with("/status") {
+    if method == Method::PATCH && !path.ends_with("/status") {
+        let name = path.split('/').next_back().unwrap().to_owned();
+        cluster.statuses.send((name, body["metadata"]["finalizers"].clone())).unwrap();
+        return axum::Json(cluster.sources[0].clone()).into_response();
+    }
+    if method == Method::PATCH {
         let name = path.split('/').nth_back(1).unwrap().to_owned();
         cluster.statuses.send((name.clone(), body["status"]["conditions"][0].clone())).unwrap();
         let found = cluster.sources.iter().find(|s| s["metadata"]["name"] == name.as_str()).unwrap();
@@ -220,4 +225,15 @@ async fn nobody_waits_for_a_destination() {
         kept += 1;
     }
     assert_eq!(kept, QUEUE);
+}
+
+#[tokio::test]
+async fn kedas_finalizer_comes_off_a_source_that_goes() {
+    let mut going = source("CloudEventSource", "going", &json!({"destination": {"http": {"uri": "nowhere"}}}));
+    going["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+    going["metadata"]["finalizers"] = json!(["finalizer.keda.sh", "somebody.else/s"]);
+    let mut bed = Bed::start(204, json!([going])).await;
+    let (name, left) = bed.statuses.recv().await.unwrap();
+    assert_eq!((name.as_str(), left), ("going", json!(["somebody.else/s"])));
+    bed.shutdown.cancel();
 }
