@@ -38,6 +38,8 @@
 mod auth;
 mod aws_cloudwatch;
 mod aws_sqs_queue;
+#[cfg(test)]
+mod bad_days_tests;
 pub mod catalog;
 mod cluster;
 mod context;
