@@ -6,10 +6,11 @@ use std::time::{Duration, SystemTime};
 
 use cloud::CloudError;
 use moka::future::Cache;
-use scheduling::InstanceType;
+use scheduling::{InstanceType, OfferingKey};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
+use units::UsdMicrosPerHour;
 
 use crate::aws::{Aws, Subnet};
 use crate::class::{Class, Images};
