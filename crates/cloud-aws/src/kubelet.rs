@@ -130,8 +130,8 @@ impl Kubelet {
     ///
     /// # Errors
     /// `Misconfigured` with the path of a setting that Bottlerocket has no name for, or whose value is none.
-    pub(crate) fn bottlerocket(&self) -> Result<(Rows, Vec<(&'static str, Rows)>), CloudError> {
-        let (mut lines, mut tables) = (Rows::new(), Vec::new());
+    pub(crate) fn bottlerocket(&self) -> Result<(Rows, Tables), CloudError> {
+        let (mut lines, mut tables) = (Rows::new(), Tables::new());
         for (key, value) in &self.others {
             if let Some((_, name, _)) = MAPS.iter().find(|(setting, ..)| setting == key) {
                 let rows = texts(value, &path(key))?.into_iter().map(|(signal, text)| (signal, json!(text)));
@@ -151,6 +151,9 @@ impl Kubelet {
 
 /// Keys and values, in order.
 pub(crate) type Rows = Vec<(String, Value)>;
+
+/// Named tables of them.
+type Tables = Vec<(&'static str, Rows)>;
 
 /// What a kubelet can reserve.
 const RESERVED: [&str; 4] = ["cpu", "memory", "ephemeral-storage", "pid"];

@@ -276,6 +276,10 @@ mod tests {
         world::Objects,
     };
 
+    fn from<T: serde::de::DeserializeOwned>(value: Value) -> Arc<T> {
+        Arc::new(serde_json::from_value(value).unwrap())
+    }
+
     /// The events when a machine with so much scratch space is ready for pods that need 60Gi, and why its pool is closed.
     async fn ready_with(scratch: &str) -> (Vec<String>, Option<String>) {
         let claim = json!({ "apiVersion": "karpenter.sh/v1", "kind": "NodeClaim",
@@ -288,9 +292,6 @@ mod tests {
         let provisioner = json!({ "apiVersion": "karpenter.sh/v1alpha5", "kind": "Provisioner",
             "metadata": { "name": "p", "uid": "p", "generation": 1 },
             "spec": { "provider": { "subnetSelector": { "a": "b" }, "securityGroupSelector": { "a": "b" } } } });
-        fn from<T: serde::de::DeserializeOwned>(value: Value) -> Arc<T> {
-            Arc::new(serde_json::from_value(value).unwrap())
-        }
         let answers = [claim.clone(), node.clone()];
         let (ctx, asked) = context_with(FakeCloud::default(), move |what| {
             Answer(StatusCode::OK, answers[usize::from(what.contains("/nodes/"))].clone())
