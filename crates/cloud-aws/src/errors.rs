@@ -104,7 +104,9 @@ pub(crate) fn classify(code: &str, message: &str) -> Failure {
         | "BandwidthLimitExceeded"
         | "EC2ThrottledException" => Failure::Throttled,
 
+        // `OperationNotPermitted` is what protects an instance from being ended.
         "UnauthorizedOperation"
+        | "OperationNotPermitted"
         | "AccessDenied"
         | "AccessDeniedException"
         | "AuthFailure"

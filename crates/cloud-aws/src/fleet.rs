@@ -87,6 +87,8 @@ pub(crate) struct Outcome {
     pub(crate) surplus: Vec<String>,
     /// Offerings without capacity.
     pub(crate) refused: Vec<OfferingKey>,
+    /// What EC2 says of them; of several reasons the first that is no lack of capacity, for that one a person can act on.
+    pub(crate) said: String,
     /// Subnets without addresses.
     pub(crate) full_subnets: BTreeSet<String>,
     /// The first thing a person must change.
@@ -121,10 +123,17 @@ pub(crate) fn read(answer: &CreateFleetOutput, asked: &[Override]) -> Outcome {
             }
         }
     }
+    let mut quota = false;
     for error in answer.errors() {
         let (code, message) = (error.error_code().unwrap_or_default(), error.error_message().unwrap_or_default());
         let about = matching(asked, error.launch_template_and_overrides(), None);
-        match classify(code, message) {
+        let failure = classify(code, message);
+        let is_quota = failure == Failure::Quota;
+        if outcome.said.is_empty() || (is_quota && !quota) {
+            outcome.said = format!("{code}: {message}");
+            quota = is_quota;
+        }
+        match failure {
             Failure::NoCapacity | Failure::Quota => outcome.refused.extend(about.iter().map(|it| it.key.clone())),
             Failure::NoAddresses => {
                 outcome.full_subnets.extend(about.iter().map(|it| it.subnet_id.clone()));
@@ -297,6 +306,18 @@ mod tests {
         let on_demand = CapacityType::OnDemand;
         assert_eq!(outcome.launched, Some(("i-1".to_owned(), key("m5.large", "b", on_demand), "subnet-b".to_owned())));
         assert_eq!(outcome.refused, [key("m5.large", "a", on_demand)]);
+    }
+
+    #[test]
+    fn a_quota_is_told_in_the_words_of_ec2() {
+        let error =
+            |code: &str, message: &str| CreateFleetError::builder().error_code(code).error_message(message).build();
+        let answer = CreateFleetOutput::builder()
+            .errors(error("InsufficientInstanceCapacity", "no m5.large"))
+            .errors(error("VcpuLimitExceeded", "your limit of 5"))
+            .errors(error("MaxSpotInstanceCountExceeded", "later"))
+            .build();
+        assert_eq!(read(&answer, &asked()).said, "VcpuLimitExceeded: your limit of 5");
     }
 
     #[test]

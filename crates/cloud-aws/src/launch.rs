@@ -126,7 +126,7 @@ impl Launch<'_> {
         let (subnets, templates) = (self.account.subnets(&self.class).await?, BTreeMap::new());
         let asked = fleet::place(&self.choose()?, &subnets);
         if asked.is_empty() {
-            return Err(CloudError::InsufficientCapacity { offerings: self.request.offering_keys() });
+            return Err(self.nothing_left("no subnet of the class has free addresses in a zone of these"));
         }
         let (groups, images) = self.templates(&asked, templates).await?;
         let asked: Vec<Override> = groups.values().flatten().cloned().collect();
@@ -146,9 +146,14 @@ impl Launch<'_> {
             |name| types.get(name).is_some_and(crate::type_info::TypeInfo::is_exotic),
         );
         if chosen.is_empty() {
-            return Err(CloudError::InsufficientCapacity { offerings: self.request.offering_keys() });
+            return Err(self.nothing_left("each was refused a short while ago, or EC2 does not know it"));
         }
         Ok(chosen)
+    }
+
+    /// None of the offerings can be asked for.
+    fn nothing_left(&self, why: &str) -> CloudError {
+        CloudError::InsufficientCapacity { offerings: self.request.offering_keys(), why: why.to_owned() }
     }
 
     /// The overrides by the template each needs, and the image of each template. Makes templates that are not there.
@@ -292,7 +297,7 @@ impl Launch<'_> {
                 let offerings: Vec<OfferingKey> = asked.iter().map(|it| it.key.clone()).collect();
                 self.mark(&offerings);
                 self.account.forget_subnets(&self.class).await;
-                Err(CloudError::InsufficientCapacity { offerings })
+                Err(CloudError::InsufficientCapacity { offerings, why: error.chain() })
             }
             _ => Err(self.told(error)),
         }
@@ -356,7 +361,7 @@ impl Launch<'_> {
             return self.template_missing(groups);
         }
         if !outcome.refused.is_empty() {
-            return Err(CloudError::InsufficientCapacity { offerings: outcome.refused });
+            return Err(CloudError::InsufficientCapacity { offerings: outcome.refused, why: outcome.said });
         }
         if let Some((field, message)) = outcome.mistake {
             return Err(self.class.misconfigured(field, message));
@@ -370,7 +375,7 @@ impl Launch<'_> {
         // No instance and no reason: EC2 found nothing, and says no more.
         let offerings: Vec<OfferingKey> = asked.iter().map(|it| it.key.clone()).collect();
         self.mark(&offerings);
-        Err(CloudError::InsufficientCapacity { offerings })
+        Err(CloudError::InsufficientCapacity { offerings, why: "EC2 started nothing and gives no reason".to_owned() })
     }
 
     fn template_missing(&self, groups: &BTreeMap<String, Vec<Override>>) -> Result<Step, CloudError> {

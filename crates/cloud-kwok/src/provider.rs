@@ -194,7 +194,7 @@ impl CloudProvider for KwokCloud {
             offered.then(|| machine::granted(request, &offering.key, it, jiff::Timestamp::now()))
         });
         let Some(machine) = granted else {
-            return Err(CloudError::InsufficientCapacity { offerings: request.offering_keys() });
+            return Err(CloudError::InsufficientCapacity { offerings: request.offering_keys(), why: String::new() });
         };
         let node = machine::node(&machine, request, &self.world.settings.node_labels);
         lock(&self.world.booting).insert(name.clone(), machine.clone());

@@ -213,7 +213,7 @@ async fn sold_out_offerings_are_named(provider: &dyn CloudProvider, harness: &dy
     }
     let outcome = provider.launch(&request).await;
     let named = match &outcome {
-        Err(CloudError::InsufficientCapacity { offerings }) => {
+        Err(CloudError::InsufficientCapacity { offerings, .. }) => {
             !offerings.is_empty() && offerings.iter().all(|it| keys.contains(it))
         }
         _ => false,

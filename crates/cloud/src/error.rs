@@ -17,10 +17,12 @@ pub enum CloudError {
     NotFound,
     /// These offerings cannot be had at the moment. Try others; the provider leaves them out of
     /// [`crate::CloudProvider::instance_types`] for a while.
-    #[error("no capacity for {}", Listed(offerings))]
+    #[error("no capacity for {}{}", Listed(offerings), Said(why))]
     InsufficientCapacity {
         /// Each offering that was refused, in the order it was tried. Never empty.
         offerings: Vec<OfferingKey>,
+        /// The provider's own words: a quota is told as a quota. Empty if it said nothing.
+        why: String,
     },
     /// Too many calls. Wait at least this long before the next one.
     #[error("throttled, to be tried again in {} ms", retry_after.as_millis())]
@@ -76,6 +78,14 @@ impl std::fmt::Display for Listed<'_> {
     }
 }
 
+struct Said<'a>(&'a str);
+
+impl std::fmt::Display for Said<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.0.is_empty() { Ok(()) } else { write!(f, ": {}", self.0) }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use scheduling::CapacityType;
@@ -93,9 +103,12 @@ mod tests {
     #[test]
     fn a_capacity_error_names_its_offerings_and_counts_the_rest() {
         let offerings = ["a", "b", "c", "d", "e", "f", "g"].map(key).to_vec();
-        let text = CloudError::InsufficientCapacity { offerings }.to_string();
+        let text = CloudError::InsufficientCapacity { offerings, why: String::new() }.to_string();
         assert!(text.starts_with("no capacity for m5.large in a (on-demand), m5.large in b (on-demand)"), "{text}");
         assert!(text.ends_with("m5.large in e (on-demand) and 2 more"), "{text}");
+        let quota =
+            CloudError::InsufficientCapacity { offerings: vec![key("a")], why: "VcpuLimitExceeded: 5".to_owned() };
+        assert_eq!(quota.to_string(), "no capacity for m5.large in a (on-demand): VcpuLimitExceeded: 5");
     }
 
     #[test]

@@ -163,11 +163,11 @@ impl World {
         }
         let keys = request.offering_keys();
         let Some(key) = keys.iter().find(|key| !self.sold_out.contains(key)) else {
-            return Err(CloudError::InsufficientCapacity { offerings: keys });
+            return Err(CloudError::InsufficientCapacity { offerings: keys, why: String::new() });
         };
         let found = self.types.iter().find(|it| it.name == key.instance_type).cloned();
         let Some(instance_type) = found else {
-            return Err(CloudError::InsufficientCapacity { offerings: vec![key.clone()] });
+            return Err(CloudError::InsufficientCapacity { offerings: vec![key.clone()], why: String::new() });
         };
         let mut labels = instance_type.requirements.single_values();
         labels.insert(ZONE.to_owned(), key.zone.clone());

@@ -44,6 +44,8 @@ pub struct DrainPod {
     pub protected: bool,
     /// Tolerates what keeps new pods off the node, so it would be put back at once.
     pub tolerates_removal: bool,
+    /// How long it may take to stop, its `terminationGracePeriodSeconds`.
+    pub grace: Duration,
 }
 
 /// What kind of pod a pod is to a drain.
@@ -66,6 +68,8 @@ pub enum DrainKind {
 pub struct Plan {
     /// Evict these now, in this order.
     pub evict: Vec<PodKey>,
+    /// Delete these now, whatever forbids their eviction, each with what is left for it to stop: at least a second.
+    pub delete: Vec<(PodKey, Duration)>,
     /// Everything that must be gone before the machine may be, and why it is still there.
     pub waiting: Vec<(PodKey, Wait)>,
     /// When a pod that is terminating will no longer be waited for.
@@ -90,6 +94,8 @@ impl Plan {
 pub enum Wait {
     /// It is to be evicted now.
     Eviction,
+    /// It is to be deleted now: the node's end is near.
+    Deletion,
     /// It was asked to go and is still stopping.
     Termination,
     /// Less important pods go first.
@@ -106,6 +112,7 @@ impl fmt::Display for Wait {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Eviction => "is being evicted",
+            Self::Deletion => "is deleted, because the termination grace period of its node ends",
             Self::Termination => "is terminating",
             Self::Turn => "waits for pods of lower priority to go",
             Self::Refused => "waits until no pod forbids the drain",
@@ -117,6 +124,9 @@ impl fmt::Display for Wait {
 
 /// Plans the next step of a drain; ask again after every change.
 ///
+/// `deadline` is when the machine ends whoever is still there (a NodePool's `terminationGracePeriod`). A pod is deleted as long
+/// before as it may take to stop, for nothing asks it to stop when the machine goes (Karpenter v1's behaviour).
+///
 /// # Guarantees
 /// Daemons, static pods, pods that have ended and pods that tolerate the node's going are neither evicted nor waited for.
 /// No critical pod is evicted while another pod of the drain is there. Pods in one step come lowest priority first, then by
@@ -124,7 +134,7 @@ impl fmt::Display for Wait {
 ///
 /// # Caveats
 /// Karpenter v1 evicts daemons too, after the others; here they stop with the machine under both rules.
-pub fn plan(pods: &[DrainPod], rules: Rules, now: Timestamp) -> Plan {
+pub fn plan(pods: &[DrainPod], rules: Rules, deadline: Option<Timestamp>, now: Timestamp) -> Plan {
     let mut plan = Plan::default();
     let mut leaving: Vec<&DrainPod> = pods.iter().filter(|pod| must_leave(pod, now)).collect();
     leaving.sort_by(|a, b| (a.priority, &a.key).cmp(&(b.priority, &b.key)));
@@ -136,6 +146,9 @@ pub fn plan(pods: &[DrainPod], rules: Rules, now: Timestamp) -> Plan {
             let look = after(deleted_at, STUCK_AFTER);
             plan.next_look = Some(plan.next_look.map_or(look, |earlier| earlier.min(look)));
             Wait::Termination
+        } else if let Some(left) = deadline.and_then(|deadline| time_left(pod, deadline, now)) {
+            plan.delete.push((pod.key.clone(), left));
+            Wait::Deletion
         } else if let Some(block) = block(pod, rules) {
             block
         } else if refused {
@@ -149,6 +162,12 @@ pub fn plan(pods: &[DrainPod], rules: Rules, now: Timestamp) -> Plan {
         plan.waiting.push((pod.key.clone(), wait));
     }
     plan
+}
+
+/// What a pod has left to stop, if it has to begin now.
+fn time_left(pod: &DrainPod, deadline: Timestamp, now: Timestamp) -> Option<Duration> {
+    let left = Duration::try_from(deadline.duration_since(now)).unwrap_or(Duration::ZERO);
+    (left <= pod.grace).then(|| left.max(Duration::from_secs(1)))
 }
 
 fn must_leave(pod: &DrainPod, now: Timestamp) -> bool {

@@ -1,21 +1,31 @@
 //! A member's pods as the drain sees them. Pure.
 
+use std::time::Duration;
+
 use disruption::drain::{self, DrainKind, DrainPod, Plan, Rules};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use scheduling::{PodKey, PoolKind};
 
-use crate::{names, pods, world::Member};
+use crate::{lifecycle::next::deadline, names, pods, world::Member};
+
+/// What a pod has to stop when it does not say.
+const GRACE_SECONDS: i64 = 30;
 
 /// What to do about the pods of a member that is leaving.
 pub(crate) fn plan(member: &Member, now: Timestamp) -> Plan {
-    plan_pods(member.pods.iter().map(AsRef::as_ref), rules(member), now)
+    plan_pods(member.pods.iter().map(AsRef::as_ref), rules(member), deadline(member), now)
 }
 
 /// The same for pods read some other way.
-pub(crate) fn plan_pods<'a>(pods: impl Iterator<Item = &'a Pod>, rules: Rules, now: Timestamp) -> Plan {
+pub(crate) fn plan_pods<'a>(
+    pods: impl Iterator<Item = &'a Pod>,
+    rules: Rules,
+    deadline: Option<Timestamp>,
+    now: Timestamp,
+) -> Plan {
     let pods: Vec<DrainPod> = pods.map(drain_pod).collect();
-    drain::plan(&pods, rules, now)
+    drain::plan(&pods, rules, deadline, now)
 }
 
 /// Whose rules apply: a Provisioner's nodes are drained as in v0.16, all others as in v1.
@@ -37,6 +47,7 @@ fn drain_pod(pod: &Pod) -> DrainPod {
     } else {
         DrainKind::Ownerless
     };
+    let grace = pod.spec.as_ref().and_then(|spec| spec.termination_grace_period_seconds);
     DrainPod {
         key: PodKey::new(
             pod.metadata.namespace.clone().unwrap_or_default(),
@@ -48,6 +59,7 @@ fn drain_pod(pod: &Pod) -> DrainPod {
         deleted_at: pod.metadata.deletion_timestamp.as_ref().map(|time| time.0),
         protected: pods::is_protected(pod),
         tolerates_removal: tolerates_removal(pod),
+        grace: Duration::from_secs(u64::try_from(grace.unwrap_or(GRACE_SECONDS)).unwrap_or(0)),
     }
 }
 
@@ -88,7 +100,7 @@ mod tests {
     }
 
     fn evicted(pods: &[Pod], rules: Rules) -> Vec<String> {
-        plan_pods(pods.iter(), rules, Timestamp::UNIX_EPOCH).evict.into_iter().map(|key| key.name).collect()
+        plan_pods(pods.iter(), rules, None, Timestamp::UNIX_EPOCH).evict.into_iter().map(|key| key.name).collect()
     }
 
     #[test]

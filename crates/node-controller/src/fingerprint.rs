@@ -2,6 +2,7 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher as _};
 
+use api::convert::volume_limits;
 use kube::{Resource, ResourceExt as _};
 
 use crate::world::World;
@@ -37,6 +38,10 @@ pub(crate) fn fingerprint(world: &World) -> u64 {
                 (name, &quantity.0).hash(&mut hash);
             }
         }
+    }
+    for node in &objects.csi_nodes {
+        node.metadata.name.hash(&mut hash);
+        volume_limits(node).hash(&mut hash);
     }
     for namespace in &objects.namespaces {
         namespace.labels().hash(&mut hash);
@@ -95,5 +100,17 @@ mod tests {
         let mut tainted = node;
         tainted["spec"] = json!({ "taints": [{ "key": "a", "effect": "NoSchedule" }] });
         assert_ne!(before, of(&tainted, &pool));
+    }
+
+    #[test]
+    fn a_driver_that_says_how_many_volumes_fit_changes_a_plan() {
+        let of = |drivers: Value| {
+            let csi = json!({ "metadata": { "name": "n" }, "spec": { "drivers": drivers } });
+            let csi_nodes = vec![Arc::new(serde_json::from_value(csi).unwrap())];
+            fingerprint(&World::new(Objects { csi_nodes, ..Objects::default() }))
+        };
+        let driver = |count: Value| json!([{ "name": "ebs", "nodeID": "n", "allocatable": { "count": count } }]);
+        assert_ne!(of(driver(json!(25))), of(driver(json!(24))));
+        assert_eq!(of(driver(Value::Null)), of(json!([])));
     }
 }

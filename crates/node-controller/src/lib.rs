@@ -19,6 +19,7 @@
 //! Left to others: which pods fit where (`scheduling`), which nodes should go (`disruption`), the vendor (`cloud`).
 
 pub mod batch;
+mod budgets;
 pub mod claims;
 mod confirm_loop;
 pub mod context;

@@ -241,7 +241,8 @@ pub async fn cordon(ctx: &Context, member: &Member, removal: Option<&str>) -> ku
     patch_node(ctx, node, patches::cordon(node, removal.map(|reason| (reason, Timestamp::now())))).await
 }
 
-async fn delete_node(ctx: &Context, member: &Member) -> kube::Result<()> {
+/// Deletes exactly the Node that was looked at.
+pub async fn delete_node(ctx: &Context, member: &Member) -> kube::Result<()> {
     let Some(node) = &member.node else { return Ok(()) };
     let params = DeleteParams {
         preconditions: Some(Preconditions { uid: node.metadata.uid.clone(), resource_version: None }),

@@ -34,6 +34,8 @@ pub const PLAN_PODS: &str = "tandem.dev/pods";
 pub const REMOVAL: &str = "tandem.dev/removal";
 /// Node annotation: since when, RFC 3339.
 pub const REMOVAL_SINCE: &str = "tandem.dev/removal-since";
+/// Annotation of a Node that somebody had cordoned before its removal was begun: `true`. It stays so if it is taken back.
+pub const CORDONED_BEFORE: &str = "tandem.dev/cordoned-before";
 /// Node annotation: labels of this node were set by the claim of this name.
 pub const CLAIM: &str = "tandem.dev/nodeclaim";
 

@@ -113,7 +113,7 @@ fn waiting<'a>(world: &'a World, memory: &Memory, now: Timestamp) -> HashSet<&'a
         .members
         .iter()
         .filter(|member| snapshot::is_leaving(member, &leaving))
-        .flat_map(|member| member.pods.iter().filter(|pod| pods::will_move(pod)));
+        .flat_map(|member| member.pods.iter().filter(|pod| world.will_move(pod)));
     unbound.chain(moving).map(|pod| pods::uid(pod)).collect()
 }
 

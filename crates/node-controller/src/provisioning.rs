@@ -3,9 +3,15 @@
 mod act;
 pub(crate) mod catalogue;
 mod note;
+mod patience;
 mod rejected;
 
-use std::{collections::BTreeSet, path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
@@ -39,6 +45,8 @@ struct Planned {
     pools: Pools,
     snapshot: Snapshot,
     solution: Solution,
+    /// New nodes that are not bought yet, by index, with the reason.
+    held: BTreeMap<usize, String>,
 }
 
 /// Runs until the shutdown. Only the leader may run it.
@@ -176,9 +184,11 @@ async fn round(ctx: &Context, worlds: &mut Worlds) -> BTreeSet<String> {
             "planned"
         );
     }
-    ctx.metrics.unschedulable_pods.set(i64::try_from(solution.unplaced.len()).unwrap_or(i64::MAX));
-    outcome(ctx, if solution.unplaced.is_empty() { "complete" } else { "partial" });
-    act::act(ctx, &Planned { world: view.world, pools, snapshot, solution }, &unreadable).await;
+    let held = patience::held_back(&snapshot, &solution, &view.world.objects.pods, Timestamp::now());
+    let waiting: usize = held.keys().map(|index| solution.new_nodes[*index].pods.len()).sum();
+    ctx.metrics.unschedulable_pods.set(i64::try_from(solution.unplaced.len() + waiting).unwrap_or(i64::MAX));
+    outcome(ctx, if solution.unplaced.is_empty() && held.is_empty() { "complete" } else { "partial" });
+    act::act(ctx, &Planned { world: view.world, pools, snapshot, solution, held }, &unreadable).await;
     considered
 }
 

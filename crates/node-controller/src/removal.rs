@@ -12,6 +12,7 @@ use kube::ResourceExt as _;
 use scheduling::{NodeKey, PoolKey, PoolKind};
 
 use crate::{
+    context::pod_name,
     draining, names,
     nominations::Nominations,
     pods,
@@ -100,8 +101,10 @@ pub fn step(
             Step::TakeBack
         }
         Why::Empty => Step::Finish,
+        // What came to hold them since could hold the node for ever, beside its replacement.
+        Why::Expired if member.pods.iter().any(|pod| world.held_by(pod).is_some()) => Step::TakeBack,
         Why::Expired => {
-            let moving = member.pods.iter().filter(|pod| pods::will_move(pod));
+            let moving = member.pods.iter().filter(|pod| world.will_move(pod));
             let without_place =
                 moving.filter(|pod| !has_ready_place(pods::uid(pod), member, world, nominations)).count();
             let until = begun.since + replacement_timeout;
@@ -133,14 +136,15 @@ fn candidate(
     leaving: &BTreeSet<String>,
     now: Timestamp,
 ) -> Option<Candidate> {
-    let node = member.node.as_ref().filter(|_| member.rivals.is_empty())?;
-    let claim = member.claim.as_ref()?;
+    // A node without a claim that has our finalizer is one that Karpenter v0.16 made.
+    let node = member.node.as_ref().filter(|_| member.rivals.is_empty() && member.is_managed())?;
     let key: PoolKey = member.pool()?;
     let pool = pools.0.get(&key)?;
     // A Provisioner's nodes live as long as it says now; those of a NodePool as long as it said when they were made.
-    let (created, ttl_until_expired) = match key.kind {
-        PoolKind::Provisioner => (node.metadata.creation_timestamp.as_ref(), pool.ttl_until_expired),
-        PoolKind::NodePool => {
+    let (created, ttl_until_expired) = match (key.kind, &member.claim) {
+        (PoolKind::Provisioner, _) => (node.metadata.creation_timestamp.as_ref(), pool.ttl_until_expired),
+        (PoolKind::NodePool, None) => return None,
+        (PoolKind::NodePool, Some(claim)) => {
             let life = convert::parse_duration(&claim.spec.expire_after).ok().and_then(SpanOrNever::span);
             (claim.metadata.creation_timestamp.as_ref(), life)
         }
@@ -166,9 +170,13 @@ pub fn is_promised(member: &Member, nominations: &Nominations) -> bool {
     nominations.is_promised(|place| member.is_called(place))
 }
 
-/// Pods of a member that forbid draining it.
-pub fn blockers(member: &Member, now: Timestamp) -> Vec<String> {
-    draining::plan(member, now).blockers().map(|(pod, wait)| format!("pod {pod} {wait}")).collect()
+/// Pods of a member that forbid draining it, by themselves or by a budget that never lets them go.
+pub fn blockers(member: &Member, world: &World, now: Timestamp) -> Vec<String> {
+    let by_themselves = draining::plan(member, now);
+    let by_themselves = by_themselves.blockers().map(|(pod, wait)| format!("pod {pod} {wait}"));
+    let held =
+        member.pods.iter().filter_map(|pod| Some(format!("pod {} is kept by {}", pod_name(pod), world.held_by(pod)?)));
+    by_themselves.chain(held).collect()
 }
 
 fn has_ready_place(pod_uid: &str, member: &Member, world: &World, nominations: &Nominations) -> bool {

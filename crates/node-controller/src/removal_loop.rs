@@ -73,9 +73,11 @@ async fn go_on(ctx: &Context, view: &View, pauses: &mut Pauses) -> bool {
     let mut any = false;
     for member in &view.world.members {
         let Some(begun) = removal::begun(member) else { continue };
-        let Some(claim) = member.claim.as_ref().filter(|claim| claim.metadata.deletion_timestamp.is_none()) else {
+        let of_claim = member.claim.as_ref().and_then(|claim| claim.metadata.deletion_timestamp.as_ref());
+        let of_node = member.node.as_ref().and_then(|node| node.metadata.deletion_timestamp.as_ref());
+        if of_claim.is_some() || (member.claim.is_none() && of_node.is_some()) {
             continue;
-        };
+        }
         any = true;
         let timeout = ctx.settings.replacement_timeout;
         match removal::step(&begun, member, &view.world, &view.nominations, timeout, view.at) {
@@ -83,9 +85,11 @@ async fn go_on(ctx: &Context, view: &View, pauses: &mut Pauses) -> bool {
             Step::TakeBack => {
                 let note = match begun.reason {
                     Why::Empty => "a pod came to the node that was to be removed; it stays",
-                    Why::Expired => "the pods of the expired node found no other place in time; it stays for now",
+                    Why::Expired => {
+                        "the pods of the expired node found no other place in time, or may not go; it stays for now"
+                    }
                 };
-                tracing::info!(nodeclaim = %claim.name_any(), "{note}");
+                tracing::info!(machine = %member.name(), "{note}");
                 if begun.reason == Why::Expired {
                     // Others may be replaced in the meantime.
                     pauses.failed(&node_uid(member), view.at);
@@ -103,7 +107,7 @@ async fn go_on(ctx: &Context, view: &View, pauses: &mut Pauses) -> bool {
 }
 
 async fn finish(ctx: &Context, member: &Member, why: Why) {
-    let (Some(claim), Some(node)) = (&member.claim, &member.node) else { return };
+    let Some(node) = &member.node else { return };
     if why == Why::Empty {
         // A pod may have been bound just before the cordon: ask the API server itself.
         let on_node = ListParams::default().fields(&format!("spec.nodeName={}", node.name_any()));
@@ -116,14 +120,19 @@ async fn finish(ctx: &Context, member: &Member, why: Why) {
             }
         }
     }
-    match lifecycle::delete_claim(ctx, member, &why.as_str().to_lowercase()).await {
+    // What follows a deletion is the same with and without a claim.
+    let deleted = match &member.claim {
+        Some(_) => lifecycle::delete_claim(ctx, member, &why.as_str().to_lowercase()).await,
+        None => lifecycle::delete_node(ctx, member).await,
+    };
+    match deleted {
         Ok(()) => {
             let note = format!("Disrupting node: {}", why.as_str());
-            tracing::info!(nodeclaim = %claim.name_any(), node = %node.name_any(), reason = why.as_str(), "removing node");
+            tracing::info!(machine = %member.name(), node = %node.name_any(), reason = why.as_str(), "removing node");
             say(ctx, member, Kind::Normal, "DisruptionTerminating", &note).await;
         }
         Err(error) => {
-            tracing::warn!(nodeclaim = %claim.name_any(), error = %chain(&error), "claim not deleted, trying again");
+            tracing::warn!(machine = %member.name(), error = %chain(&error), "not deleted, trying again");
         }
     }
 }
@@ -216,4 +225,57 @@ fn names_of(member: &Member) -> Vec<String> {
     let claim = member.claim.as_ref().map(|claim| claim.name_any());
     let node = member.node.as_ref().map(|node| node.name_any());
     claim.into_iter().chain(node).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use http::StatusCode;
+    use serde_json::Value;
+
+    use super::*;
+    use crate::testing::{Answer, context};
+
+    fn node() -> Value {
+        json!({
+            "apiVersion": "v1", "kind": "Node",
+            "metadata": { "name": "a", "uid": "n", "annotations": { names::REMOVAL: "Empty" } },
+            "spec": { "unschedulable": true },
+        })
+    }
+
+    fn claim() -> Value {
+        json!({
+            "apiVersion": "karpenter.sh/v1", "kind": "NodeClaim", "metadata": { "name": "c", "uid": "u" },
+            "spec": { "requirements": [], "nodeClassRef": { "group": "g", "kind": "k", "name": "n" } },
+        })
+    }
+
+    /// What is asked to finish the removal of an empty node, if the API server has these pods on it.
+    async fn finished(pods: Value, with_claim: bool) -> Vec<String> {
+        let (ctx, asked) = context(move |what| match what {
+            what if what.contains("/pods") => Answer(StatusCode::OK, json!({ "metadata": {}, "items": pods })),
+            what if what.contains("/nodes") => Answer(StatusCode::OK, node()),
+            _ => Answer(StatusCode::OK, claim()),
+        });
+        let member = Member {
+            claim: with_claim.then(|| Arc::new(serde_json::from_value(claim()).unwrap())),
+            node: Some(Arc::new(serde_json::from_value(node()).unwrap())),
+            pods: Vec::new(),
+            attachments: Vec::new(),
+            rivals: Vec::new(),
+        };
+        finish(&ctx, &member, Why::Empty).await;
+        asked.changes()
+    }
+
+    #[tokio::test]
+    async fn an_empty_node_goes_only_when_the_api_server_itself_has_no_pod_on_it() {
+        let pod =
+            json!([{ "metadata": { "name": "p", "namespace": "d" }, "spec": { "nodeName": "a", "containers": [] } }]);
+        assert_eq!(finished(pod, true).await, ["PATCH /api/v1/nodes/a?"], "put back into service");
+        assert_eq!(finished(json!([]), true).await, ["DELETE /apis/karpenter.sh/v1/nodeclaims/c?"]);
+        assert_eq!(finished(json!([]), false).await, ["DELETE /api/v1/nodes/a?"], "without a claim");
+    }
 }

@@ -78,6 +78,46 @@ fn an_expired_node_is_taken_back_if_its_replacement_never_comes() {
 }
 
 #[test]
+fn an_expired_node_is_taken_back_if_a_budget_comes_to_hold_a_pod() {
+    let budget = json!({ "metadata": { "name": "b", "namespace": "d" }, "spec": { "selector": {} },
+        "status": { "expectedPods": 1, "desiredHealthy": 1, "currentHealthy": 1, "disruptionsAllowed": 0 } });
+    let objects = |budgets: Vec<Value>| Objects {
+        nodes: vec![from(node("a", Some("Expired"), true)), from(node("b", None, true))],
+        pods: vec![from(pod("p", "a"))],
+        budgets: budgets.into_iter().map(from).collect(),
+        ..Objects::default()
+    };
+    let free = World::new(objects(vec![]));
+    assert_eq!(check(&free, &[("p", "b")], 1), Step::Finish);
+    assert!(blockers(&free.members[0], &free, at(1)).is_empty());
+    let held = World::new(objects(vec![budget]));
+    assert_eq!(check(&held, &[("p", "b")], 1), Step::TakeBack);
+    let said = ["pod d/p is kept by the disruption budget d/b, which lets none of its pods go"];
+    assert_eq!(blockers(&held.members[0], &held, at(1)), said);
+}
+
+#[test]
+fn a_node_of_karpenter_0_16_has_no_claim_and_is_a_candidate_all_the_same() {
+    let pool = json!({ "apiVersion": "karpenter.sh/v1alpha5", "kind": "Provisioner", "metadata": { "name": "default" },
+        "spec": { "provider": { "subnetSelector": { "a": "b" }, "securityGroupSelector": { "a": "b" } },
+            "ttlSecondsAfterEmpty": 5, "ttlSecondsUntilExpired": 60 } });
+    let found = |finalizers: Value| {
+        let mut left = node("a", None, true);
+        left["metadata"]["finalizers"] = finalizers;
+        let world = World::new(Objects {
+            nodes: vec![from(left)],
+            provisioners: vec![from(pool.clone())],
+            ..Objects::default()
+        });
+        candidates(&world, &Pools::of(&world), &Nominations::default(), &BTreeSet::new(), at(1))
+    };
+    let [candidate] = &found(json!(["karpenter.sh/termination"]))[..] else { panic!("one candidate") };
+    let spans = (candidate.ttl_after_empty, candidate.ttl_until_expired);
+    assert_eq!(spans, (Some(Duration::from_secs(5)), Some(Duration::from_mins(1))));
+    assert!(found(json!([])).is_empty(), "somebody's own node with the pool's label");
+}
+
+#[test]
 fn only_removals_of_ours_are_taken_up() {
     let begun_by = |reason| begun(&world(vec![node("a", reason, true)], vec![]).members[0]);
     assert_eq!(begun_by(Some("Expired")), Some(Begun { reason: Why::Expired, since: at(0) }));

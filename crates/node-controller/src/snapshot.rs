@@ -59,7 +59,7 @@ pub fn homeless(world: &World, nominations: &Nominations, leaving: &BTreeSet<Str
         .members
         .iter()
         .filter(|member| is_leaving(member, leaving))
-        .flat_map(|member| member.pods.iter().filter(|pod| pods::will_move(pod)).filter(free));
+        .flat_map(|member| member.pods.iter().filter(|pod| world.will_move(pod)).filter(free));
     pending.chain(moving).cloned().collect()
 }
 
@@ -72,17 +72,20 @@ pub fn build(input: &Input<'_>) -> Snapshot {
 
     let mut promised: BTreeMap<usize, Vec<Arc<Pod>>> = BTreeMap::new();
     for pod in &world.objects.pods {
-        let moving = pods::will_move(pod) && pods::node_name(pod).is_some_and(|node| !places.is_usable(node));
+        let moving = world.will_move(pod) && pods::node_name(pod).is_some_and(|node| !places.is_usable(node));
         if (pods::is_provisionable(pod) || moving)
             && let Some(index) = input.nominations.of(pods::uid(pod)).and_then(|place| places.usable(place))
         {
             promised.entry(index).or_default().push(convert_pod(pod));
         }
     }
+    let limits = world.objects.csi_nodes.iter().map(|csi| (csi.name_any(), convert::volume_limits(csi)));
+    let limits: HashMap<String, BTreeMap<String, u32>> = limits.collect();
     let nodes = world.members.iter().enumerate().map(|(index, member)| {
         let leaving = is_leaving(member, input.leaving);
         let mut node = node(member, leaving);
-        let staying = member.pods.iter().filter(|pod| !(pods::is_terminal(pod) || leaving && pods::will_move(pod)));
+        node.volume_limits = limits.get(&node.key.0).cloned().unwrap_or_default();
+        let staying = member.pods.iter().filter(|pod| !(pods::is_terminal(pod) || leaving && world.will_move(pod)));
         node.pods = staying.map(|pod| convert_pod(pod)).collect();
         node.pods.extend(promised.remove(&index).into_iter().flatten());
         // What only a person knows of (NodeOverlay) will be there once the node has joined. A machine that is not launched keeps

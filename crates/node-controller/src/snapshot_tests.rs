@@ -208,6 +208,21 @@ fn a_launched_machine_has_what_its_type_has_and_forgives_startup_taints() {
 }
 
 #[test]
+fn a_node_attaches_as_many_volumes_as_its_drivers_say() {
+    let csi = |name: &str| {
+        from(json!({ "metadata": { "name": name }, "spec": { "drivers": [
+            { "name": "ebs", "nodeID": "i", "allocatable": { "count": 25 } }, { "name": "efs", "nodeID": "i" },
+        ] } }))
+    };
+    let mut objects =
+        objects(vec![], vec![], vec![node("m", &json!({}), &json!({})), node("n", &json!({}), &json!({}))]);
+    objects.csi_nodes = vec![csi("n"), csi("gone")];
+    let snapshot = built(objects, &Memory::default(), 1);
+    let limits: Vec<_> = snapshot.nodes.iter().map(|node| node.volume_limits.clone()).collect();
+    assert_eq!(limits, [BTreeMap::new(), BTreeMap::from([("ebs".to_owned(), 25)])]);
+}
+
+#[test]
 fn claim_and_node_of_one_machine_count_once() {
     let labels = json!({ "karpenter.sh/provisioner-name": "default" });
     let snapshot = built(

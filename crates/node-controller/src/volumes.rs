@@ -65,21 +65,22 @@ impl<'a> Zones<'a> {
             }
             return Ok(());
         }
-        let class = match spec.and_then(|spec| spec.storage_class_name.as_deref()).filter(|name| !name.is_empty()) {
+        let class = match spec.and_then(|spec| spec.storage_class_name.as_deref()) {
+            // Written as empty: a person makes the volume.
+            Some("") => None,
             Some(name) => Some(*self.classes.get(name).ok_or_else(|| format!("storage class {name} does not exist"))?),
             None => self.classes.values().copied().find(|class| is_default(class)),
         };
-        if let Some(class) = class {
-            // Its volume is made without waiting for a pod, and where is known only then.
-            if class.volume_binding_mode.as_deref().unwrap_or("Immediate") == "Immediate" {
-                let name = class.metadata.name.as_deref().unwrap_or_default();
-                return Err(format!("is not bound yet, and storage class {name} binds immediately"));
-            }
-            pod.volume_zones.extend(convert::storage_class_zones(class)?);
-            let (namespace, name) = (claim.metadata.namespace.as_deref(), claim.metadata.name.as_deref());
-            let id = format!("{}/{}", namespace.unwrap_or_default(), name.unwrap_or_default());
-            pod.volumes_by_driver.entry(class.provisioner.clone()).or_default().insert(id);
+        let class = class.ok_or("is not bound yet, and no storage class makes its volume")?;
+        // Its volume is made without waiting for a pod, and where is known only then.
+        if class.volume_binding_mode.as_deref().unwrap_or("Immediate") == "Immediate" {
+            let name = class.metadata.name.as_deref().unwrap_or_default();
+            return Err(format!("is not bound yet, and storage class {name} binds immediately"));
         }
+        pod.volume_zones.extend(convert::storage_class_zones(class)?);
+        let (namespace, name) = (claim.metadata.namespace.as_deref(), claim.metadata.name.as_deref());
+        let id = format!("{}/{}", namespace.unwrap_or_default(), name.unwrap_or_default());
+        pod.volumes_by_driver.entry(class.provisioner.clone()).or_default().insert(id);
         Ok(())
     }
 }
@@ -124,6 +125,8 @@ mod tests {
                 claim("waiting", json!({ "storageClassName": "c" })),
                 claim("p-scratch", json!({ "storageClassName": "c" })),
                 claim("late", json!({ "storageClassName": "at-once" })),
+                claim("by-hand", json!({ "storageClassName": "" })),
+                claim("unnamed", json!({})),
             ],
             volumes: vec![Arc::new(serde_json::from_value(volume).unwrap())],
             storage_classes: vec![
@@ -151,6 +154,20 @@ mod tests {
     fn an_unbound_claim_that_does_not_wait_for_a_pod_is_a_reason_not_to_place_it() {
         let (_, invalid) = check(&objects(), &json!({ "name": "x", "persistentVolumeClaim": { "claimName": "late" } }));
         assert_eq!(invalid, ["volume x: is not bound yet, and storage class at-once binds immediately"]);
+    }
+
+    #[test]
+    fn a_claim_without_a_class_is_a_reason_not_to_place_it_and_the_default_class_is_for_those_that_name_none() {
+        let pvc = |name: &str| json!({ "name": "x", "persistentVolumeClaim": { "claimName": name } });
+        let mut objects = objects();
+        let nobody = ["volume x: is not bound yet, and no storage class makes its volume"];
+        assert_eq!(check(&objects, &pvc("by-hand")).1, nobody);
+        assert_eq!(check(&objects, &pvc("unnamed")).1, nobody);
+        let mut class = (*objects.storage_classes[0]).clone();
+        class.metadata.annotations = Some([(DEFAULT_CLASS.to_owned(), "true".to_owned())].into());
+        objects.storage_classes[0] = Arc::new(class);
+        assert_eq!(check(&objects, &pvc("by-hand")).1, nobody);
+        assert_eq!(check(&objects, &pvc("unnamed")).0, ["topology.kubernetes.io/zone In [b]"]);
     }
 
     #[test]

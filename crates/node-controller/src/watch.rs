@@ -16,7 +16,8 @@ use controller_runtime::{
 use k8s_openapi::api::{
     apps::v1::DaemonSet,
     core::v1::{Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod},
-    storage::v1::{StorageClass, VolumeAttachment},
+    policy::v1::PodDisruptionBudget,
+    storage::v1::{CSINode, StorageClass, VolumeAttachment},
 };
 use kube::Client;
 use tokio_util::sync::CancellationToken;
@@ -49,6 +50,8 @@ pub(crate) struct Watches {
     volume_claims: Watched<PersistentVolumeClaim>,
     volumes: Watched<PersistentVolume>,
     storage_classes: Watched<StorageClass>,
+    csi_nodes: Watched<CSINode>,
+    budgets: Watched<PodDisruptionBudget>,
 }
 
 impl Watches {
@@ -70,6 +73,8 @@ impl Watches {
             volume_claims: watch_all(client, wakeup, shutdown),
             volumes: watch_all(client, wakeup, shutdown),
             storage_classes: watch_all(client, wakeup, shutdown),
+            csi_nodes: watch_all(client, wakeup, shutdown),
+            budgets: watch_all(client, wakeup, shutdown),
         }
     }
 
@@ -91,6 +96,8 @@ impl Watches {
             ("persistentvolumeclaims", self.volume_claims.is_synced()),
             ("persistentvolumes", self.volumes.is_synced()),
             ("storageclasses", self.storage_classes.is_synced()),
+            ("csinodes", self.csi_nodes.is_synced()),
+            ("poddisruptionbudgets", self.budgets.is_synced()),
         ];
         all.into_iter().filter(|(_, synced)| !synced).map(|(kind, _)| kind).collect()
     }
@@ -113,6 +120,8 @@ impl Watches {
             volume_claims: self.volume_claims.state(),
             volumes: self.volumes.state(),
             storage_classes: self.storage_classes.state(),
+            csi_nodes: self.csi_nodes.state(),
+            budgets: self.budgets.state(),
             pods: self.pods.state(),
         }
     }

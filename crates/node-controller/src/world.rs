@@ -2,7 +2,7 @@
 //! belong together.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -17,12 +17,13 @@ use api::{
 use k8s_openapi::api::{
     apps::v1::DaemonSet,
     core::v1::{Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod},
-    storage::v1::{StorageClass, VolumeAttachment},
+    policy::v1::PodDisruptionBudget,
+    storage::v1::{CSINode, StorageClass, VolumeAttachment},
 };
 use kube::ResourceExt as _;
 use scheduling::PoolKey;
 
-use crate::{names, pods};
+use crate::{budgets, names, pods};
 
 /// The objects, as the watches hold them.
 #[derive(Clone, Debug, Default)]
@@ -43,6 +44,8 @@ pub struct Objects {
     pub volume_claims: Vec<Arc<PersistentVolumeClaim>>,
     pub volumes: Vec<Arc<PersistentVolume>>,
     pub storage_classes: Vec<Arc<StorageClass>>,
+    pub csi_nodes: Vec<Arc<CSINode>>,
+    pub budgets: Vec<Arc<PodDisruptionBudget>>,
 }
 
 /// One machine as the API server knows it: its record, its node, or both.
@@ -72,6 +75,8 @@ pub struct World {
     /// Node of a pool that nobody has registered is left out as long as a claim of that pool names no machine: the claim
     /// stands for it.
     pub members: Vec<Member>,
+    /// By UID of a bound pod, the disruption budgets that never let it go as things are, as a part of a sentence.
+    held: BTreeMap<String, String>,
 }
 
 impl World {
@@ -91,8 +96,18 @@ impl World {
         objects
             .daemon_sets
             .sort_by(|a, b| (&a.metadata.namespace, &a.metadata.name).cmp(&(&b.metadata.namespace, &b.metadata.name)));
-        let members = join(&objects);
-        Self { objects, members }
+        let (members, held) = (join(&objects), budgets::held(&objects));
+        Self { objects, members, held }
+    }
+
+    /// What never lets a bound pod go as things are, if anything: a disruption budget, as a part of a sentence.
+    pub fn held_by(&self, pod: &Pod) -> Option<&str> {
+        self.held.get(pods::uid(pod)).map(String::as_str)
+    }
+
+    /// Whether a pod of a node that is leaving will want a place elsewhere: it [would](pods::will_move), and no budget holds it.
+    pub fn will_move(&self, pod: &Pod) -> bool {
+        pods::will_move(pod) && self.held_by(pod).is_none()
     }
 }
 

@@ -42,6 +42,39 @@ pub const UNREGISTERED_TAINT: &str = "karpenter.sh/unregistered";
 /// The domain of the labels that describe an EC2 machine.
 const AWS_DOMAIN: &str = "karpenter.k8s.aws";
 const AWS_ZONE_ID: &str = "topology.k8s.aws/zone-id";
+/// The labels of that domain that a machine can have. Source: karpenter-provider-aws 0.16 and 1, `pkg/apis`.
+const AWS_LABELS: [&str; 30] = [
+    "capacity-reservation-id",
+    "capacity-reservation-interruptible",
+    "capacity-reservation-type",
+    "instance-accelerator-count",
+    "instance-accelerator-manufacturer",
+    "instance-accelerator-name",
+    "instance-capability-flex",
+    "instance-category",
+    "instance-cpu",
+    "instance-cpu-manufacturer",
+    "instance-cpu-sustained-clock-speed-mhz",
+    "instance-ebs-bandwidth",
+    "instance-encryption-in-transit-supported",
+    "instance-family",
+    "instance-generation",
+    "instance-gpu-count",
+    "instance-gpu-manufacturer",
+    "instance-gpu-memory",
+    "instance-gpu-name",
+    "instance-hypervisor",
+    "instance-local-nvme",
+    "instance-memory",
+    "instance-network-bandwidth",
+    "instance-pods",
+    "instance-size",
+    "instance-tenancy",
+    "nitro-sandbox",
+    "placement-group-id",
+    "placement-group-partition",
+    "ec2nodeclass",
+];
 
 /// The present name of a label key that has had others; any other key as it is.
 pub fn normalize(key: &str) -> &str {
@@ -77,7 +110,7 @@ pub fn restricted_v1alpha5(key: &str) -> Option<String> {
     if let Some(why) = restricted_outright(key) {
         return Some(why);
     }
-    if is_well_known(key) {
+    if is_well_known(key) && !is_unknown_of_aws(key) {
         return None;
     }
     let domain = domain(key);
@@ -96,7 +129,7 @@ pub fn restricted_v1(key: &str) -> Option<String> {
     if let Some(why) = restricted_outright(key) {
         return Some(why);
     }
-    if is_well_known(key) {
+    if is_well_known(key) && !is_unknown_of_aws(key) {
         return None;
     }
     let domain = domain(key);
@@ -104,6 +137,11 @@ pub fn restricted_v1(key: &str) -> Option<String> {
         .into_iter()
         .find(|reserved| is_within(domain, reserved))
         .map(|reserved| format!("label {key} is in the reserved domain {reserved}"))
+}
+
+/// Whether a key of EC2's domain is none of its labels: nobody would ever carry it, so it is a slip.
+fn is_unknown_of_aws(key: &str) -> bool {
+    key.split_once('/').is_some_and(|(domain, name)| domain == AWS_DOMAIN && !AWS_LABELS.contains(&name))
 }
 
 fn restricted_outright(key: &str) -> Option<String> {
@@ -186,6 +224,8 @@ mod tests {
             ("karpenter.sh/team", false, false),
             ("karpenter.sh/capacity-type", true, true),
             ("karpenter.k8s.aws/instance-family", true, true),
+            ("karpenter.k8s.aws/instance-famly", false, false),
+            ("sub.karpenter.k8s.aws/instance-family", false, false),
             ("kubernetes.io/arch", true, true),
             ("kubernetes.io/hostname", false, false),
             ("karpenter.sh/emptiness-timestamp", false, false),

@@ -18,6 +18,8 @@ use crate::{
 pub struct TriggerType {
     /// What a trigger has in `type`.
     pub name: &'static str,
+    /// See [`Scaler::type_name`]; empty if the HPA reads the metric by itself.
+    pub label: &'static str,
     /// Its settings.
     pub shape: &'static Shape,
     /// Only the source knows which metrics a trigger has.
@@ -34,8 +36,8 @@ pub const BUILT: &[TriggerType] = &[
     TriggerType::resource::<resource::Cpu>("cpu"),
     TriggerType::of::<cron::Cron>("cron"),
     TriggerType::of::<etcd::Etcd>("etcd"),
-    TriggerType::own::<external::Settings>("external", external::build::<external::Polled>),
-    TriggerType::own::<external::Settings>("external-push", external::build::<external::Pushing>),
+    TriggerType::external::<external::Polled>("external"),
+    TriggerType::external::<external::Pushing>("external-push"),
     TriggerType::of::<kafka::Kafka>("kafka"),
     TriggerType::of::<kubernetes_workload::KubernetesWorkload>("kubernetes-workload"),
     TriggerType::resource::<resource::Memory>("memory"),
@@ -55,17 +57,18 @@ pub const BUILT: &[TriggerType] = &[
 
 impl TriggerType {
     const fn of<S: Source>(name: &'static str) -> Self {
-        Self { name, shape: S::Settings::SHAPE, discovers: false, build: Some(source::build::<S>) }
+        Self { name, label: S::LABEL, shape: S::Settings::SHAPE, discovers: false, build: Some(source::build::<S>) }
     }
 
     /// A type whose metrics only the source knows.
-    const fn own<S: TriggerMetadata>(name: &'static str, build: Build) -> Self {
-        Self { name, shape: S::SHAPE, discovers: true, build: Some(build) }
+    const fn external<W: external::Way>(name: &'static str) -> Self {
+        let shape = external::Settings::SHAPE;
+        Self { name, label: W::LABEL, shape, discovers: true, build: Some(external::build::<W>) }
     }
 
     /// A type that the HPA reads by itself.
     const fn resource<S: TriggerMetadata>(name: &'static str) -> Self {
-        Self { name, shape: S::SHAPE, discovers: false, build: None }
+        Self { name, label: "", shape: S::SHAPE, discovers: false, build: None }
     }
 
     /// The page and the JSON schema of `metadata`: names in `docs/scalers/`, and texts.

@@ -129,7 +129,14 @@ impl Seen {
 /// KEDA's reason for a change, and what it says.
 fn change(about: &ObjectReference, change: Change) -> (String, String) {
     let kind = about.kind.as_deref().unwrap_or_default();
-    (format!("{kind}{change:?}"), format!("{kind} was {}", format!("{change:?}").to_lowercase()))
+    let note = match change {
+        // KEDA's words.
+        Change::Added => format!("New {kind} configured"),
+        Change::Found | Change::Updated | Change::Deleted => {
+            format!("{kind} was {}", format!("{change:?}").to_lowercase())
+        }
+    };
+    (format!("{kind}{change:?}"), note)
 }
 
 /// The namespace of an authentication, if its kind has one, and its name.

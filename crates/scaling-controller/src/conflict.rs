@@ -27,8 +27,9 @@ impl fmt::Display for Conflict {
     }
 }
 
-/// Names of workloads that HPAs of no ScaledObject scale, by namespace. Kept up to date by who watches the HPAs, so that an
-/// object knows at every look, and without a look at all of them, whether [`conflict`] may have something to say.
+/// Names of workloads that HPAs of no ScaledObject scale or that several ScaledObjects name, by namespace. Kept up to date by who
+/// watches them, so that an object knows at every look, and without a look at all of them, whether [`conflict`] may have
+/// something to say.
 #[derive(Debug, Default)]
 pub(crate) struct Claims(RwLock<HashSet<(String, String)>>);
 

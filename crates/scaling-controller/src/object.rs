@@ -12,6 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::api::ObjectMeta;
 use kube::{Resource, ResourceExt};
+use scalers::MetricSpec;
 use scaling::settings::POLLING_INTERVAL_SECONDS;
 use scaling::{Bounds, Fallback, FallbackBehavior, Pausing, Settings};
 
@@ -47,17 +48,25 @@ pub(crate) struct Subject<'a> {
     pub(crate) interval: Duration,
     /// The ScaledObject, which may have a formula.
     pub(crate) object: Option<&'a ScaledObject>,
+    /// The metrics that its triggers had when they could be made last.
+    pub(crate) remembered: &'a [MetricSpec],
 }
 
 impl<'a> Subject<'a> {
     pub(crate) fn object(object: &'a ScaledObject) -> Self {
         let (meta, triggers, interval) = (&object.metadata, &object.spec.triggers, polling_interval(object));
-        Self { meta, kind: "scaledobject", triggers, interval, object: Some(object) }
+        Self { meta, kind: "scaledobject", triggers, interval, object: Some(object), remembered: &[] }
     }
 
     pub(crate) fn job(job: &'a ScaledJob) -> Self {
         let (meta, triggers) = (&job.metadata, &job.spec.triggers);
-        Self { meta, kind: "scaledjob", triggers, interval: interval(job.spec.polling_interval), object: None }
+        let interval = interval(job.spec.polling_interval);
+        Self { meta, kind: "scaledjob", triggers, interval, object: None, remembered: &[] }
+    }
+
+    /// The same, of which these metrics are remembered.
+    pub(crate) fn remembering(self, remembered: &'a [MetricSpec]) -> Self {
+        Self { remembered, ..self }
     }
 
     pub(crate) fn key(&self) -> ObjectKey {
@@ -72,6 +81,18 @@ impl<'a> Subject<'a> {
     pub(crate) fn generation(&self) -> i64 {
         self.meta.generation.unwrap_or_default()
     }
+}
+
+/// What is told when the triggers are looked at for the first time, in KEDA's words.
+pub(crate) fn scalers_started(triggers: &[ScaleTrigger]) -> Vec<String> {
+    let mut told: Vec<String> = Vec::new();
+    for text in triggers.iter().map(|trigger| format!("Scaler {} is built", trigger.r#type)) {
+        if !told.contains(&text) {
+            told.push(text);
+        }
+    }
+    told.push("Started scalers watch".to_owned());
+    told
 }
 
 /// What of an object a reconcile depends on, as one number: everything but its status.

@@ -1,6 +1,7 @@
 //! The triggers of one object, ready to be read.
 
 mod discover;
+mod remembered;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -22,6 +23,7 @@ use crate::metrics::{Metrics, TriggerLabels};
 use crate::object::Subject;
 use crate::read::{Cell, Outcome};
 pub(crate) use discover::asks;
+pub(crate) use remembered::remembered;
 
 /// Oldest value an HPA question is answered with, unless the trigger asks for cached metrics. The HPA controller asks
 /// every 15 s, so this only joins a question with a poll that happened to be near.
@@ -80,7 +82,7 @@ impl ObjectSource {
     /// Builds the triggers, each with its credentials. Does no I/O.
     ///
     /// `old` is what was built for the same generation before. A trigger of it whose credentials are as they were is taken
-    /// over; one whose credentials are gone is kept, but not read.
+    /// over; one whose credentials are gone is kept, but not read. So is one that the subject remembers.
     ///
     /// # Errors
     /// Every trigger that cannot be used, with the path of its field.
@@ -112,9 +114,18 @@ impl ObjectSource {
                     metrics.extend(old.metrics());
                     triggers.push(Arc::new(old.blocked(given.clone(), &error)));
                 }
-                (Err(error), None) => wrong.extend(
-                    error.each().map(|(field, what)| format!("spec.triggers[{index}].{}: {what}", path(field))),
-                ),
+                (Err(error), None) => {
+                    let failure = given.as_ref().err();
+                    match failure.and_then(|failure| Trigger::remembered(subject, index, written, failure)) {
+                        Some(trigger) => {
+                            metrics.extend(trigger.metrics());
+                            triggers.push(Arc::new(trigger));
+                        }
+                        None => wrong.extend(
+                            error.each().map(|(field, what)| format!("spec.triggers[{index}].{}: {what}", path(field))),
+                        ),
+                    }
+                }
             }
         }
         let modifiers = subject.object.map_or(Ok(None), |object| convert::modifiers(&object.spec));

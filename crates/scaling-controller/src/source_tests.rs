@@ -112,6 +112,28 @@ async fn a_trigger_whose_credentials_are_gone_is_not_read_until_they_are_back() 
     assert!(back.triggers[0].blocked.is_none());
 }
 
+#[tokio::test]
+async fn a_trigger_that_was_never_made_here_fails_as_one_that_cannot_be_read() {
+    let triggers = json!([basic(), basic()]);
+    let object = object(&triggers);
+    let target = scaling::Target::AverageValue("5".parse().unwrap());
+    let remembered = [MetricSpec { name: "s0-prometheus".into(), target }];
+    let subject = Subject::object(&object).remembering(&remembered);
+    let given = [gone(), password("b")];
+    let source = ObjectSource::build(&subject, &given, None, &http(), None).unwrap();
+    let as_ever = build(&triggers, &[password("a"), password("b")], None).unwrap();
+    assert_eq!(source.metrics, as_ever.metrics, "the HPA stays as it is");
+    let metrics = Arc::new(Metrics::new(&controller_runtime::metrics::Registry::default()));
+    let (trigger, readable) = source.find("s0-prometheus").unwrap();
+    assert_eq!(source.read(trigger, readable, Asker::Hpa, &metrics).await, Err("there is no Secret shop/s".into()));
+    assert!(!source.settled(&[password("a"), password("b")]));
+    let back = ObjectSource::build(&subject, &[password("a"), password("b")], Some(&source), &http(), None).unwrap();
+    assert!(back.triggers[0].blocked.is_none());
+
+    let wrong = ObjectSource::build(&subject, &[password("a"), gone()], None, &http(), None).unwrap_err();
+    assert_eq!(wrong, ["spec.triggers[1].authenticationRef: there is no Secret shop/s"], "nobody remembers the second");
+}
+
 #[test]
 fn credentials_that_nobody_can_be_asked_for_are_as_they_were() {
     let triggers = json!([basic()]);

@@ -19,7 +19,7 @@ use crate::cluster::ApiServer;
 use crate::credentials::{Credentials, Owner, Resolver};
 use crate::metrics::Metrics;
 use crate::object::{ObjectKey, Subject, check, polling_interval};
-use crate::source::{Asker, ObjectSource};
+use crate::source::{Asker, ObjectSource, remembered};
 use crate::target::{TargetError, Targets};
 
 /// A value for the HPA.
@@ -100,7 +100,10 @@ impl Sources {
     /// # Errors
     /// Every trigger that cannot be used, with the path of its field.
     pub(crate) async fn of(&self, object: &ScaledObject, max_age: Duration) -> Result<Arc<ObjectSource>, Vec<String>> {
-        let (key, subject) = (ObjectKey::of(object), Subject::object(object));
+        let key = ObjectKey::of(object);
+        let hpa = self.hpas.get(&key.namespace, &object.spec.hpa_name(&key.name));
+        let remembered = remembered(object, hpa.as_deref());
+        let subject = Subject::object(object).remembering(&remembered);
         let found = || self.lock().get(&key).cloned();
         let built = self.build(subject, Owner::of(object), max_age, found).await?;
         let old = self.lock().insert(key, Arc::clone(&built));

@@ -6,20 +6,37 @@ use jiff::Timestamp;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use scaling::hpa::HpaMetric;
-use scaling::{COMPOSITE, Condition, ConditionStatus, Decision, Pausing, Settings, TriggerReading, activity};
+use scaling::{
+    COMPOSITE, Condition, ConditionKind, ConditionStatus, Decision, Pausing, Settings, TriggerReading, activity,
+};
 
 use crate::hpa::unable;
 use crate::source::ObjectSource;
 
 /// Puts a decided condition in a status.
 pub(crate) fn set(status: &mut ScaledObjectStatus, condition: &Condition) {
+    put(&mut status.conditions, condition);
+}
+
+/// Puts a decided condition among those of any kind.
+pub(crate) fn put(conditions: &mut Vec<KedaCondition>, condition: &Condition) {
     let value = match condition.status {
         ConditionStatus::True => Status::True,
         ConditionStatus::False => Status::False,
         ConditionStatus::Unknown => Status::Unknown,
     };
-    let wanted = KedaCondition::new(condition.kind.name(), value, condition.reason, condition.message.clone());
-    set_keda(&mut status.conditions, wanted);
+    let name = condition.kind.name();
+    let mut wanted = KedaCondition::new(name, value, condition.reason, condition.message.clone());
+    if condition.kind == ConditionKind::Paused && condition.status == ConditionStatus::False {
+        match conditions.iter().find(|found| found.r#type == name) {
+            // What was paused is so no longer.
+            Some(found) if found.status == "True" => {}
+            Some(_) => return,
+            // As KEDA has it: what never was paused was not unpaused either.
+            None => wanted = KedaCondition::new(name, value, "", ""),
+        }
+    }
+    set_keda(conditions, wanted);
 }
 
 /// Adds what nothing is known of yet, so that every column of `kubectl get` says something.

@@ -1,6 +1,6 @@
 //! Starts the watches, and one actor per object while this replica leads.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::hash::Hash;
 use std::sync::Arc;
@@ -204,6 +204,8 @@ struct Crew {
     by_task: HashMap<Id, ObjectKey>,
     resting: HashMap<ObjectKey, Instant>,
     hpas: HashMap<(String, String), Seen>,
+    /// Names of workloads that several ScaledObjects name, by namespace.
+    crowded: HashSet<(String, String)>,
     counted: Vec<(&'static str, ObjectKey, i64)>,
     /// Objects that appear later are new, and polled at once.
     first_pass: bool,
@@ -237,6 +239,14 @@ impl Whose {
     }
 }
 
+/// The names of workloads that several objects name, perhaps of different kinds.
+fn crowded(objects: &HashMap<ObjectKey, &Arc<ScaledObject>>) -> HashSet<(String, String)> {
+    let mut seen = HashSet::new();
+    let workloads = objects.iter().map(|(key, object)| (&key.namespace, &object.spec.scale_target_ref.name));
+    let again = workloads.filter(|workload| !seen.insert(*workload));
+    again.map(|(namespace, name)| (namespace.clone(), name.clone())).collect()
+}
+
 impl Crew {
     fn new(shared: Arc<Shared>) -> Self {
         Self {
@@ -246,6 +256,7 @@ impl Crew {
             by_task: HashMap::new(),
             resting: HashMap::new(),
             hpas: HashMap::new(),
+            crowded: HashSet::new(),
             counted: Vec::new(),
             first_pass: true,
             stop: CancellationToken::new(),
@@ -327,8 +338,13 @@ impl Crew {
             Whose::Claims(workload) => Some((namespace.clone(), workload.clone())),
             Whose::Owner(_) => None,
         });
+        let crowded = crowded(objects);
         // Before anybody is woken, who will ask.
-        self.shared.claims.set(claims.collect());
+        self.shared.claims.set(claims.chain(crowded.iter().cloned()).collect());
+        // Who has the workload to itself from now on, and who no longer has.
+        let changed = crowded.symmetric_difference(&self.crowded).cloned();
+        concerned.extend(changed.map(|(namespace, workload)| (namespace, Whose::Claims(workload))));
+        self.crowded = crowded;
         for (namespace, whose) in concerned {
             match whose {
                 Whose::Owner(name) => self.wake(&namespace, &name),

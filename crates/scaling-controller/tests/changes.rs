@@ -22,10 +22,15 @@ async fn what_changes_around_an_object_is_told_and_forgotten() -> Result<()> {
     let bed = Bed::start(Options::default()).await?;
     install(&bed).await?;
     let _running = start(&bed).await?;
-    let (lost, asleep, shared, job) =
-        tokio::join!(a_lost_target(&bed, "lost", 1), a_lost_target(&bed, "asleep", 0), a_rival(&bed), a_job(&bed));
-    let failed: Vec<String> =
-        [lost, asleep, shared, job].into_iter().filter_map(Result::err).map(|error| format!("{error:#}")).collect();
+    let ends: [Result<()>; 5] = tokio::join!(
+        a_lost_target(&bed, "lost", 1),
+        a_lost_target(&bed, "asleep", 0),
+        a_rival(&bed),
+        an_edit(&bed),
+        a_job(&bed)
+    )
+    .into();
+    let failed: Vec<String> = ends.into_iter().filter_map(Result::err).map(|error| format!("{error:#}")).collect();
     ensure!(failed.is_empty(), "{}", failed.join("\n"));
     bed.check().context("a server of the test bed ended")
 }
@@ -77,6 +82,24 @@ async fn a_rival(bed: &Bed) -> Result<()> {
     let hpas: Api<HorizontalPodAutoscaler> = Api::default_namespaced(bed.client());
     hpas.delete("by-hand", &DeleteParams::default()).await?;
     condition(bed, "ScaledObject", NAME, "Ready", "True", "").await
+}
+
+/// An older object is given the workload of a younger one, which did not change, and then its own again.
+async fn an_edit(bed: &Bed) -> Result<()> {
+    for name in ["elder", "younger"] {
+        apply(&bed.client(), &deployment(name)).await?;
+        apply(&bed.client(), &scaled_object(name, 1)).await?;
+        condition(bed, "ScaledObject", name, "Ready", "True", "").await?;
+        // Creation counts in whole seconds; of two at once the first name is the elder.
+    }
+    let mut elder = scaled_object("elder", 1);
+    elder["spec"]["scaleTargetRef"]["name"] = json!("younger");
+    apply(&bed.client(), &elder).await?;
+    let said = "the workload 'younger' of type 'apps/v1.Deployment' is already managed by the ScaledObject 'elder'";
+    condition(bed, "ScaledObject", "younger", "Ready", "False", said).await?;
+    condition(bed, "ScaledObject", "elder", "Ready", "True", "").await?;
+    apply(&bed.client(), &scaled_object("elder", 1)).await?;
+    condition(bed, "ScaledObject", "younger", "Ready", "True", "").await
 }
 
 /// Only the API server knows what a Job may look like.

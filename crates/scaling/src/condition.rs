@@ -188,7 +188,8 @@ impl Condition {
     /// An annotation holds the object, or none does.
     pub fn paused(pausing: &crate::Pausing) -> Self {
         if pausing.any() {
-            let message = format!("ScaledObject is held by an annotation: {pausing}");
+            let part = if pausing.full.is_some() { "" } else { "paused in part: " };
+            let message = format!("ScaledObject is {part}{pausing}");
             Self::new(ConditionKind::Paused, ConditionStatus::True, reason::PAUSED, message)
         } else {
             Self::new(

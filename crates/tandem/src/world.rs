@@ -100,7 +100,7 @@ impl Builder<'_> {
     fn nodes(&mut self, objects: &Objects, types: &[InstanceType]) -> Vec<Node> {
         let claims = Claims::new(objects);
         let limits: BTreeMap<&str, BTreeMap<String, u32>> =
-            objects.csi_nodes.iter().filter_map(|read| volume_limits(&read.object)).collect();
+            objects.csi_nodes.iter().filter_map(|read| limits_of(&read.object)).collect();
         let mut nodes = Vec::new();
         for read in &objects.nodes {
             let name = read.object.metadata.name.as_deref().unwrap_or_default();
@@ -435,12 +435,8 @@ fn used(objects: &Objects) -> BTreeMap<PoolKey, ResourceList> {
     all
 }
 
-fn volume_limits(object: &k8s_openapi::api::storage::v1::CSINode) -> Option<(&str, BTreeMap<String, u32>)> {
-    let limit = |driver: &k8s_openapi::api::storage::v1::CSINodeDriver| {
-        let count = u32::try_from(driver.allocatable.as_ref()?.count?).ok()?;
-        Some((driver.name.clone(), count))
-    };
-    Some((object.metadata.name.as_deref()?, object.spec.drivers.iter().filter_map(limit).collect()))
+fn limits_of(node: &k8s_openapi::api::storage::v1::CSINode) -> Option<(&str, BTreeMap<String, u32>)> {
+    Some((node.metadata.name.as_deref()?, convert::volume_limits(node)))
 }
 
 fn price(node: &Node, types: &[InstanceType]) -> Option<units::UsdMicrosPerHour> {

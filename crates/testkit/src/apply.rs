@@ -63,6 +63,24 @@ pub fn files(path: &Path) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
+/// Applies many objects, so many of them at the same time.
+pub async fn apply_many(client: &Client, objects: impl IntoIterator<Item = Value>, at_once: usize) -> Result<()> {
+    let mut running = tokio::task::JoinSet::new();
+    for object in objects {
+        if running.len() == at_once
+            && let Some(done) = running.join_next().await
+        {
+            done??;
+        }
+        let client = client.clone();
+        running.spawn(async move { apply(&client, &object).await });
+    }
+    while let Some(done) = running.join_next().await {
+        done??;
+    }
+    Ok(())
+}
+
 /// Applies all documents of a file or folder in the order of their files.
 pub async fn apply_path(client: &Client, path: &Path) -> Result<Vec<DynamicObject>> {
     let mut applied = Vec::new();

@@ -12,6 +12,7 @@ use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 use kube::api::{Api, ObjectMeta, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
+use nix::sys::signal::Signal;
 
 use crate::binaries::{self, workspace};
 use crate::children::{Child, Folder};
@@ -178,9 +179,23 @@ impl Bed {
 
     /// Stops the scheduler, say, by SIGKILL. For tests of what happens without it.
     pub fn kill(&self, name: &str) -> Result<()> {
+        self.with(name, Child::kill)
+    }
+
+    /// Lets a part of the control plane do nothing until [`Bed::resume`]: its connections stay open, and no answer comes.
+    pub fn pause(&self, name: &str) -> Result<()> {
+        self.with(name, |child| child.signal(Signal::SIGSTOP))
+    }
+
+    /// Lets it go on where it was.
+    pub fn resume(&self, name: &str) -> Result<()> {
+        self.with(name, |child| child.signal(Signal::SIGCONT))
+    }
+
+    fn with(&self, name: &str, act: impl FnOnce(&mut Child)) -> Result<()> {
         let mut children = self.children.lock().map_err(|_| anyhow!("a panic while the bed was in use"))?;
         let Some(child) = children.iter_mut().find(|child| child.name() == name) else { bail!("no {name} in the bed") };
-        child.kill();
+        act(child);
         Ok(())
     }
 }

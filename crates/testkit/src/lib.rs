@@ -29,4 +29,5 @@ pub mod pki;
 pub mod ports;
 pub mod programs;
 pub mod prometheus;
+pub mod rights;
 pub mod userdata;

@@ -1,7 +1,9 @@
-//! Where volumes are, or may be made.
+//! Where volumes are, or may be made, and how many a node can attach.
+
+use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::PersistentVolume;
-use k8s_openapi::api::storage::v1::StorageClass;
+use k8s_openapi::api::storage::v1::{CSINode, CSINodeDriver, StorageClass};
 use requirements::{Operator, RequirementTerm};
 
 use super::affinity::node_term;
@@ -54,6 +56,16 @@ fn one_of_them(mut alternatives: Vec<Vec<RequirementTerm>>) -> Result<Vec<Requir
         }
     }
     Ok(merged.into_iter().collect())
+}
+
+/// How many volumes of each driver the node can attach, by driver; a driver that says nothing has no limit. The node has the
+/// object's name.
+pub fn volume_limits(node: &CSINode) -> BTreeMap<String, u32> {
+    let limit = |driver: &CSINodeDriver| {
+        let count = u32::try_from(driver.allocatable.as_ref()?.count?).ok()?;
+        Some((driver.name.clone(), count))
+    };
+    node.spec.drivers.iter().filter_map(limit).collect()
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ fn pod(name: &str) -> DrainPod {
         deleted_at: None,
         protected: false,
         tolerates_removal: false,
+        grace: Duration::from_secs(30),
     }
 }
 
@@ -21,7 +22,7 @@ fn critical(name: &str) -> DrainPod {
 }
 
 fn check(rules: Rules, pods: &[DrainPod], expected: &Expect) {
-    let plan = plan(pods, rules, at(1000));
+    let plan = plan(pods, rules, None, at(1000));
     let waiting: Vec<String> = plan.waiting.iter().map(|(pod, why)| format!("{pod} {why}")).collect();
     let text = if plan.is_drained() { "drained".to_owned() } else { waiting.join("\n") };
     expected.assert_eq(&text);
@@ -52,7 +53,7 @@ fn critical_pods_wait_for_pods_that_are_still_stopping() {
             shop/a is terminating
             shop/dns waits for pods of lower priority to go"]],
     );
-    assert_eq!(plan(&pods, Rules::V1, at(1000)).next_look, Some(at(1050)));
+    assert_eq!(plan(&pods, Rules::V1, None, at(1000)).next_look, Some(at(1050)));
 }
 
 #[test]
@@ -110,8 +111,23 @@ fn under_v1alpha5_a_pod_that_nothing_makes_again_stops_the_whole_drain() {
             shop/bare is being evicted
             shop/web is being evicted"]],
     );
-    let blockers = plan(&pods, Rules::V1Alpha5, at(1000));
+    let blockers = plan(&pods, Rules::V1Alpha5, None, at(1000));
     assert_eq!(blockers.blockers().map(|(pod, _)| pod.name.as_str()).collect::<Vec<_>>(), ["bare"]);
+}
+
+#[test]
+fn before_the_end_of_the_node_every_pod_is_asked_to_stop_with_the_time_it_needs() {
+    let slow = DrainPod { protected: true, grace: Duration::from_secs(40), ..pod("training") };
+    let pods = [slow, DrainPod { protected: true, ..pod("web") }, critical("dns")];
+    let deleted = |now: i64| {
+        let plan = plan(&pods, Rules::V1, Some(at(1000)), at(now));
+        let said = |(pod, left): (PodKey, Duration)| format!("{} {}", pod.name, left.as_secs());
+        plan.delete.into_iter().map(said).collect::<Vec<_>>().join(", ")
+    };
+    assert_eq!(deleted(959), "");
+    assert_eq!(deleted(960), "training 40");
+    assert_eq!(deleted(975), "training 25, web 25, dns 25");
+    assert_eq!(deleted(1001), "training 1, web 1, dns 1");
 }
 
 #[test]
@@ -145,7 +161,7 @@ proptest! {
     #[test]
     fn nothing_is_evicted_that_must_not_be(pods in pods(), old in any::<bool>()) {
         let rules = if old { Rules::V1Alpha5 } else { Rules::V1 };
-        let plan = plan(&pods, rules, at(1000));
+        let plan = plan(&pods, rules, None, at(1000));
         for key in &plan.evict {
             let pod = pods.iter().find(|pod| pod.key == *key).unwrap();
             prop_assert!(!pod.protected && !pod.terminal && pod.deleted_at.is_none());
@@ -160,15 +176,15 @@ proptest! {
         let rules = if old { Rules::V1Alpha5 } else { Rules::V1 };
         pods.retain(|pod| !pod.protected && pod.kind != DrainKind::Ownerless);
         for _ in 0..=pods.len() {
-            let step = plan(&pods, rules, at(10_000));
+            let step = plan(&pods, rules, None, at(10_000));
             pods.retain(|pod| !step.evict.contains(&pod.key));
         }
-        prop_assert!(plan(&pods, rules, at(10_000)).is_drained());
+        prop_assert!(plan(&pods, rules, None, at(10_000)).is_drained());
     }
 
     #[test]
     fn critical_pods_are_evicted_last(pods in pods()) {
-        let plan = plan(&pods, Rules::V1, at(1000));
+        let plan = plan(&pods, Rules::V1, None, at(1000));
         let critical = |key: &PodKey| pods.iter().any(|pod| pod.key == *key && is_critical(pod));
         if plan.evict.iter().any(&critical) {
             prop_assert!(plan.waiting.iter().all(|(key, _)| critical(key)));

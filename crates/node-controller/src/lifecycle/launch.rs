@@ -27,17 +27,23 @@ pub(super) async fn launch(ctx: &Context, world: &World, member: &Member) -> Out
     let Some(claim) = &member.claim else { return Outcome::Done };
     let name = claim.name_any();
     let result = match request(ctx, world, claim).await {
-        Ok(request) if request.offerings.is_empty() => Err(CloudError::InsufficientCapacity { offerings: Vec::new() }),
+        Ok(request) if request.offerings.is_empty() => {
+            Err(CloudError::InsufficientCapacity { offerings: Vec::new(), why: String::new() })
+        }
         Ok(request) => ctx.launch(&request).await,
         Err(error) => Err(error),
     };
     match result {
         Ok(machine) => settle(&name, record(ctx, claim, &machine).await),
-        Err(CloudError::InsufficientCapacity { offerings }) => {
-            let note = CloudError::InsufficientCapacity { offerings }.to_string();
+        Err(CloudError::InsufficientCapacity { offerings, why }) => {
+            let note = CloudError::InsufficientCapacity { offerings, why: why.clone() }.to_string();
             tracing::info!(nodeclaim = %name, why = %note, "no capacity, planning anew");
             let outcome = settle(&name, delete_claim(ctx, member, "insufficient_capacity").await);
             ctx.event(&**claim, Kind::Warning, "InsufficientCapacityError", "Launch", note).await;
+            // Claims go with their events; and a quota is a matter for whoever looks after the pool.
+            if !why.is_empty() {
+                pool_event(ctx, world, claim, format!("no capacity: {why}")).await;
+            }
             outcome
         }
         Err(error @ CloudError::Misconfigured { .. }) => {

@@ -59,6 +59,11 @@ pub(super) async fn drain(ctx: &Context, member: &Member) -> Outcome {
         });
         pod.cloned()
     };
+    for (key, left) in &plan.delete {
+        if let Some(pod) = uid(key) {
+            delete(ctx, node, &pod, *left).await;
+        }
+    }
     let pods: Vec<_> = plan.evict.iter().filter_map(uid).collect();
     let asked = pods.len();
     let refused = stream::iter(pods)
@@ -108,7 +113,33 @@ async fn evict(ctx: &Context, node: &Node, pod: &Pod) -> bool {
         }
         Err(error) => {
             tracing::warn!(pod = %crate::context::pod_name(pod), error = %chain(&error), "eviction failed");
+            if let kube::Error::Api(status) = &error {
+                let note = format!("the eviction is refused: {}", status.message);
+                ctx.event(pod, Kind::Warning, "FailedDraining", "Evict", note.clone()).await;
+                ctx.event(node, Kind::Warning, "FailedDraining", "Drain", format!("pod {name}: {note}")).await;
+            }
             false
+        }
+    }
+}
+
+/// Deletes a pod that could not be evicted in time, so that it is stopped before its machine is.
+async fn delete(ctx: &Context, node: &Node, pod: &Pod, left: Duration) {
+    let params = DeleteParams {
+        grace_period_seconds: u32::try_from(left.as_secs()).ok(),
+        preconditions: Some(Preconditions { uid: pod.metadata.uid.clone(), resource_version: None }),
+        ..DeleteParams::default()
+    };
+    let api: kube::Api<Pod> = kube::Api::namespaced(ctx.evictor.0.clone(), &pod.namespace().unwrap_or_default());
+    match api.delete(&pod.name_any(), &params).await {
+        Ok(_) => {
+            let note = format!("Deleted pod: node {} ends in {} s whoever is there", node.name_any(), left.as_secs());
+            tracing::info!(pod = %crate::context::pod_name(pod), node = %node.name_any(), "deleted before its node ends");
+            ctx.event(pod, Kind::Warning, "TerminationGracePeriodExpiring", "Delete", note).await;
+        }
+        Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => {}
+        Err(error) => {
+            tracing::warn!(pod = %crate::context::pod_name(pod), error = %chain(&error), "pod not deleted, trying again");
         }
     }
 }
@@ -130,7 +161,7 @@ pub(super) async fn terminate(ctx: &Context, member: &Member) -> Outcome {
         Some(provider_id) => Some(provider_id.to_owned()),
         None => match find(ctx, member).await {
             Ok(found) => found,
-            Err(error) => return later(&name, &error),
+            Err(error) => return later(ctx, member, &error).await,
         },
     };
     let Some(provider_id) = provider_id else { return release(ctx, member).await };
@@ -147,12 +178,18 @@ pub(super) async fn terminate(ctx: &Context, member: &Member) -> Outcome {
             release(ctx, member).await
         }
         Ok(Presence::There) => Outcome::Again(ENDING),
-        Err(error) => later(&name, &error),
+        Err(error) => later(ctx, member, &error).await,
     }
 }
 
-fn later(name: &str, error: &CloudError) -> Outcome {
-    tracing::warn!(machine = %name, error = %chain(error), "cannot end the machine yet, trying again");
+async fn later(ctx: &Context, member: &Member, error: &CloudError) -> Outcome {
+    tracing::warn!(machine = %member.name(), error = %chain(error), "cannot end the machine yet, trying again");
+    if let CloudError::Misconfigured { what } = error {
+        // It is paid for until a person does something.
+        let note = format!("the machine cannot be ended: {what}");
+        let (claim, node) = (member.claim.as_deref(), member.node.as_deref());
+        ctx.event_on_member(claim, node, Kind::Warning, "FailedTermination", "Terminate", &note).await;
+    }
     match error {
         CloudError::Throttled { retry_after } => Outcome::FailedFor(*retry_after),
         _ => Outcome::Failed,
@@ -163,7 +200,7 @@ fn later(name: &str, error: &CloudError) -> Outcome {
 async fn still_drained(ctx: &Context, member: &Member, node: &Node) -> kube::Result<bool> {
     let on_node = ListParams::default().fields(&format!("spec.nodeName={}", node.name_any()));
     let pods = ctx.all::<Pod>().list(&on_node).await?;
-    Ok(draining::plan_pods(pods.items.iter(), draining::rules(member), Timestamp::now()).is_drained())
+    Ok(draining::plan_pods(pods.items.iter(), draining::rules(member), None, Timestamp::now()).is_drained())
 }
 
 /// The machine of a claim that was never recorded: a process may have died between launch and record.
@@ -226,4 +263,66 @@ fn place(member: &Member) -> Place {
         claim.or_else(|| member.node.as_ref().and_then(|node| node.labels().get(key).cloned())).unwrap_or_default()
     };
     Place { nodepool: pool_name(member), capacity_type: label(labels::CAPACITY_TYPE), zone: label(labels::ZONE) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use http::StatusCode;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::{
+        names,
+        testing::{Answer, context},
+    };
+
+    const DELETED: &str = "2026-01-01T00:00:00Z";
+
+    fn claim() -> Value {
+        json!({
+            "apiVersion": "karpenter.sh/v1", "kind": "NodeClaim",
+            "metadata": { "name": "c", "uid": "u", "deletionTimestamp": DELETED, "finalizers": [names::FINALIZER] },
+            "spec": { "requirements": [], "nodeClassRef": { "group": "g", "kind": "k", "name": "n" } },
+            "status": { "providerID": "x:///1", "nodeName": "a" },
+        })
+    }
+
+    fn node() -> Value {
+        json!({
+            "apiVersion": "v1", "kind": "Node",
+            "metadata": { "name": "a", "uid": "n", "deletionTimestamp": DELETED, "finalizers": [names::FINALIZER] },
+        })
+    }
+
+    /// What is asked to end a machine whose pods, as far as the watch knows, have gone, if the API server has these.
+    async fn ended(pods: Value) -> (Outcome, Vec<String>) {
+        let (ctx, asked) = context(move |what| match what {
+            what if what.contains("/pods") => Answer(StatusCode::OK, json!({ "metadata": {}, "items": pods })),
+            what if what.contains("/nodes") => Answer(StatusCode::OK, node()),
+            _ => Answer(StatusCode::OK, claim()),
+        });
+        let member = Member {
+            claim: Some(Arc::new(serde_json::from_value(claim()).unwrap())),
+            node: Some(Arc::new(serde_json::from_value(node()).unwrap())),
+            pods: Vec::new(),
+            attachments: Vec::new(),
+            rivals: Vec::new(),
+        };
+        let outcome = terminate(&ctx, &member).await;
+        (outcome, asked.changes())
+    }
+
+    #[tokio::test]
+    async fn a_machine_is_ended_only_when_the_api_server_itself_has_no_pod_on_it() {
+        let owner =
+            json!([{ "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "r", "uid": "o", "controller": true }]);
+        let pod = json!([{ "metadata": { "name": "p", "namespace": "d", "ownerReferences": owner },
+            "spec": { "nodeName": "a", "containers": [] } }]);
+        assert_eq!(ended(pod).await, (Outcome::Failed, Vec::new()));
+        let (outcome, asked) = ended(json!([])).await;
+        assert_eq!(outcome, Outcome::Done);
+        assert!(asked.iter().any(|what| what.starts_with("PATCH /apis/karpenter.sh/v1/nodeclaims/c")), "{asked:?}");
+    }
 }

@@ -217,15 +217,17 @@ fn leave(member: &Member, drained: bool, now: Timestamp) -> Step {
     Step::Terminate
 }
 
-/// Whether a NodePool's `terminationGracePeriod` has passed since the claim was deleted: nothing is waited for then.
+/// When a NodePool's `terminationGracePeriod` ends, counted from the deletion of the claim: nothing is waited for then.
+pub fn deadline(member: &Member) -> Option<Timestamp> {
+    let claim = member.claim.as_ref()?;
+    let deleted = claim.metadata.deletion_timestamp.as_ref()?.0;
+    let grace = convert::parse_duration(claim.spec.termination_grace_period.as_deref()?).ok()?.span()?;
+    deleted.checked_add(grace).ok()
+}
+
+/// Whether the [`deadline`] has passed.
 pub fn is_overdue(member: &Member, now: Timestamp) -> bool {
-    let overdue = || {
-        let claim = member.claim.as_ref()?;
-        let deleted = claim.metadata.deletion_timestamp.as_ref()?.0;
-        let grace = convert::parse_duration(claim.spec.termination_grace_period.as_deref()?).ok()?.span()?;
-        Some(deleted.checked_add(grace).ok()? <= now)
-    };
-    overdue().unwrap_or(false)
+    deadline(member).is_some_and(|deadline| deadline <= now)
 }
 
 /// Whether new pods are kept off: marked unschedulable and tainted as leaving.

@@ -95,7 +95,11 @@ pub fn cordon(node: &Node, removal: Option<(&str, jiff::Timestamp)>) -> Option<V
         && !node.annotations().contains_key(names::REMOVAL)
     {
         let since = since.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-        metadata.insert("annotations".to_owned(), json!({ names::REMOVAL: reason, names::REMOVAL_SINCE: since }));
+        let mut annotations = json!({ names::REMOVAL: reason, names::REMOVAL_SINCE: since });
+        if is_unschedulable(node) {
+            annotations[names::CORDONED_BEFORE] = json!("true");
+        }
+        metadata.insert("annotations".to_owned(), annotations);
     }
     let mut wanted = taints(node);
     let mut spec = serde_json::Map::new();
@@ -107,28 +111,30 @@ pub fn cordon(node: &Node, removal: Option<(&str, jiff::Timestamp)>) -> Option<V
         });
         spec.insert("taints".to_owned(), json!(wanted));
     }
-    if node.spec.as_ref().and_then(|spec| spec.unschedulable) != Some(true) {
+    if !is_unschedulable(node) {
         spec.insert("unschedulable".to_owned(), json!(true));
     }
     assemble(node, metadata, (!spec.is_empty()).then_some(Value::Object(spec)))
 }
 
-/// Takes back [`cordon`].
+/// Takes back [`cordon`], but not what a person had cordoned before.
 pub fn uncordon(node: &Node) -> Option<Value> {
     let mut metadata = serde_json::Map::new();
     if node.annotations().contains_key(names::REMOVAL) {
-        metadata.insert("annotations".to_owned(), json!({ names::REMOVAL: null, names::REMOVAL_SINCE: null }));
+        let none = json!({ names::REMOVAL: null, names::REMOVAL_SINCE: null, names::CORDONED_BEFORE: null });
+        metadata.insert("annotations".to_owned(), none);
     }
+    let stays_closed = node.annotations().get(names::CORDONED_BEFORE).is_some_and(|value| value == "true");
+    let ours = |taint: &Taint| {
+        taint.key == names::DISRUPTED_TAINT || (taint.key == names::UNSCHEDULABLE_TAINT && !stays_closed)
+    };
     let present = taints(node);
-    let wanted: Vec<&Taint> = present
-        .iter()
-        .filter(|taint| taint.key != names::DISRUPTED_TAINT && taint.key != names::UNSCHEDULABLE_TAINT)
-        .collect();
+    let wanted: Vec<&Taint> = present.iter().filter(|taint| !ours(taint)).collect();
     let mut spec = serde_json::Map::new();
     if wanted.len() != present.len() {
         spec.insert("taints".to_owned(), json!(wanted));
     }
-    if node.spec.as_ref().and_then(|spec| spec.unschedulable) == Some(true) {
+    if is_unschedulable(node) && !stays_closed {
         spec.insert("unschedulable".to_owned(), Value::Null);
     }
     assemble(node, metadata, (!spec.is_empty()).then_some(Value::Object(spec)))
@@ -139,6 +145,10 @@ pub fn release(finalizers: &[String], resource_version: Option<&str>) -> Option<
     let kept: Vec<&String> = finalizers.iter().filter(|finalizer| *finalizer != names::FINALIZER).collect();
     (kept.len() != finalizers.len())
         .then(|| json!({ "metadata": { "finalizers": kept, "resourceVersion": resource_version } }))
+}
+
+fn is_unschedulable(node: &Node) -> bool {
+    node.spec.as_ref().and_then(|spec| spec.unschedulable) == Some(true)
 }
 
 fn taints(node: &Node) -> Vec<Taint> {
@@ -267,6 +277,21 @@ mod tests {
         assert_eq!(taints(&back), taints(&before));
         assert_eq!(back.spec.unwrap().unschedulable, None);
         assert!(!back.metadata.annotations.unwrap_or_default().contains_key(names::REMOVAL));
+    }
+
+    #[test]
+    fn what_a_person_had_cordoned_stays_so() {
+        let mut before = node();
+        let spec = before.spec.get_or_insert_default();
+        spec.unschedulable = Some(true);
+        let closed = Taint { key: names::UNSCHEDULABLE_TAINT.into(), effect: "NoSchedule".into(), ..Taint::default() };
+        spec.taints.get_or_insert_default().push(closed);
+        let at = jiff::Timestamp::UNIX_EPOCH;
+        let cordoned = apply(&before, &cordon(&before, Some(("Expired", at))).unwrap());
+        let back = apply(&cordoned, &uncordon(&cordoned).unwrap());
+        assert_eq!(taints(&back), taints(&before));
+        assert_eq!(back.spec.unwrap().unschedulable, Some(true));
+        assert!(!back.metadata.annotations.unwrap_or_default().contains_key(names::CORDONED_BEFORE));
     }
 
     #[test]

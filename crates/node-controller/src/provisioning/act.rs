@@ -41,7 +41,15 @@ pub(super) async fn act(ctx: &Context, planned: &Planned, unreadable: &BTreeMap<
     }
     let by_key: HashMap<&PodKey, &Arc<Pod>> = planned.snapshot.pods.iter().map(|pod| (&pod.key, pod)).collect();
     // Claims before anything else: what is recorded is what happens.
-    let creations: Vec<_> = solution.new_nodes.iter().map(|node| create(ctx, planned, node, &by_key)).collect();
+    for why in planned.held.values() {
+        tracing::info!(why, "not bought yet");
+    }
+    let creations: Vec<_> = solution
+        .new_nodes
+        .iter()
+        .enumerate()
+        .map(|(index, node)| create(ctx, planned, node, &by_key, planned.held.contains_key(&index)))
+        .collect();
     let names: Vec<Option<String>> = stream::iter(creations).buffered(CONCURRENCY).collect().await;
     log_unplaced(planned);
     nominate(ctx, planned, &names, &by_key);
@@ -60,13 +68,17 @@ fn log_unplaced(planned: &Planned) {
     }
 }
 
-/// Creates the claim of one planned node. None if it could not be: its pods are planned again.
+/// Creates the claim of one planned node. None if it could not be, or is held back: its pods are planned again.
 async fn create(
     ctx: &Context,
     planned: &Planned,
     node: &NewNode,
     pods: &HashMap<&PodKey, &Arc<Pod>>,
+    held: bool,
 ) -> Option<String> {
+    if held {
+        return None;
+    }
     let frame = planned.pools.0.get(&node.pool)?.frame.as_ref()?;
     let planned_pods = node.pods.iter().filter_map(|key| {
         let pod = pods.get(key)?;
@@ -140,6 +152,11 @@ fn announce(
         let note = format!("Pod should schedule on: {kind}/{place} ({})", placement.why);
         Some((key, Kind::Normal, "Nominated", note))
     });
+    let held = planned.held.iter().flat_map(|(index, why)| {
+        let note = format!("Failed to schedule pod, {why}");
+        let pods = &planned.solution.new_nodes[*index].pods;
+        pods.iter().map(move |key| (key, Kind::Warning, "FailedScheduling", note.clone()))
+    });
     let unplaced = planned.solution.unplaced.iter().filter_map(|(key, reasons)| {
         let reasons = note::unplaced(by_key.get(key)?, reasons, unreadable, &planned.pools);
         Some((key, Kind::Warning, "FailedScheduling", format!("Failed to schedule pod, {reasons}")))
@@ -151,7 +168,7 @@ fn announce(
         .iter()
         .filter_map(|pod| Some(((pod.metadata.namespace.as_deref()?, pod.metadata.name.as_deref()?), pod)))
         .collect();
-    let events = placed.chain(unplaced).filter_map(|(key, kind, reason, note)| {
+    let events = placed.chain(held).chain(unplaced).filter_map(|(key, kind, reason, note)| {
         let pod = *pods.get(&(key.namespace.as_str(), key.name.as_str()))?;
         Some((Arc::clone(pod), kind, reason, note))
     });

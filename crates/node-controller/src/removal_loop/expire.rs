@@ -36,7 +36,7 @@ pub(super) async fn expire(
         if matches!(disruption::expiration(&candidate, view.at), Verdict::Remove { .. })
             && let Some(member) = member(view, &candidate.node)
         {
-            let blockers = removal::blockers(member, view.at);
+            let blockers = removal::blockers(member, &view.world, view.at);
             if !blockers.is_empty() {
                 blocked(ctx, member, &format!("expired, but cannot be drained: {}", blockers.join("; "))).await;
                 candidate.do_not_disrupt = true;
@@ -92,7 +92,7 @@ async fn choose(ctx: &Context, view: &View, old: Vec<Candidate>) -> Option<Expir
         nominations: &view.nominations,
         leaving: &view.leaving,
     });
-    let moving = view.world.objects.pods.iter().filter(|pod| pods::will_move(pod));
+    let moving = view.world.objects.pods.iter().filter(|pod| view.world.will_move(pod));
     let moving: BTreeSet<String> = moving.map(|pod| pods::uid(pod).to_owned()).collect();
     let settings = SolverSettings { budget_work_units: ctx.settings.solver_budget, ..SolverSettings::default() };
     let at = view.at;

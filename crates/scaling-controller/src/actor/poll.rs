@@ -149,9 +149,14 @@ impl Actor {
                 format!("Deactivated {kind} {namespace}/{name} from {from} to {replicas}"),
             ),
             ScaleReason::Activated | ScaleReason::BelowMinimum | ScaleReason::PausedAt => {
-                let by: Vec<&str> =
-                    readings.iter().filter(|r| r.active == Some(true)).map(|r| r.metric_name.as_str()).collect();
-                let by = if by.is_empty() { format!("{why:?}") } else { by.join(", ") };
+                let of = |wanted: &dyn Fn(&TriggerReading) -> bool| {
+                    let names = readings.iter().filter(|reading| wanted(reading)).map(|r| r.metric_name.as_str());
+                    names.collect::<Vec<_>>().join(", ")
+                };
+                let active = of(&|reading| reading.active == Some(true));
+                // Without an active one it is the fallback of those that do not answer.
+                let by = if active.is_empty() { of(&|reading| reading.sample.is_unknown()) } else { active };
+                let by = if by.is_empty() { format!("{why:?}") } else { by };
                 (
                     "KEDAScaleTargetActivated",
                     format!("Scaled {kind} {namespace}/{name} from {from} to {replicas}, triggered by {by}"),

@@ -21,7 +21,7 @@ use super::{Actor, IDLE, Stop};
 use crate::conflict::conflict;
 use crate::credentials::Owner;
 use crate::hpa::{self, Baseline, Found, compare, owned_by};
-use crate::object::{check, fingerprint, pausing, polling_interval, text};
+use crate::object::{check, fingerprint, pausing, polling_interval, scalers_started, text};
 use crate::source::{ObjectSource, asks};
 use crate::status;
 use crate::target::TargetError;
@@ -292,7 +292,9 @@ impl Actor {
             return;
         }
         self.announced = object.metadata.generation;
-        self.publish(object, Kind::Normal, "KEDAScalersStarted", "Watch", "Started scalers watch".to_owned()).await;
+        for started in scalers_started(&object.spec.triggers) {
+            self.publish(object, Kind::Normal, "KEDAScalersStarted", "Watch", started).await;
+        }
         for without_effect in irrelevant(&object.spec) {
             self.publish(object, Kind::Normal, "KEDAScalerInfo", "Check", without_effect).await;
         }

@@ -23,7 +23,10 @@ pub(crate) enum Failure {
 impl Failure {
     /// Several failures as one: all their texts, and lasting if one of them is.
     pub(crate) fn join(failures: &[Self]) -> Option<Self> {
-        let text = failures.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+        let mut texts: Vec<String> = failures.iter().map(ToString::to_string).collect();
+        // Two parameters may miss the same Secret.
+        texts.dedup();
+        let text = texts.join("; ");
         let lasting = failures.iter().any(|failure| !matches!(failure, Self::Unavailable(_)));
         (!failures.is_empty()).then_some(if lasting { Self::Refused(text) } else { Self::Unavailable(text) })
     }
@@ -142,7 +145,7 @@ mod tests {
     fn what_is_lasting_outweighs_what_may_pass() {
         let passing = || Failure::Unavailable("a".into());
         assert_eq!(Failure::join(&[]), None);
-        assert_eq!(Failure::join(&[passing(), passing()]), Some(Failure::Unavailable("a; a".into())));
+        assert_eq!(Failure::join(&[passing(), passing()]), Some(Failure::Unavailable("a".into())));
         let joined = Failure::join(&[passing(), Failure::Missing("b".into())]);
         assert_eq!(joined, Some(Failure::Refused("a; b".into())));
     }

@@ -29,7 +29,7 @@ use super::{count, make, status};
 use crate::actor::{IDLE, RETRY, Shared, Stop};
 use crate::credentials::Owner;
 use crate::listener::Listener;
-use crate::object::{ObjectKey, Subject, text};
+use crate::object::{ObjectKey, Subject, scalers_started, text};
 use crate::source::{Asker, ObjectSource, asks};
 
 /// The task of one object.
@@ -193,7 +193,9 @@ impl JobActor {
             return;
         }
         self.rolled = object.metadata.generation;
-        self.publish(object, Kind::Normal, "KEDAScalersStarted", "Started scalers watch".to_owned()).await;
+        for started in scalers_started(&object.spec.triggers) {
+            self.publish(object, Kind::Normal, "KEDAScalersStarted", started).await;
+        }
         let mut notices = unsupported(object);
         let of_triggers = source.triggers.iter().flat_map(|trigger| &trigger.notices);
         notices.extend(of_triggers.map(|n| FieldNotice::new(format!("spec.{}", n.field), n.message.clone())));

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use api::condition::{KedaCondition, Status, set_keda};
 use api::keda::{ScaledJob, ScaledJobStatus, TriggerActivity};
 use controller_runtime::events::Kind;
 use jiff::{SignedDuration, Timestamp};
@@ -10,19 +9,13 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use scaling::condition::reason;
 use scaling::jobs::{JobDecision, condition as text};
 use scaling::settings::COOLDOWN_SECONDS;
-use scaling::{Condition, ConditionStatus, TriggerReading, activity};
+use scaling::{Condition, TriggerReading, activity};
 
 use crate::source::ObjectSource;
 
 /// Puts a decided condition in a status.
 pub(super) fn set(status: &mut ScaledJobStatus, condition: &Condition) {
-    let value = match condition.status {
-        ConditionStatus::True => Status::True,
-        ConditionStatus::False => Status::False,
-        ConditionStatus::Unknown => Status::Unknown,
-    };
-    let wanted = KedaCondition::new(condition.kind.name(), value, condition.reason, condition.message.clone());
-    set_keda(&mut status.conditions, wanted);
+    crate::status::put(&mut status.conditions, condition);
 }
 
 /// What follows from the manifest.

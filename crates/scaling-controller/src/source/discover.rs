@@ -6,7 +6,7 @@ use api::keda::ScaleTrigger;
 use futures::future::try_join_all;
 use scalers::{MetricSpec, catalog};
 
-use super::{Cell, ObjectSource, Readable, Subject, Trigger, TriggerLabels};
+use super::{Cell, ObjectSource, Readable, Subject, Trigger, TriggerLabels, remembered};
 
 /// Whether one of the triggers has to be asked which metrics it has.
 pub(crate) fn asks(triggers: &[ScaleTrigger]) -> bool {
@@ -17,13 +17,19 @@ impl ObjectSource {
     /// Asks the sources that alone know which metrics they have, if they were not asked before.
     ///
     /// # Errors
-    /// The path of a trigger whose source does not say. Without its metrics the HPA would be another one, so none is made.
+    /// The path of a trigger whose source does not say and of which nothing is remembered. Without its metrics the HPA would be another
+    /// one, so none is made.
     pub(crate) async fn discover(mut self, subject: &Subject<'_>) -> Result<Self, Vec<String>> {
         let asked = self.triggers.iter().filter(|trigger| trigger.readable.is_empty()).map(|trigger| async {
-            let specs = trigger.scaler.discover().await.map_err(|error| {
-                vec![format!("spec.triggers[{}]: its metrics are not known: {}", trigger.index, error.text())]
-            })?;
-            Ok::<_, Vec<String>>((trigger.index, specs))
+            let known = remembered::of_trigger(subject.remembered, trigger.index);
+            match trigger.scaler.discover().await {
+                Ok(specs) => Ok((trigger.index, specs)),
+                // As it was asked before; if it has others by now, reading these fails, and scales nothing.
+                Err(_) if !known.is_empty() => Ok((trigger.index, known)),
+                Err(error) => {
+                    Err(vec![format!("spec.triggers[{}]: its metrics are not known: {}", trigger.index, error.text())])
+                }
+            }
         });
         for (index, specs) in try_join_all(asked).await? {
             self.add(subject, index, &specs);
@@ -49,7 +55,7 @@ impl ObjectSource {
 
 impl Trigger {
     /// The same trigger with these metrics.
-    fn knowing(&self, subject: &Subject<'_>, specs: &[MetricSpec]) -> Self {
+    pub(super) fn knowing(&self, subject: &Subject<'_>, specs: &[MetricSpec]) -> Self {
         let name = self.name.clone().unwrap_or_else(|| self.scaler.type_name().to_owned());
         let readable = |spec: &MetricSpec| Readable {
             spec: spec.clone(),

@@ -23,6 +23,8 @@ use crate::world::*;
 const ALL: Duration = Duration::from_mins(8);
 /// Where `docs/differences.md` lists scenarios that end in another way.
 const SECTION: &str = "Karpenter's scenarios";
+/// How many nodes there may be for pods whose place another pod took, of more than a hundred.
+const SQUEEZED_OUT: usize = 10;
 /// Objects that are created at once.
 const AT_ONCE: usize = 16;
 
@@ -204,7 +206,10 @@ async fn play(
 
 async fn see(world: &World, prices: &Prices) -> Result<BTreeMap<String, Seen>> {
     let mut seen: BTreeMap<String, Seen> = BTreeMap::new();
-    for pod in world.list(POD, None).await? {
+    let pods = world.list(POD, None).await?;
+    let again = planned_again(&world.list(NODE_CLAIM, None).await?, &pods);
+    ensure!(again.len() <= SQUEEZED_OUT, "{} nodes, because pods went where others were planned", again.len());
+    for pod in pods {
         let group = name(&pod).split('-').next().unwrap_or_default().to_owned();
         if pod["spec"]["nodeName"].is_string() {
             let scenario = seen.entry(text(&pod["metadata"]["namespace"]).to_owned()).or_default();
@@ -212,6 +217,9 @@ async fn see(world: &World, prices: &Prices) -> Result<BTreeMap<String, Seen>> {
         }
     }
     for node in world.list(NODE, None).await? {
+        if again.contains(&name(&node)) {
+            continue;
+        }
         let label = |key: &str| text(&node["metadata"]["labels"][key]).to_owned();
         let offering = (
             label("node.kubernetes.io/instance-type"),
@@ -222,6 +230,36 @@ async fn see(world: &World, prices: &Prices) -> Result<BTreeMap<String, Seen>> {
         seen.entry(label("case")).or_default().micros_per_hour += price;
     }
     Ok(seen)
+}
+
+/// Nodes for pods that had one: another pod had taken their place there. Where pods go is the kube-scheduler's word, and on busy
+/// cores it may miss a nomination; what is compared is what was planned.
+fn planned_again(claims: &[Value], pods: &[Value]) -> BTreeSet<String> {
+    let key = |pod: &Value| format!("{}/{}", text(&pod["metadata"]["namespace"]), name(pod));
+    let of_daemon_set = |pod: &&Value| pod["metadata"]["ownerReferences"][0]["kind"] == "DaemonSet";
+    let mut bound: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+    for pod in pods.iter().filter(|pod| !of_daemon_set(pod)) {
+        bound.entry(text(&pod["spec"]["nodeName"])).or_default().insert(key(pod));
+    }
+    let planned = |claim: &Value| -> BTreeSet<String> {
+        let pods = text(&claim["metadata"]["annotations"]["tandem.dev/pods"]);
+        pods.split(',').filter(|pod| !pod.is_empty()).map(str::to_owned).collect()
+    };
+    let squeezed_out = |earlier: &Value| {
+        let there = bound.get(text(&earlier["status"]["nodeName"]));
+        there.is_some_and(|there| !there.is_subset(&planned(earlier)))
+    };
+    let mut again = BTreeSet::new();
+    for claim in claims {
+        let created = text(&claim["metadata"]["creationTimestamp"]);
+        let earlier = || claims.iter().filter(|c| text(&c["metadata"]["creationTimestamp"]) < created);
+        let had_one = |pod: &String| earlier().any(|c| planned(c).contains(pod) && squeezed_out(c));
+        let planned = planned(claim);
+        if !planned.is_empty() && planned.iter().all(had_one) {
+            again.insert(text(&claim["status"]["nodeName"]).to_owned());
+        }
+    }
+    again
 }
 
 /// Micro-USD per hour by type, zone and capacity type.

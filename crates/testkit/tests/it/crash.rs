@@ -28,9 +28,9 @@ async fn dying(world: &mut World) -> Result<()> {
     between_claim_and_launch(world).await?;
     between_launch_and_record(world).await?;
     while_draining(world).await?;
+    between_end_and_record(world).await?;
 
     // The same end as without all this.
-    world.traffic(APP, 0.0);
     world.wait_for_replicas("web", APP, 1).await?;
     world.delete(SCALED_OBJECT, Some("web"), APP).await?;
     world.delete(DEPLOYMENT, Some("web"), APP).await?;
@@ -126,6 +126,18 @@ async fn while_draining(world: &mut World) -> Result<()> {
     .await?;
     world.wait_for_pods("web", APP, 5).await?;
     world.wait_for_one_machine_per_claim().await
+}
+
+/// EC2 ends an empty machine; nobody has heard that it does, and its claim is still there.
+async fn between_end_and_record(world: &mut World) -> Result<()> {
+    world.machines().aws.control().hold("TerminateInstances", 1).await?;
+    world.traffic(APP, 0.0);
+    wait_for_held(world).await?;
+    world.kill_programs();
+    let (claims, alive) = (world.list(NODE_CLAIM, None).await?, world.alive().await?);
+    ensure!(claims.len() > alive.len(), "{} claims, {} machines: none was being ended", claims.len(), alive.len());
+    world.machines().aws.control().release().await?;
+    world.start_programs().await
 }
 
 const BUDGET: Kind = Kind("policy", "v1", "PodDisruptionBudget");

@@ -27,7 +27,7 @@ async fn credentials_come_from_where_they_are_kept() -> Result<()> {
     world.bed.namespace("web").await?;
     let tokens =
         [("rbac.serviceAccountTokens[0].namespace", "web"), ("rbac.serviceAccountTokens[0].names[0]", "caller")];
-    let world = world.with_metrics_and(&tokens).await?;
+    let mut world = world.with_metrics_and(&tokens).await?;
     let door = Door::start().await?;
     let stories = async {
         let account =
@@ -47,7 +47,10 @@ async fn credentials_come_from_where_they_are_kept() -> Result<()> {
         ensure!(failed.is_empty(), "{}", failed.join("\n"));
         Ok(())
     };
-    let result = Box::pin(stories).await;
+    let mut result = Box::pin(stories).await;
+    if result.is_ok() {
+        result = a_secret_that_goes_while_nobody_runs(&mut world).await;
+    }
     world.end(result)
 }
 
@@ -178,6 +181,22 @@ async fn a_cluster_wide_secret(world: &World, door: &Door) -> Result<()> {
     door.set(NAME, Guest::User("all", "us"), 20);
     let spec = json!({"secretTargetRef": from_secret("shared", ["user", "password"])});
     asks(world, door, NAME, "basic", &json!({"kind": "ClusterTriggerAuthentication", "spec": spec})).await?;
+    world.wait_for_replicas("web", NAME, 2).await
+}
+
+/// Whoever starts without the credentials counts failures as those do who lose them, and falls back.
+async fn a_secret_that_goes_while_nobody_runs(world: &mut World) -> Result<()> {
+    const NAME: &str = "shared";
+    let place = (SCALED_OBJECT, Some("web"), NAME);
+    world.kill_programs();
+    world.delete(SECRET, Some(NAMESPACE), "shared").await?;
+    let fallback = json!({"spec": {"fallback": {"failureThreshold": 2, "replicas": 4}}});
+    world.patch(SCALED_OBJECT, Some("web"), NAME, &fallback).await?;
+    world.start_programs().await?;
+    world.wait_for_replicas("web", NAME, 4).await?;
+    world.condition(place, "Fallback", "True", &[]).await?;
+    world.apply(&secret(NAMESPACE, "shared", &json!({"user": "all", "password": "us"}))).await?;
+    world.condition(place, "Fallback", "False", &[]).await?;
     world.wait_for_replicas("web", NAME, 2).await
 }
 

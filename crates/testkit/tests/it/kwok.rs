@@ -34,6 +34,8 @@ async fn story(world: &World, program: &mut Program) -> Result<()> {
     world.apply(&json!({"apiVersion": CLASS.0, "kind": CLASS.1, "metadata": {"name": "short"}})).await?;
     a_node_pool_gets_nodes(world).await?;
     its_nodes_go_with_their_claims(world).await?;
+    what_a_person_knows_of_prices_counts(world).await?;
+    a_protected_pod_is_stopped_before_its_node_ends(world).await?;
     a_provisioner_gets_nodes_and_gives_them_back(world).await?;
     program.check()
 }
@@ -84,6 +86,53 @@ async fn its_nodes_go_with_their_claims(world: &World) -> Result<()> {
     world.wait_for_pods("web", "pooled", 0).await?;
     for claim in &claims {
         world.delete(NODE_CLAIM, None, &name(claim)).await?;
+    }
+    nothing_left(world).await
+}
+
+/// Nothing may evict it; but its node ends, and nobody would ask it to stop then.
+async fn a_protected_pod_is_stopped_before_its_node_ends(world: &World) -> Result<()> {
+    let grace = json!({"spec": {"template": {"spec": {"terminationGracePeriod": "20s"}}}});
+    world.patch(NODE_POOL, None, POOL, &grace).await?;
+    let mut protected = deployment("web", "protected", 1, "1500m", &json!({"team": POOL}));
+    protected["spec"]["template"]["metadata"]["annotations"] = json!({"karpenter.sh/do-not-disrupt": "true"});
+    protected["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] = json!(8);
+    world.apply(&protected).await?;
+    let pods = world.wait_for_pods("web", "protected", 1).await?;
+    let (pod, node) = (name(&pods[0]), text(&pods[0]["spec"]["nodeName"]).to_owned());
+    for claim in world.list(NODE_CLAIM, None).await? {
+        world.delete(NODE_CLAIM, None, &name(&claim)).await?;
+    }
+    world.told(NODE, &node, &["FailedDraining", &format!("pod web/{pod} is annotated")]).await?;
+    world.told(POD, &pod, &["TerminationGracePeriodExpiring", &node]).await?;
+    world.delete(DEPLOYMENT, Some("web"), "protected").await?;
+    world.wait_for_pods("web", "protected", 0).await?;
+    for claim in world.list(NODE_CLAIM, None).await? {
+        world.delete(NODE_CLAIM, None, &name(&claim)).await?;
+    }
+    nothing_left(world).await
+}
+
+/// By the catalogue c6a.xlarge is the cheaper one.
+async fn what_a_person_knows_of_prices_counts(world: &World) -> Result<()> {
+    for (name, price) in [("a-guess", "9"), ("contract", "0.05")] {
+        world.apply(&price_of_m6a(name, price)).await?;
+    }
+    world.condition((NODE_OVERLAY, None, "contract"), "Ready", "True", &[]).await?;
+    world.condition((NODE_OVERLAY, None, "a-guess"), "Ready", "False", &["Conflict", "contract"]).await?;
+    world.apply(&deployment("web", "priced", 1, "1500m", &json!({"team": POOL}))).await?;
+    world.wait_for_pods("web", "priced", 1).await?;
+    let nodes = world.list(NODE, None).await?;
+    let types: Vec<&str> =
+        nodes.iter().map(|n| text(&n["metadata"]["labels"]["node.kubernetes.io/instance-type"])).collect();
+    ensure!(types == ["m6a.xlarge"], "{types:?}");
+    world.delete(DEPLOYMENT, Some("web"), "priced").await?;
+    world.wait_for_pods("web", "priced", 0).await?;
+    for overlay in ["a-guess", "contract"] {
+        world.delete(NODE_OVERLAY, None, overlay).await?;
+    }
+    for claim in world.list(NODE_CLAIM, None).await? {
+        world.delete(NODE_CLAIM, None, &name(&claim)).await?;
     }
     nothing_left(world).await
 }
@@ -143,6 +192,15 @@ fn node_pool() -> Value {
                 },
             },
         },
+    })
+}
+
+fn price_of_m6a(name: &str, price: &str) -> Value {
+    json!({
+        "apiVersion": "karpenter.sh/v1alpha1", "kind": "NodeOverlay", "metadata": {"name": name},
+        "spec": {"price": price, "requirements": [
+            {"key": "node.kubernetes.io/instance-type", "operator": "In", "values": ["m6a.xlarge"]},
+        ]},
     })
 }
 

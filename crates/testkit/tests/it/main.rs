@@ -2,6 +2,7 @@
 //!
 //! Every test starts a bed of its own; run with `--test-threads 4` at most on a small machine.
 
+mod bad_days;
 mod bad_input;
 mod bed;
 mod conformance;
@@ -9,6 +10,8 @@ mod crash;
 mod credentials;
 mod door;
 mod double;
+mod from_keda;
+mod guards;
 mod keda_conformance;
 mod kwok;
 mod nominate;

@@ -43,6 +43,7 @@ pub(crate) const HPA: Kind = Kind("autoscaling", "v2", "HorizontalPodAutoscaler"
 pub(crate) const SCALED_OBJECT: Kind = Kind("keda.sh", "v1alpha1", "ScaledObject");
 pub(crate) const PROVISIONER: Kind = Kind("karpenter.sh", "v1alpha5", "Provisioner");
 pub(crate) const NODE_POOL: Kind = Kind("karpenter.sh", "v1", "NodePool");
+pub(crate) const NODE_OVERLAY: Kind = Kind("karpenter.sh", "v1alpha1", "NodeOverlay");
 pub(crate) const NODE_CLAIM: Kind = Kind("karpenter.sh", "v1", "NodeClaim");
 pub(crate) const API_SERVICE: Kind = Kind("apiregistration.k8s.io", "v1", "APIService");
 const EVENT: Kind = Kind("events.k8s.io", "v1", "Event");
@@ -73,7 +74,12 @@ pub(crate) struct World {
 impl World {
     /// A control plane that knows our kinds.
     pub(crate) async fn start() -> Result<Self> {
-        let bed = Bed::start(Options::default()).await?;
+        Self::start_on(Options::default()).await
+    }
+
+    /// The same with another control plane than usual.
+    pub(crate) async fn start_on(options: Options) -> Result<Self> {
+        let bed = Bed::start(options).await?;
         apply_crds(&bed.client(), &workspace().join("crds")).await?;
         Ok(Self { machines: None, metrics: None, bed })
     }
@@ -344,6 +350,18 @@ impl World {
         }
         if let Some(metrics) = &mut self.metrics {
             metrics.program.start().await?;
+        }
+        Ok(())
+    }
+
+    /// As a kubelet does: a program that has ended is started again.
+    pub(crate) async fn start_whoever_ended(&mut self) -> Result<()> {
+        let provisioner = self.machines.as_mut().map(|machines| &mut machines.program);
+        let autoscaler = self.metrics.as_mut().map(|metrics| &mut metrics.program);
+        for program in provisioner.into_iter().chain(autoscaler) {
+            if program.check().is_err() {
+                program.restart().await?;
+            }
         }
         Ok(())
     }

@@ -10,13 +10,40 @@ use testkit::corpus::{Difference, NOTHING, Scenario, paths};
 use crate::world::*;
 
 /// What is compared.
-pub(super) const FIELDS: [&str; 10] =
-    ["admission", "spec", "Ready", "Active", "Fallback", "HPAActive", "hpa", "replicas", "jobs", "metric"];
-/// Conditions, each a field of its own: its status and reason.
-const CONDITIONS: [&str; 4] = ["Ready", "Active", "Fallback", "HPAActive"];
+pub(super) const FIELDS: [&str; 19] = [
+    "admission",
+    "spec",
+    "meta",
+    "status",
+    "Ready",
+    "Ready message",
+    "Active",
+    "Active message",
+    "Fallback",
+    "Fallback message",
+    "Paused",
+    "Paused message",
+    "HPAActive",
+    "HPAActive message",
+    "hpa",
+    "replicas",
+    "jobs",
+    "metric",
+    "events",
+];
+/// Conditions, each with two fields of its own: its status and reason, and its message.
+const CONDITIONS: [(&str, &str); 5] = [
+    ("Ready", "Ready message"),
+    ("Active", "Active message"),
+    ("Fallback", "Fallback message"),
+    ("Paused", "Paused message"),
+    ("HPAActive", "HPAActive message"),
+];
 /// From 3 replicas the HPA controller goes to 6, and on to 7 only if it looks before the workload's status has followed: 6 are
 /// within its tolerance of what 65 at 10 each need.
 const BY_CHANCE: [&str; 2] = ["formula-pipe", "formula-type-AverageValue"];
+/// KEDA's recorder drops some events where many come at once; of these one or another is missing in most scenarios.
+const SEEN_BY_CHANCE: [&str; 2] = ["KEDAScalerInfo", "KEDAScalersStarted"];
 /// Kinds a scenario may have, with their plural names.
 const PLURALS: [(&str, &str); 3] = [
     ("ScaledObject", "scaledobjects"),
@@ -114,6 +141,8 @@ pub(super) async fn differences(place: &Place<'_>, scenario: &Scenario, expected
     for (theirs, ours) in theirs.iter().zip(&objects) {
         object(&mut add, theirs, ours);
     }
+    let (keda, tandem) = paths(&told(&expected["events"], &unstable), &told(&events(place).await?, &unstable));
+    add("events", &keda, &tandem);
 
     let hpas: Vec<Value> = sorted(world.list(HPA, namespace).await?).iter().map(hpa).collect();
     let mut theirs = expected["hpas"].as_array().cloned().unwrap_or_default();
@@ -157,16 +186,63 @@ fn sorted(mut objects: Vec<Value>) -> Vec<Value> {
 fn object(add: &mut impl FnMut(&str, &str, &str), theirs: &Value, ours: &Value) {
     let (keda, tandem) = paths(&theirs["spec"], &ours["spec"]);
     add("spec", &keda, &tandem);
-    for kind in CONDITIONS {
-        add(kind, &condition(theirs, kind), &condition(ours, kind));
+    let meta = |metadata: &Value| json!({"labels": metadata["labels"], "finalizers": metadata["finalizers"]});
+    let (keda, tandem) = paths(&meta(theirs), &meta(&ours["metadata"]));
+    add("meta", &keda, &tandem);
+    let (keda, tandem) = paths(&status(theirs), &status(ours));
+    add("status", &keda, &tandem);
+    for (kind, said) in CONDITIONS {
+        let (theirs, ours) = (condition(theirs, kind), condition(ours, kind));
+        add(kind, &theirs.0, &ours.0);
+        add(said, &theirs.1, &ours.1);
     }
 }
 
-/// `True ScaledObjectReady`
-fn condition(object: &Value, kind: &str) -> String {
+/// What the status says beside its conditions; how often a source has failed depends on the moment.
+fn status(object: &Value) -> Value {
+    let mut status = object["status"].clone();
+    let Some(map) = status.as_object_mut() else { return Value::Null };
+    map.remove("conditions");
+    map.remove("lastActiveTime");
+    for health in map.get_mut("health").and_then(Value::as_object_mut).into_iter().flat_map(|all| all.values_mut()) {
+        if let Some(health) = health.as_object_mut() {
+            health.remove("numberOfFailures");
+        }
+    }
+    status
+}
+
+/// Events on KEDA's objects: type, reason and note.
+async fn events(place: &Place<'_>) -> Result<Value> {
+    let all = place.world.list(Kind("events.k8s.io", "v1", "Event"), Some(place.namespace)).await?;
+    let of_kind = all.iter().filter(|event| PLURALS.iter().any(|(kind, _)| event["regarding"]["kind"] == *kind));
+    let one = |event: &Value| json!([event["type"], event["reason"], place.neutral(text(&event["note"]))]);
+    Ok(of_kind.map(one).collect())
+}
+
+/// Events by type and reason, without those that differed between two runs of KEDA itself.
+fn told(events: &Value, unstable: &[&str]) -> Value {
+    let mut by_reason: BTreeMap<String, std::collections::BTreeSet<String>> = BTreeMap::new();
+    for event in events.as_array().into_iter().flatten() {
+        let (kind, reason, note) = (text(&event[0]), text(&event[1]), text(&event[2]));
+        if !SEEN_BY_CHANCE.contains(&reason) && !unstable.contains(&format!("events/{reason}").as_str()) {
+            by_reason.entry(format!("{kind} {reason}")).or_default().insert(note.to_owned());
+        }
+    }
+    json!(
+        by_reason
+            .into_iter()
+            .map(|(reason, notes)| (reason, notes.into_iter().collect::<Vec<_>>().join(" / ")))
+            .collect::<BTreeMap<_, _>>()
+    )
+}
+
+/// `True ScaledObjectReady`, and the message.
+fn condition(object: &Value, kind: &str) -> (String, String) {
     let conditions = object["status"]["conditions"].as_array();
     let found = conditions.into_iter().flatten().find(|condition| condition["type"] == kind);
-    found.map_or_else(String::new, |c| format!("{} {}", text(&c["status"]), text(&c["reason"])))
+    let texts = |c: &Value| (format!("{} {}", text(&c["status"]), text(&c["reason"])), text(&c["message"]).to_owned());
+    found.map_or_else(Default::default, texts)
 }
 
 /// A value without the paths that differed between two runs of KEDA itself.
