@@ -212,7 +212,11 @@ impl<'a> Greedy<'a> {
             (Spot::Existing(index), _) => Some(self.on_existing(kind, index)),
             (Spot::Open(index), fit) => {
                 self.search.put_on_open(kind, index, fit.expect("what fits on an opened node says how"), pod);
-                Some(Placement { node: Target::New(index), why: PlacementReason::RoomOnNewNode })
+                Some(Placement {
+                    node: Target::New(index),
+                    why: PlacementReason::RoomOnNewNode,
+                    turn: self.placed.len(),
+                })
             }
         }
     }
@@ -224,10 +228,14 @@ impl<'a> Greedy<'a> {
         }
         if let Some((index, fit)) = search.find_open(kind) {
             search.put_on_open(kind, index, fit, pod);
-            return Some(Placement { node: Target::New(index), why: PlacementReason::RoomOnNewNode });
+            return Some(Placement {
+                node: Target::New(index),
+                why: PlacementReason::RoomOnNewNode,
+                turn: self.placed.len(),
+            });
         }
         let index = search.open_for(kind, pod)?;
-        Some(Placement { node: Target::New(index), why: PlacementReason::OpensNode })
+        Some(Placement { node: Target::New(index), why: PlacementReason::OpensNode, turn: self.placed.len() })
     }
 
     fn on_existing(&mut self, kind: usize, index: usize) -> Placement {
@@ -237,7 +245,13 @@ impl<'a> Greedy<'a> {
             NodeStage::Ready => PlacementReason::RoomOnReadyNode,
             NodeStage::InFlight | NodeStage::Leaving => PlacementReason::RoomOnNodeInFlight,
         };
-        Placement { node: Target::Existing(node.key.clone()), why }
+        Placement { node: Target::Existing(node.key.clone()), why, turn: self.placed.len() }
+    }
+
+    /// What makes a plan better: fewer pods without a place, then less money.
+    fn rank(&self, rest: &Rest<'_>) -> (usize, UsdMicrosPerHour) {
+        let cost = (0..self.search.open.len()).map(|index| self.search.bought(index).0.price).sum();
+        (rest.refused.len() + rest.untried.len(), cost)
     }
 
     fn finish(self, rest: Rest<'a>, solution: &mut Solution) {

@@ -3,9 +3,9 @@
 
 use std::{fs, process::Command};
 
-use scheduling::{Settings, Snapshot, check, solve};
+use scheduling::{Settings, Snapshot, check, solve, solve_greedy, solve_within};
 use tandem::{
-    generate::{Kind, instance},
+    generate::{Kind, instance, karpenter_mix_snapshot},
     instance::read,
 };
 
@@ -45,6 +45,27 @@ fn the_order_in_which_things_are_written_decides_nothing() {
         }
         assert_eq!(solve(&snapshot, &Settings::default()), solve(&turned, &Settings::default()), "{name}");
     }
+}
+
+/// A thousand pods that count each other in fourteen spreads: no search finds an order of binding, the plan's own is one.
+#[test]
+fn plans_for_karpenters_mix_are_sound() {
+    let snapshot = karpenter_mix_snapshot(1000, 42);
+    let settings = Settings::default();
+    for plan in [solve_greedy(&snapshot, &settings), solve(&snapshot, &settings)] {
+        assert_eq!(check::check(&snapshot, &plan), []);
+    }
+}
+
+#[test]
+fn many_kinds_of_pods_are_planned_by_the_greedy_rule_when_time_is_up_at_once() {
+    let snapshot = karpenter_mix_snapshot(1000, 42);
+    let settings = Settings::default();
+    let (greedy, first) = (solve_greedy(&snapshot, &settings), solve_within(&snapshot, &settings, &|| true));
+    assert_eq!((&first.placed, &first.new_nodes), (&greedy.placed, &greedy.new_nodes));
+    assert_eq!((first.greedy_cost, first.new_nodes.len(), first.unplaced.len()), (Some(first.cost), 200, 0));
+    let bound = first.lower_bound.unwrap().cost;
+    assert!(bound.0 > first.cost.0 / 2 && bound <= first.cost, "{bound} of {}", first.cost);
 }
 
 #[test]

@@ -283,6 +283,15 @@ impl<'a> Open<'a> {
         self.choices = choices;
     }
 
+    /// What is bought for it if nothing else is in the way, and for how many pods.
+    pub(super) fn bought<'c>(&self, template: &'c Template<'a>, max_alternatives: usize) -> (&'c Choice<'a>, usize) {
+        let first = match template.min_values.as_slice() {
+            [] => self.choices.iter().next().map(|index| &template.choices[index]),
+            _ => cheapest(template, &self.choices, max_alternatives.max(1)).first().copied(),
+        };
+        (first.expect("a node has a choice for the pod it was opened for"), self.pods.len())
+    }
+
     /// The node as it is to be made.
     pub(super) fn finish(mut self, templates: &[Template<'_>], max_alternatives: usize) -> NewNode {
         let template = &templates[self.template];

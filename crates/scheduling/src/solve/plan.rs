@@ -31,13 +31,15 @@ use packing::{Budget, Packing, Warm, pack};
 use units::UsdMicrosPerHour;
 
 use self::{carry_out::Plan, known::Known, model::Model, reach::Reach, wanted::Wanted};
-use super::{Greedy, Queue, axis::Axis, bits::Bits, prepare};
+use super::{Greedy, Queue, Rest, axis::Axis, bits::Bits, map::Map, prepare};
 use crate::{
     LowerBound, NewNodeReason, NodeKey, OfferingKey, PodKey, PricedOffering, Settings, Snapshot, Solution, Target,
 };
 
 /// Up to so many pods, the search goes on until the plan is proven to be the cheapest or the budget ends.
 const FEW: usize = 200;
+/// If there are more kinds of pods and the guard says that time is up when the greedy plan is there, that plan is it.
+const MANY: usize = 300;
 /// Of so many nodes there are the bound takes account; if there are more, it leaves out the pods that fit on them.
 const EXISTING: usize = 300;
 /// A bound that is worked out by itself gets a third of the work, and no more than this.
@@ -51,27 +53,32 @@ pub(super) fn cheapest(
     previous: Option<&Solution>,
 ) -> Solution {
     let axis = Axis::of(snapshot);
-    let (mut start, queue, blank) = prepare(snapshot, settings, &axis);
+    let (mut start, queue, mut solution) = prepare(snapshot, settings, &axis);
     let stages = Stages::of(&mut start, &queue);
     let mut greedy = start.clone();
     let rest = greedy.place_all(queue.clone());
-    let out_of_work = !rest.untried.is_empty();
+    if !rest.untried.is_empty() {
+        greedy.finish(rest, &mut solution);
+        return solution;
+    }
+    let greedy_rank = greedy.rank(&rest);
+    if previous.is_none() && start.search.kinds.len() > MANY && stop() {
+        let bound = bound::at_a_glance(&start.search, &stages.counts(&queue));
+        greedy.finish(rest, &mut solution);
+        solution.greedy_cost = Some(greedy_rank.1);
+        solution.lower_bound = bound.filter(|_| solution.unplaced.is_empty());
+        return solution;
+    }
     let task = Task::new(&start, &queue, &stages, &greedy, stop);
     let wanted = wanted::planned(&start.search, &task.reach, &task.left, &greedy.search);
-    let mut by_rule = blank.clone();
-    greedy.finish(rest, &mut by_rule);
-    if out_of_work {
-        return by_rule;
-    }
-    let mut best: Option<Solution> = None;
+    // Only what is returned becomes a solution: with its names and alternatives a plan takes many times the memory.
+    let mut best: Option<((usize, UsdMicrosPerHour), Greedy<'_>, Rest<'_>)> = None;
     let mut offer = |plan: Plan| {
         let mut attempt = start.clone();
         let rest = attempt.carry_out(&queue, &stages.planned, plan);
-        let mut solution = blank.clone();
-        attempt.finish(rest, &mut solution);
-        let other = best.as_ref().unwrap_or(&by_rule);
-        if (solution.unplaced.len(), solution.cost) < (other.unplaced.len(), other.cost) {
-            best = Some(solution);
+        let rank = attempt.rank(&rest);
+        if rank < best.as_ref().map_or(greedy_rank, |(rank, ..)| *rank) {
+            best = Some((rank, attempt, rest));
         }
     };
     if let Some(previous) = previous {
@@ -80,32 +87,35 @@ pub(super) fn cheapest(
         }
     }
     let bound = task.solve(wanted, &mut offer);
-    let greedy_cost = by_rule.cost;
-    let mut best = match best {
-        Some(mut best) => {
-            compare(&mut best, &by_rule);
-            best
+    match best {
+        Some((_, attempt, rest)) => {
+            attempt.finish(rest, &mut solution);
+            compare(&mut solution, &greedy);
         }
-        None => by_rule,
-    };
-    best.greedy_cost = Some(greedy_cost);
-    best.lower_bound = bound.filter(|_| task.has_placed_all(&best));
-    best
+        None => greedy.finish(rest, &mut solution),
+    }
+    solution.greedy_cost = Some(greedy_rank.1);
+    solution.lower_bound = bound.filter(|_| task.has_placed_all(&solution));
+    solution
 }
 
 /// Says of each new node what the greedy rule would have bought for its first pod.
-fn compare(best: &mut Solution, by_rule: &Solution) {
+fn compare(best: &mut Solution, greedy: &Greedy<'_>) {
+    let on_new = greedy.placed.iter().filter_map(|(pod, placement)| match placement.node {
+        Target::New(index) => Some((*pod, index)),
+        Target::Existing(_) => None,
+    });
+    let node_of: Map<&PodKey, usize> = on_new.collect();
     for node in &mut best.new_nodes {
         let first = node.why.iter().find_map(|why| match why {
             NewNodeReason::OpenedFor { pod } => Some(pod),
             _ => None,
         });
-        let placed = first.and_then(|pod| by_rule.placed.get(pod)).map(|placement| &placement.node);
-        if let Some(Target::New(index)) = placed {
-            let other = &by_rule.new_nodes[*index];
-            let differs = |offering: &&PricedOffering| node.offerings.first().is_none_or(|one| one.key != offering.key);
-            if let Some(offering) = other.offerings.first().filter(differs) {
-                node.why.push(NewNodeReason::InsteadOf { offering: offering.clone(), pods: other.pods.len() });
+        if let Some(index) = first.and_then(|pod| node_of.get(pod)) {
+            let (choice, pods) = greedy.search.bought(*index);
+            let offering = PricedOffering { key: choice.key(), price: choice.price };
+            if node.offerings.first().is_none_or(|one| one.key != offering.key) {
+                node.why.push(NewNodeReason::InsteadOf { offering, pods });
             }
         }
     }
@@ -139,6 +149,15 @@ impl Stages {
             planned.push((kind, given_up));
         }
         Self { planned, least }
+    }
+
+    /// By kind, all wishes given up: how many pods there are.
+    fn counts(&self, queue: &Queue<'_>) -> BTreeMap<usize, u64> {
+        let mut counts = BTreeMap::new();
+        for (_, asked) in queue {
+            *counts.entry(self.least[*asked]).or_default() += 1;
+        }
+        counts
     }
 }
 
@@ -195,6 +214,9 @@ impl<'t, 'a> Task<'t, 'a> {
         if classes.len() <= 1 && !on_existing && planned == unavoidable {
             let model = Model::of(search, &self.reach, planned);
             let packing = self.pack(&model, work, None);
+            if self.has_broken_off(&packing) {
+                return Some(self.certificate(&model, packing::prove(&model.problem, &[]), false));
+            }
             let mut plan = Plan::new(self.left.len());
             plan.add(&model, &packing);
             offer(plan);
@@ -229,6 +251,9 @@ impl<'t, 'a> Task<'t, 'a> {
             };
             let model = Model::of(search, &self.reach, now.iter().cloned().map(only).collect());
             let packing = self.pack(&model, work / (classes.len() - index) as u64, None);
+            if self.has_broken_off(&packing) {
+                return known;
+            }
             plan.add(&model, &packing);
             known.learn(&model, &packing.warm);
             wanted = later;
@@ -291,6 +316,11 @@ impl<'t, 'a> Task<'t, 'a> {
         let settings = self.start.search.settings;
         let gap_ppm = if self.queue.len() <= FEW { 0 } else { settings.target_gap_ppm };
         pack(&model.problem, &Budget { work, stop: self.stop, gap_ppm }, warm)
+    }
+
+    /// Whether the guard has ended the work before there was a plan of all pods: the greedy one is better than any beginning.
+    fn has_broken_off(&self, packing: &Packing) -> bool {
+        !packing.unplaced.is_empty() && (self.stop)()
     }
 
     fn certificate(&self, model: &Model, proven: i128, weighted: bool) -> LowerBound {

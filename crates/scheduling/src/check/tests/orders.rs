@@ -27,7 +27,7 @@ pub(super) fn spread_over(key: &str, app: &str, max_skew: u32) -> TopologySpread
 fn on_nodes(nodes: Vec<Node>, placed: Vec<(Pod, usize)>) -> (Snapshot, Solution) {
     let placement = |(pod, node): &(Pod, usize)| {
         let node = Target::Existing(nodes[*node].key.clone());
-        (pod.key.clone(), Placement { node, why: PlacementReason::RoomOnReadyNode })
+        (pod.key.clone(), Placement { node, why: PlacementReason::RoomOnReadyNode, turn: 0 })
     };
     let solution = Solution { placed: placed.iter().map(placement).collect(), ..Solution::default() };
     (snapshot(placed.into_iter().map(|(pod, _)| pod).collect(), nodes, Vec::new()), solution)
