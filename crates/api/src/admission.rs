@@ -5,6 +5,7 @@
 //! asked before us. Rules that need other objects are the controller's.
 
 use crate::FieldError;
+use crate::eventing::{CloudEventSource, CloudEventSourceSpec, ClusterCloudEventSource};
 use crate::keda::{
     ClusterTriggerAuthentication, ScaledJob, ScaledObject, ScaledObjectSpec, TriggerAuthentication,
     TriggerAuthenticationSpec,
@@ -108,6 +109,34 @@ pub fn cluster_trigger_authentication(object: &ClusterTriggerAuthentication) -> 
     authentication(&object.spec.0)
 }
 
+/// A CloudEventSource.
+pub fn cloud_event_source(object: &CloudEventSource) -> Verdict {
+    event_source(&object.spec)
+}
+
+/// A ClusterCloudEventSource.
+pub fn cluster_cloud_event_source(object: &ClusterCloudEventSource) -> Verdict {
+    event_source(&object.spec.0)
+}
+
+/// Refuses what KEDA refuses; what else keeps events from being sent is in the Active condition, and told here.
+fn event_source(spec: &CloudEventSourceSpec) -> Verdict {
+    let mut verdict = Verdict::default();
+    let mut refused = Vec::new();
+    if let Some(subscription) = &spec.event_subscription {
+        subscription.check(&mut refused);
+    }
+    let others = spec.errors().into_iter().filter(|error| !refused.contains(error)).map(|error| error.to_string());
+    verdict.warnings.extend(others);
+    if spec.destination.azure_event_grid_topic.is_some() {
+        verdict.warnings.push("spec.destination.azureEventGridTopic is not supported yet: nothing is sent".to_owned());
+    } else if spec.authentication_ref.is_some() {
+        verdict.warnings.push("spec.authenticationRef has no effect on an http destination".to_owned());
+    }
+    verdict.refuse_all("incorrect-subscription", refused);
+    verdict
+}
+
 fn authentication(spec: &TriggerAuthenticationSpec) -> Verdict {
     let mut verdict = Verdict::default();
     let mut errors = Vec::new();
@@ -196,6 +225,18 @@ mod tests {
         let mut idle = always;
         idle["idleReplicaCount"] = json!(0);
         assert!(scaled_object(&object(idle)).warnings.is_empty());
+    }
+
+    #[test]
+    fn a_source_of_events_is_refused_for_its_subscription_only() {
+        let judged =
+            |spec: Value| cloud_event_source(&CloudEventSource::new("a", serde_json::from_value(spec).unwrap()));
+        let odd = json!({ "excludedEventTypes": ["keda.nonsense.v1"] });
+        let refused = judged(json!({ "destination": { "http": { "uri": "http://x" } }, "eventSubscription": odd }));
+        assert_eq!(refused.message(), "eventType \"keda.nonsense.v1\" is not known");
+        let grid = judged(json!({ "destination": { "azureEventGridTopic": { "endpoint": "https://t" } } }));
+        assert!(grid.is_allowed() && grid.warnings[0].contains("not supported yet"), "{grid:?}");
+        assert!(judged(json!({ "destination": {} })).is_allowed());
     }
 
     #[test]

@@ -5,7 +5,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 };
 use kube::CustomResourceExt;
 
-use crate::{karpenter_aws, karpenter_kwok, karpenter_v1, karpenter_v1alpha5, keda};
+use crate::{eventing, karpenter_aws, karpenter_kwok, karpenter_v1, karpenter_v1alpha1, karpenter_v1alpha5, keda};
 
 /// All CRDs, in the order in which they are listed and installed.
 ///
@@ -17,9 +17,12 @@ pub fn crds() -> Vec<CustomResourceDefinition> {
         keda::ScaledJob::crd(),
         keda::TriggerAuthentication::crd(),
         keda::ClusterTriggerAuthentication::crd(),
+        eventing::CloudEventSource::crd(),
+        eventing::ClusterCloudEventSource::crd(),
         karpenter_v1alpha5::Provisioner::crd(),
         karpenter_v1::NodePool::crd(),
         karpenter_v1::NodeClaim::crd(),
+        karpenter_v1alpha1::NodeOverlay::crd(),
         karpenter_aws::AWSNodeTemplate::crd(),
         karpenter_aws::EC2NodeClass::crd(),
         karpenter_kwok::crd(),

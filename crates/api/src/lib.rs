@@ -1,4 +1,4 @@
-//! The objects people write: `keda.sh`, `karpenter.sh`, `karpenter.k8s.aws` and `karpenter.kwok.sh`, as Rust types.
+//! The objects people write: `keda.sh`, `eventing.keda.sh`, `karpenter.sh`, `karpenter.k8s.aws` and `karpenter.kwok.sh`, as Rust types.
 //!
 //! In: what the API server stores. Out: typed specs and statuses, the CRDs that describe them
 //! ([`crds`]), what is wrong with an object ([`validate`]), what admission says to it ([`admission`]), what is accepted but not acted upon yet
@@ -14,10 +14,12 @@ pub mod admission;
 pub mod condition;
 pub mod convert;
 mod crds;
+pub mod eventing;
 mod field;
 pub mod karpenter_aws;
 pub mod karpenter_kwok;
 pub mod karpenter_v1;
+pub mod karpenter_v1alpha1;
 pub mod karpenter_v1alpha5;
 pub mod keda;
 mod schema;

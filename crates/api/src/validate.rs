@@ -24,7 +24,7 @@ pub fn validate<T: Validate>(object: &T) -> Vec<FieldError> {
 }
 
 /// Checks `ok`, and otherwise remembers an error.
-fn check(errors: &mut Vec<FieldError>, ok: bool, field: &str, message: impl Into<String>) {
+pub(crate) fn check(errors: &mut Vec<FieldError>, ok: bool, field: &str, message: impl Into<String>) {
     if !ok {
         errors.push(FieldError::new(field, message));
     }

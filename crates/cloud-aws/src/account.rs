@@ -6,10 +6,11 @@ use std::time::{Duration, SystemTime};
 
 use cloud::CloudError;
 use moka::future::Cache;
-use scheduling::InstanceType;
+use scheduling::{InstanceType, OfferingKey};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
+use units::UsdMicrosPerHour;
 
 use crate::aws::{Aws, Subnet};
 use crate::class::{Class, Images};
@@ -195,6 +196,11 @@ impl Account {
     /// The refused offerings.
     pub(crate) fn unavailable(&self) -> MutexGuard<'_, Unavailable> {
         lock(&self.unavailable)
+    }
+
+    /// What the offering costs at AWS, as far as is known now.
+    pub(crate) fn price(&self, key: &OfferingKey) -> Option<UsdMicrosPerHour> {
+        lock(&self.prices).of(&key.instance_type, &key.zone, key.capacity_type)
     }
 
     async fn wait_for_prices(&self) {

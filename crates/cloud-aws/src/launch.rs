@@ -237,8 +237,11 @@ impl Launch<'_> {
 
     async fn create_fleet(&self, groups: &BTreeMap<String, Vec<Override>>) -> Result<CreateFleetOutput, CallError> {
         let spot = groups.values().flatten().any(|it| it.key.capacity_type == CapacityType::Spot);
-        // Priorities mean something to this strategy alone.
-        let prioritized = spot && self.class.generation == Generation::V1Alpha5;
+        // A person says (NodeOverlay) that something costs more or less than AWS believes: then ours is the order.
+        let told_otherwise =
+            self.request.offerings.iter().any(|it| self.account.price(&it.key).is_some_and(|price| price != it.price));
+        // Priorities mean something to such strategies alone.
+        let prioritized = told_otherwise || spot && self.class.generation == Generation::V1Alpha5;
         let order: BTreeMap<&OfferingKey, usize> =
             self.request.offerings.iter().enumerate().map(|(index, it)| (&it.key, index)).collect();
         let configs: Vec<FleetLaunchTemplateConfigRequest> =
@@ -246,10 +249,7 @@ impl Launch<'_> {
         let tags = template::tags(&machine::tags(self.request, &self.class, &self.account.settings));
         let tagged = |kind| TagSpecification::builder().resource_type(kind).set_tags(Some(tags.clone())).build();
         let attempts = lock(&self.account.recent).attempts(&self.request.claim_uid);
-        let strategy = match self.class.generation {
-            Generation::V1Alpha5 => SpotAllocationStrategy::CapacityOptimizedPrioritized,
-            Generation::V1 => SpotAllocationStrategy::PriceCapacityOptimized,
-        };
+        let (strategy, on_demand) = strategies(prioritized, told_otherwise);
         let capacity =
             TargetCapacitySpecificationRequest::builder().total_target_capacity(1).default_target_capacity_type(
                 if spot { DefaultTargetCapacityType::Spot } else { DefaultTargetCapacityType::OnDemand },
@@ -268,8 +268,7 @@ impl Launch<'_> {
                 if spot {
                     call.spot_options(SpotOptionsRequest::builder().allocation_strategy(strategy).build())
                 } else {
-                    let lowest = FleetOnDemandAllocationStrategy::LowestPrice;
-                    call.on_demand_options(OnDemandOptionsRequest::builder().allocation_strategy(lowest).build())
+                    call.on_demand_options(OnDemandOptionsRequest::builder().allocation_strategy(on_demand).build())
                 }
             })
             .await
@@ -450,6 +449,24 @@ fn client_token(claim_uid: &str, attempts: u32) -> String {
         0 => claim_uid.to_owned(),
         attempts => format!("{claim_uid}-{attempts}"),
     }
+}
+
+/// How EC2 is to choose among the offerings of a fleet: of spot, and of on-demand capacity.
+fn strategies(
+    spot_by_priority: bool,
+    on_demand_by_priority: bool,
+) -> (SpotAllocationStrategy, FleetOnDemandAllocationStrategy) {
+    let spot = if spot_by_priority {
+        SpotAllocationStrategy::CapacityOptimizedPrioritized
+    } else {
+        SpotAllocationStrategy::PriceCapacityOptimized
+    };
+    let on_demand = if on_demand_by_priority {
+        FleetOnDemandAllocationStrategy::Prioritized
+    } else {
+        FleetOnDemandAllocationStrategy::LowestPrice
+    };
+    (spot, on_demand)
 }
 
 fn config(

@@ -22,6 +22,7 @@ use crate::{
     metrics::Metrics,
     nominations::{Memory, Nominations},
     pools::{self, Pools},
+    provisioning::catalogue::Overlays,
     settings::Settings,
     standing::{Standings, Which},
     world::World,
@@ -65,6 +66,8 @@ pub struct Context {
     memory: Arc<Mutex<Memory>>,
     /// What the cloud thinks of the pools.
     standings: Arc<Mutex<Standings>>,
+    /// What NodeOverlays make of what pools can buy.
+    overlays: Arc<Mutex<Overlays>>,
     /// Rung when the memory changed in a way that others should look at.
     pub wakeup: Wakeup,
     /// Held while a node is opened for pods that were nominated for it: one after another.
@@ -103,6 +106,7 @@ impl Context {
             metrics,
             memory: Arc::default(),
             standings: Arc::default(),
+            overlays: Arc::default(),
             wakeup: Wakeup::new(),
             opening: Arc::default(),
             shutdown,
@@ -117,6 +121,11 @@ impl Context {
     /// What the cloud thinks of the pools. Never hold it across an `.await`.
     pub fn standings(&self) -> MutexGuard<'_, Standings> {
         self.standings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What NodeOverlays make of what pools can buy. Never hold it across an `.await`.
+    pub(crate) fn overlays(&self) -> MutexGuard<'_, Overlays> {
+        self.overlays.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The pools of a world as the cloud thinks of them, after asking it about `which`.

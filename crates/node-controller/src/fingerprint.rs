@@ -13,6 +13,7 @@ pub(crate) fn fingerprint(world: &World) -> u64 {
     let objects = &world.objects;
     all(&objects.provisioners, &mut hash);
     all(&objects.node_pools, &mut hash);
+    all(&objects.node_overlays, &mut hash);
     all(&objects.node_templates, &mut hash);
     all(&objects.node_classes, &mut hash);
     all(&objects.kwok_classes, &mut hash);

@@ -8,6 +8,7 @@ use api::{
     in_one_line,
     karpenter_aws::{EC2NodeClass, EC2NodeClassStatus},
     karpenter_v1::{NodePool, NodePoolStatus},
+    karpenter_v1alpha1::{NodeOverlay, NodeOverlayStatus},
     karpenter_v1alpha5::{Provisioner, ProvisionerStatus},
     unsupported::unsupported,
     validate::validate,
@@ -26,7 +27,8 @@ use crate::{
     claims::core_quantities,
     context::{self, Context, View, Worlds},
     metrics::{NodePoolResource, ProvisionerResource},
-    pools::{self, PoolState},
+    pools::{self, PoolState, Pools},
+    provisioning::catalogue,
     snapshot,
     standing::{JUDGED_FOR, NOT_ANSWERED, Which},
 };
@@ -45,6 +47,7 @@ pub(crate) async fn run(ctx: Context, mut worlds: Worlds) {
                 tracing::warn!(class = %class.name_any(), %error, "status not written, trying again");
             }
         }
+        write_overlays(&ctx, &view, &pools).await;
         let used = snapshot::used(&view.world);
         for pool in pools.0.values() {
             let used = used.get(&pool.key).cloned().unwrap_or_default();
@@ -74,6 +77,9 @@ async fn speak_of_classes(ctx: &Context, view: &View) {
     }
     for class in &objects.kwok_classes {
         speak_of(ctx, &context::reference(&**class), validate(&**class), unsupported(&**class)).await;
+    }
+    for overlay in &objects.node_overlays {
+        speak_of(ctx, &context::reference(&**overlay), validate(&**overlay), Vec::new()).await;
     }
 }
 
@@ -196,6 +202,45 @@ pub(crate) fn node_class_status(
         Err(why) => (Status::Unknown, "NotAnswered", why),
     };
     condition::set(&mut new.conditions, "Ready", status, reason, &message, object.metadata.generation, now);
+    new
+}
+
+async fn write_overlays(ctx: &Context, view: &View, pools: &Pools) {
+    let overlays = &view.world.objects.node_overlays;
+    if overlays.is_empty() {
+        return;
+    }
+    let conflicts = catalogue::read(ctx, &view.world, pools).await.conflicts;
+    for overlay in overlays {
+        let name = overlay.name_any();
+        let conflict = conflicts.get(&name).map(ToString::to_string);
+        if let Some(what) = &conflict {
+            ctx.event(&**overlay, Kind::Warning, "Conflict", "Validate", what.clone()).await;
+        }
+        let new = node_overlay_status(overlay, conflict, view.at);
+        let api = ctx.all::<NodeOverlay>();
+        if let Err(error) = patch_if_changed(&api, &name, overlay.status.as_ref(), &new).await {
+            tracing::warn!(overlay = %name, error = %chain(&error), "status not written, trying again");
+        }
+    }
+}
+
+/// The status of a NodeOverlay, given what it contradicts, with Karpenter's reasons. Pure.
+pub(crate) fn node_overlay_status(object: &NodeOverlay, conflict: Option<String>, now: Timestamp) -> NodeOverlayStatus {
+    let mut new = object.status.clone().unwrap_or_default();
+    let errors = validate(object);
+    let problem = match conflict {
+        _ if !errors.is_empty() => Some(("RuntimeValidation", in_one_line(&errors))),
+        Some(what) => Some(("Conflict", what)),
+        None => None,
+    };
+    for kind in ["ValidationSucceeded", "Ready"] {
+        let (status, reason, message) = match &problem {
+            Some((reason, message)) => (Status::False, *reason, message.as_str()),
+            None => (Status::True, kind, ""),
+        };
+        condition::set(&mut new.conditions, kind, status, reason, message, object.metadata.generation, now);
+    }
     new
 }
 

@@ -205,3 +205,25 @@ fn a_node_class_says_whether_machines_are_made_with_it() {
     check(two.clone(), Ok(None), ["False", "NotSupportedYet"], "spec.role");
     check(two, Ok(None), ["False", "NotSupportedYet"], "spec.ipPrefixCount");
 }
+
+#[test]
+fn a_node_overlay_says_whether_it_counts() {
+    let check = |spec: Value, conflict: Option<&str>, expected: [&str; 3]| {
+        let object = json!({ "apiVersion": "karpenter.sh/v1alpha1", "kind": "NodeOverlay",
+            "metadata": { "name": "o", "generation": 2 }, "spec": spec });
+        let object = serde_json::from_value(object).unwrap();
+        let status = crate::pool_loop::node_overlay_status(&object, conflict.map(str::to_owned), Timestamp::UNIX_EPOCH);
+        let kinds: Vec<&str> = status.conditions.iter().map(|one| one.type_.as_str()).collect();
+        assert_eq!(kinds, ["ValidationSucceeded", "Ready"]);
+        for one in &status.conditions {
+            let reason = if one.status == "True" { "True" } else { &*one.reason };
+            assert_eq!([&*one.status, reason, &*one.message], expected);
+        }
+    };
+    let fine = json!({ "requirements": [], "price": "1" });
+    check(fine.clone(), None, ["True", "True", ""]);
+    check(fine, Some("other says so too"), ["False", "Conflict", "other says so too"]);
+    let wrong = json!({ "requirements": [], "price": "a lot" });
+    let why = "spec.price: \"a lot\" is not a price such as 0.5";
+    check(wrong, None, ["False", "RuntimeValidation", why]);
+}

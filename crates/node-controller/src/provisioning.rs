@@ -114,7 +114,8 @@ fn waiting(ctx: &Context, worlds: &mut Worlds) -> Waiting {
 async fn round(ctx: &Context, worlds: &mut Worlds) -> BTreeSet<String> {
     // What can be bought may take a while to ask for; the world is read after that.
     let before = Arc::clone(&worlds.borrow());
-    let (catalogue, unreadable) = catalogue::read(ctx, &ctx.pools(&before.value, Which::Unknown).await).await;
+    let asked = ctx.pools(&before.value, Which::Unknown).await;
+    let catalogue::Offers { catalogue, unreadable, .. } = catalogue::read(ctx, &before.value, &asked).await;
     let view = ctx.view(worlds);
     let mut pools = Pools::of(&view.world);
     ctx.standings().apply(&mut pools, Timestamp::now());

@@ -85,6 +85,14 @@ pub fn build(input: &Input<'_>) -> Snapshot {
         let staying = member.pods.iter().filter(|pod| !(pods::is_terminal(pod) || leaving && pods::will_move(pod)));
         node.pods = staying.map(|pod| convert_pod(pod)).collect();
         node.pods.extend(promised.remove(&index).into_iter().flatten());
+        if let Some(kind) = instance_type(&node, input.catalogue).filter(|_| !member.is_initialized()) {
+            // What only a person knows of (NodeOverlay) will be there once the node has joined.
+            for (name, amount) in kind.capacity.iter() {
+                if node.allocatable.named(name).is_none() {
+                    node.allocatable.set(name.clone(), amount);
+                }
+            }
+        }
         node.price = price(member, &node, input.catalogue);
         node
     });
@@ -195,12 +203,15 @@ fn node(member: &Member, leaving: bool) -> Node {
     node
 }
 
+fn instance_type<'a>(node: &Node, catalogue: &'a Catalogue) -> Option<&'a InstanceType> {
+    let name = node.labels.get(labels::INSTANCE_TYPE)?;
+    catalogue.get(node.pool.as_ref()?)?.iter().find(|one| one.name == *name)
+}
+
 fn price(member: &Member, node: &Node, catalogue: &Catalogue) -> Option<UsdMicrosPerHour> {
-    let kind = node.labels.get(labels::INSTANCE_TYPE)?;
     let zone = node.labels.get(labels::ZONE)?;
     let capacity_type: CapacityType = node.labels.get(labels::CAPACITY_TYPE)?.parse().ok()?;
-    let offered = node.pool.as_ref().and_then(|pool| catalogue.get(pool)).and_then(|types| {
-        let kind = types.iter().find(|one| one.name == *kind)?;
+    let offered = instance_type(node, catalogue).and_then(|kind| {
         kind.offerings.iter().find(|one| one.zone == *zone && one.capacity_type == capacity_type).map(|one| one.price)
     });
     offered.or_else(|| member.claim.as_ref().and_then(|claim| Plan::of(claim)).map(|p| p.price_usd_micros_per_hour))

@@ -107,10 +107,14 @@ fn objects(pods: Vec<Arc<CorePod>>, claims: Vec<Value>, nodes: Vec<Value>) -> Ob
 }
 
 fn built(objects: Objects, memory: &Memory, seconds: i64) -> Snapshot {
+    built_of(objects, &Arc::from([]), memory, seconds)
+}
+
+fn built_of(objects: Objects, types: &Arc<[InstanceType]>, memory: &Memory, seconds: i64) -> Snapshot {
     let world = World::new(objects);
     let nominations = Nominations::at(&world, memory, TTL, at(seconds));
     let pools = Pools::of(&world);
-    let catalogue = pools.0.keys().map(|key| (key.clone(), Arc::from([]))).collect();
+    let catalogue = pools.0.keys().map(|key| (key.clone(), Arc::clone(types))).collect();
     build(&Input {
         sequence: 1,
         world: &world,
@@ -165,6 +169,29 @@ fn a_machine_not_launched_has_room_for_what_it_was_planned_for_and_is_charged_wi
     assert_eq!(snapshot.nodes[0].stage, NodeStage::InFlight);
     assert_eq!(snapshot.pools[0].used.to_string(), "cpu: 8, nodes: 1");
     assert_eq!(snapshot.pools[0].limits.as_ref().unwrap().to_string(), "cpu: 10");
+}
+
+#[test]
+fn what_a_person_says_a_machine_will_have_counts_until_it_can_say_so_itself() {
+    let kind = InstanceType {
+        name: "m".to_owned(),
+        requirements: requirements::Requirements::new(),
+        capacity: ResourceList::new()
+            .with(ResourceName::cpu(), Amount(4000))
+            .with(ResourceName::new("example.com/slice"), Amount(4)),
+        overhead: ResourceList::new(),
+        offerings: Vec::new(),
+    };
+    let shown = |initialized: Option<i64>| {
+        let mut claim = claim("c", Some("x:///n"), &[], initialized);
+        claim["metadata"]["labels"]["node.kubernetes.io/instance-type"] = json!("m");
+        let labels = json!({ "node.kubernetes.io/instance-type": "m", "karpenter.sh/initialized": "true" });
+        let nodes = initialized.map(|_| node("n", &labels, &json!({})));
+        let objects = objects(vec![], vec![claim], nodes.into_iter().collect());
+        built_of(objects, &[kind.clone()].into(), &Memory::default(), 1).nodes[0].allocatable.to_string()
+    };
+    assert_eq!(shown(None), "cpu: 3900m, example.com/slice: 4, pods: 58");
+    assert_eq!(shown(Some(0)), "cpu: 3500m, pods: 58");
 }
 
 #[test]

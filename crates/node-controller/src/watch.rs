@@ -6,6 +6,7 @@ use api::{
     karpenter_aws::{AWSNodeTemplate, EC2NodeClass},
     karpenter_kwok::KWOKNodeClass,
     karpenter_v1::{NodeClaim, NodePool},
+    karpenter_v1alpha1::NodeOverlay,
     karpenter_v1alpha5::Provisioner,
 };
 use controller_runtime::{
@@ -37,6 +38,7 @@ pub(crate) struct Watches {
     claims: Watched<NodeClaim>,
     provisioners: Watched<Provisioner>,
     node_pools: Watched<NodePool>,
+    node_overlays: Watched<NodeOverlay>,
     node_templates: Watched<AWSNodeTemplate>,
     node_classes: Watched<EC2NodeClass>,
     /// Only where machines are KWOK's: other clusters need not have the kind.
@@ -58,6 +60,7 @@ impl Watches {
             claims: watch_all(client, wakeup, shutdown),
             provisioners: watch_all(client, wakeup, shutdown),
             node_pools: watch_all(client, wakeup, shutdown),
+            node_overlays: watch_all(client, wakeup, shutdown),
             node_templates: watch_all(client, wakeup, shutdown),
             node_classes: watch_all(client, wakeup, shutdown),
             kwok_classes: kwok_classes.then(|| watch_all(client, wakeup, shutdown)),
@@ -78,6 +81,7 @@ impl Watches {
             ("nodeclaims", self.claims.is_synced()),
             ("provisioners", self.provisioners.is_synced()),
             ("nodepools", self.node_pools.is_synced()),
+            ("nodeoverlays", self.node_overlays.is_synced()),
             ("awsnodetemplates", self.node_templates.is_synced()),
             ("ec2nodeclasses", self.node_classes.is_synced()),
             ("kwoknodeclasses", self.kwok_classes.as_ref().is_none_or(Watched::is_synced)),
@@ -99,6 +103,7 @@ impl Watches {
             claims,
             provisioners: self.provisioners.state(),
             node_pools: self.node_pools.state(),
+            node_overlays: self.node_overlays.state(),
             node_templates: self.node_templates.state(),
             node_classes: self.node_classes.state(),
             kwok_classes: self.kwok_classes.as_ref().map(Watched::state).unwrap_or_default(),

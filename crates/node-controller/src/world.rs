@@ -11,6 +11,7 @@ use api::{
     karpenter_aws::{AWSNodeTemplate, EC2NodeClass},
     karpenter_kwok::KWOKNodeClass,
     karpenter_v1::{NodeClaim, NodePool},
+    karpenter_v1alpha1::NodeOverlay,
     karpenter_v1alpha5::Provisioner,
 };
 use k8s_openapi::api::{
@@ -32,6 +33,7 @@ pub struct Objects {
     pub claims: Vec<Arc<NodeClaim>>,
     pub provisioners: Vec<Arc<Provisioner>>,
     pub node_pools: Vec<Arc<NodePool>>,
+    pub node_overlays: Vec<Arc<NodeOverlay>>,
     pub node_templates: Vec<Arc<AWSNodeTemplate>>,
     pub node_classes: Vec<Arc<EC2NodeClass>>,
     pub kwok_classes: Vec<Arc<KWOKNodeClass>>,
@@ -82,6 +84,7 @@ impl World {
         objects.claims.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
         objects.provisioners.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
         objects.node_pools.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
+        objects.node_overlays.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
         objects.node_templates.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
         objects.node_classes.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
         objects.kwok_classes.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));

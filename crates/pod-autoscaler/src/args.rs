@@ -45,6 +45,10 @@ pub(crate) struct Args {
     #[arg(long, env = "KEDA_CLUSTER_OBJECT_NAMESPACE", default_value = "", value_name = "NAMESPACE")]
     pub(crate) cluster_object_namespace: String,
 
+    /// What CloudEvents call this cluster, when their source does not say.
+    #[arg(long, env = "TANDEM_CLUSTER_NAME", default_value = "kubernetes-default", value_name = "NAME")]
+    pub(crate) k8s_cluster_name: String,
+
     /// The folder of the files that ClusterTriggerAuthentications name in `filePath`; without it they cannot.
     #[arg(long, env = "TANDEM_FILEPATH_AUTH_ROOT_PATH", value_name = "FOLDER")]
     pub(crate) filepath_auth_root_path: Option<PathBuf>,

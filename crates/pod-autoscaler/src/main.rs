@@ -20,7 +20,7 @@ use controller_runtime::lease::{self, Election};
 use controller_runtime::tls::{Authority, CaTarget, ClientCerts, keep_ca_bundle_injected, serve_tls};
 use scaling_controller::admission::Admission;
 use scaling_controller::external_metrics::{self, API_SERVICE};
-use scaling_controller::{Controller, Metrics, Settings, Sources};
+use scaling_controller::{CloudEventSettings, Controller, Metrics, Settings, Sources};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -52,6 +52,10 @@ async fn run(args: Args) -> anyhow::Result<()> {
         namespaces: args.namespaces(),
         http_timeout: args.http_timeout(),
         credentials: args.credentials(&namespace),
+        cloud_events: CloudEventSettings {
+            cluster_name: args.k8s_cluster_name.clone(),
+            own_namespace: namespace.clone(),
+        },
     };
     let controller = Controller::start(&runtime.client, recorder, metrics, settings, &runtime.shutdown);
 

@@ -11,7 +11,7 @@ use reqwest::{RequestBuilder, Response};
 
 use crate::context::Identity;
 use crate::error::{BuildError, ScalerError};
-use crate::http::{Http, HttpError, unavailable};
+use crate::http::{Http, HttpError, sent, unavailable};
 use crate::metadata::{Choice, Secret, TriggerMetadata};
 use aws::Signer;
 use oauth::OAuth;
@@ -211,7 +211,7 @@ impl Session {
             signer.sign(&mut request).await?;
         }
         let url = request.url().clone();
-        self.client.execute(request).await.map_err(|error| unavailable(setting, &url, error))
+        sent(self.client.execute(request)).await.map_err(|error| unavailable(setting, &url, error))
     }
 }
 

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use crate::auth::tls::{Certificates, Switch};
 use crate::context::TriggerContext;
 use crate::error::{BuildError, ScalerError};
-use crate::http::{answer, unavailable};
+use crate::http::{answer, sent, unavailable};
 use crate::metadata::{Number, Secret, TriggerMetadata};
 use crate::source::{Connected, Reading, Source};
 
@@ -135,7 +135,7 @@ impl Etcd {
         if let Some(token) = token {
             request = request.header(AUTHORIZATION, token);
         }
-        let response = request.send().await.map_err(|error| unavailable("endpoints", endpoint, error))?;
+        let response = sent(request.send()).await.map_err(|error| unavailable("endpoints", endpoint, error))?;
         answer("endpoints", endpoint, response).await
     }
 }

@@ -1,8 +1,8 @@
 //! The HTTP clients that scalers share.
 
 use std::fmt;
-use std::sync::OnceLock;
-use std::time::Duration;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use reqwest::header::{CONTENT_TYPE, HeaderValue};
 use reqwest::{RequestBuilder, Url, redirect};
@@ -60,6 +60,26 @@ impl Http {
         Ok(cell.get_or_init(|| client).clone())
     }
 
+    /// Sends a text that somebody waits for, and takes any success as its receipt; follows redirects of this host only.
+    ///
+    /// # Errors
+    /// By what to do next: correct the address (`Misconfigured`), or try again (`Unavailable`). The answer itself is not
+    /// repeated in them, for who reads them may not have been meant to see it.
+    pub async fn post(&self, uri: &str, headers: &[(&'static str, String)], text: String) -> Result<(), ScalerError> {
+        const SETTING: &str = "destination";
+        let wrong = |what: String| ScalerError::Misconfigured { what };
+        let url = Url::parse(uri).map_err(|error| wrong(format!("the address is not a URL: {error}")))?;
+        let client = self.client(true).map_err(|error| ScalerError::Unavailable(Box::new(error)))?;
+        let mut request = client.post(url.clone()).timeout(self.timeout).body(text);
+        for (name, value) in headers {
+            let value =
+                HeaderValue::from_str(value).map_err(|_| wrong(format!("{name} cannot be sent in a header")))?;
+            request = request.header(*name, value);
+        }
+        let response = request.send().await.map_err(|error| unavailable(SETTING, &url, error))?;
+        refusal(response.status().as_u16(), &[], SETTING).map_or(Ok(()), Err)
+    }
+
     /// What a client of one trigger starts from, when it cannot share one.
     pub(crate) fn builder(verify: bool) -> reqwest::ClientBuilder {
         reqwest::Client::builder()
@@ -74,6 +94,33 @@ impl fmt::Debug for Http {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Http").field("timeout", &self.timeout).finish_non_exhaustive()
     }
+}
+
+/// Told of each HTTP request that a trigger makes while it is read.
+pub trait HttpObserver: Send + Sync {
+    /// A request ended: with this status, or without an answer.
+    fn request(&self, status: Option<u16>, took: Duration);
+}
+
+tokio::task_local! {
+    static OBSERVER: Arc<dyn HttpObserver>;
+}
+
+/// Runs a read whose HTTP requests `observer` is told of, as far as they are made in this task.
+pub async fn observed<F: Future>(observer: Arc<dyn HttpObserver>, read: F) -> F::Output {
+    OBSERVER.scope(observer, read).await
+}
+
+/// Waits for the answer to a request, and tells whoever observes the read.
+pub(crate) async fn sent(
+    request: impl Future<Output = Result<reqwest::Response, reqwest::Error>>,
+) -> Result<reqwest::Response, reqwest::Error> {
+    let began = Instant::now();
+    let answered = request.await;
+    let status = answered.as_ref().ok().map(|response| response.status().as_u16());
+    // Outside of a read nobody observes.
+    let _ = OBSERVER.try_with(|observer| observer.request(status, began.elapsed()));
+    answered
 }
 
 /// Follows redirects on the same host only: headers and query may carry credentials of a tenant.
@@ -189,7 +236,34 @@ pub(crate) fn form_body<'a>(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
     use super::*;
+    use crate::metrics_api::MetricsApi;
+    use crate::testing::{Trigger, serve};
+
+    #[derive(Default)]
+    struct Statuses(Mutex<Vec<Option<u16>>>);
+
+    impl HttpObserver for Statuses {
+        fn request(&self, status: Option<u16>, _: Duration) {
+            self.0.lock().unwrap().push(status);
+        }
+    }
+
+    #[tokio::test]
+    async fn whoever_observes_a_read_is_told_of_its_requests() {
+        let refused = "HTTP/1.1 503 Busy\r\ncontent-length: 0\r\nconnection: close\r\n\r\n".to_owned();
+        let (address, served) = serve(vec![refused]).await;
+        let statuses = Arc::new(Statuses::default());
+        let trigger = Trigger::new(&[("url", &address), ("targetValue", "1"), ("valueLocation", "a")]);
+        for _ in 0..2 {
+            let observer: Arc<dyn HttpObserver> = Arc::<Statuses>::clone(&statuses);
+            assert!(observed(observer, trigger.sample::<MetricsApi>()).await.is_err());
+        }
+        served.await.unwrap();
+        assert_eq!(*statuses.0.lock().unwrap(), [Some(503), None], "the second finds nobody");
+    }
 
     #[test]
     fn a_redirect_stays_on_its_host_and_does_not_drop_tls() {

@@ -38,6 +38,8 @@
 mod auth;
 mod aws_cloudwatch;
 mod aws_sqs_queue;
+#[cfg(test)]
+mod bad_days_tests;
 pub mod catalog;
 mod cluster;
 mod context;
@@ -77,7 +79,7 @@ use units::Milli;
 pub use cluster::{Cluster, LivePod};
 pub use context::{Authentication, Identity, MetricType, Notice, TriggerContext};
 pub use error::{BoxError, BuildError, ScalerError};
-pub use http::{HTTP_TIMEOUT, Http, HttpError};
+pub use http::{HTTP_TIMEOUT, Http, HttpError, HttpObserver, observed};
 pub use metadata::{Entry, Kind, Origin, Parameter, Shape};
 
 /// One metric a trigger stands for.

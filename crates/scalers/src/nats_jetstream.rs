@@ -12,7 +12,7 @@ use reqwest::Url;
 
 use crate::context::TriggerContext;
 use crate::error::{BuildError, ScalerError};
-use crate::http::{answer, unavailable};
+use crate::http::{answer, sent, unavailable};
 use crate::metadata::{Number, TriggerMetadata};
 use crate::source::{Connected, Reading, Source};
 use decode::{Consumer, Server, consumer, server};
@@ -156,8 +156,8 @@ impl NatsJetStream {
     async fn get(&self, url: &Url, path: &str, question: &[(&str, &str)]) -> Result<Vec<u8>, ScalerError> {
         let mut url = url.clone();
         url.set_path(path);
-        let sent = self.client.get(url.clone()).query(question).send().await;
-        answer(SETTING, &url, sent.map_err(|error| unavailable(SETTING, &url, error))?).await
+        let answered = sent(self.client.get(url.clone()).query(question).send()).await;
+        answer(SETTING, &url, answered.map_err(|error| unavailable(SETTING, &url, error))?).await
     }
 
     fn known(&self) -> Option<(String, Url)> {

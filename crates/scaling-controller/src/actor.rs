@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use api::keda::{ScaledJob, ScaledObject, ScaledObjectStatus, TriggerAuthentication};
 use controller_runtime::boot::chain;
-use controller_runtime::events::{Kind, Recorder};
+use controller_runtime::events::Kind;
 use controller_runtime::index::Watched;
 use controller_runtime::status::{StatusError, patch_if_changed};
 use jiff::Timestamp;
@@ -22,6 +22,7 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::cloud_events::Announcer;
 use crate::hpa::Baseline;
 use crate::listener::Listener;
 use crate::metrics::Metrics;
@@ -37,7 +38,7 @@ pub(crate) struct Shared {
     pub(crate) jobs: Watched<ScaledJob>,
     pub(crate) authentications: Arc<Watched<TriggerAuthentication>>,
     pub(crate) metrics: Arc<Metrics>,
-    pub(crate) recorder: Recorder,
+    pub(crate) announcer: Announcer,
     /// Bounds the requests under way when many objects change at once.
     pub(crate) acting: Semaphore,
 }
@@ -177,7 +178,7 @@ impl Actor {
     }
 
     async fn publish(&self, object: &ScaledObject, kind: Kind, reason: &str, action: &str, note: String) {
-        self.shared.recorder.publish(&reference(object), kind, reason, action, note).await;
+        self.shared.announcer.publish(&reference(object), kind, reason, action, note).await;
     }
 
     async fn save(&mut self, status: ScaledObjectStatus) {

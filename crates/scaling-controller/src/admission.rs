@@ -56,6 +56,8 @@ impl Admission {
             .route("/validate-keda-sh-v1alpha1-scaledjob", post(scaled_job))
             .route("/validate-keda-sh-v1alpha1-triggerauthentication", post(trigger_authentication))
             .route("/validate-keda-sh-v1alpha1-clustertriggerauthentication", post(cluster_trigger_authentication))
+            .route("/validate-eventing-keda-sh-v1alpha1-cloudeventsource", post(cloud_event_source))
+            .route("/validate-eventing-keda-sh-v1alpha1-clustercloudeventsource", post(cluster_cloud_event_source))
             .layer(DefaultBodyLimit::max(BODY_MAX))
             .with_state(self)
     }
@@ -126,6 +128,14 @@ async fn trigger_authentication(State(admission): State<Admission>, Json(body): 
 
 async fn cluster_trigger_authentication(State(admission): State<Admission>, Json(body): Json<Value>) -> Json<Value> {
     admission.answer(body, rules::cluster_trigger_authentication)
+}
+
+async fn cloud_event_source(State(admission): State<Admission>, Json(body): Json<Value>) -> Json<Value> {
+    admission.answer(body, rules::cloud_event_source)
+}
+
+async fn cluster_cloud_event_source(State(admission): State<Admission>, Json(body): Json<Value>) -> Json<Value> {
+    admission.answer(body, rules::cluster_cloud_event_source)
 }
 
 /// Refuses triggers of a type that KEDA has and we do not have yet. A type that nobody knows is told in the object's

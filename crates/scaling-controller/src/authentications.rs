@@ -2,7 +2,7 @@
 //!
 //! What comes of them is found by [`credentials`](crate::credentials), when a trigger needs it.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Debug;
 use std::hash::Hash;
 use std::sync::Arc;
@@ -14,6 +14,7 @@ use controller_runtime::boot::chain;
 use controller_runtime::events::Kind;
 use controller_runtime::index::{Wakeup, Watched};
 use controller_runtime::status::patch_if_changed;
+use k8s_openapi::api::core::v1::ObjectReference;
 use kube::api::{Patch, PatchParams};
 use kube::runtime::watcher;
 use kube::{Api, Resource, ResourceExt};
@@ -31,6 +32,11 @@ const REASON: &str = "NotSupportedYet";
 /// Changes are gathered for so long: who uses what is nothing that anybody waits for.
 const GATHER: Duration = Duration::from_secs(2);
 
+/// What `keda_resource_registered_total` calls the two kinds.
+const KINDS: [&str; 2] = ["trigger_authentication", "cluster_trigger_authentication"];
+/// The namespace of what has none, in series. KEDA's.
+pub(crate) const WIDE: &str = "default";
+
 /// Keeps the statuses of both kinds, once this replica leads; the cluster-wide one only if all namespaces count, because
 /// rights in one namespace do not reach it.
 pub(crate) async fn keep(
@@ -46,7 +52,7 @@ pub(crate) async fn keep(
     let mut changes = wakeup.listen();
     let clusters: Option<Watched<ClusterTriggerAuthentication>> = cluster_wide
         .then(|| Watched::spawn(Api::all(shared.client.clone()), watcher::Config::default(), &wakeup, &shutdown));
-    let mut told = HashMap::new();
+    let mut seen = Seen::default();
     loop {
         tokio::select! {
             () = shutdown.cancelled() => return,
@@ -58,13 +64,72 @@ pub(crate) async fn keep(
         for auth in shared.authentications.state() {
             let place = (auth.namespace(), auth.name_any());
             let api = Api::namespaced(shared.client.clone(), &auth.namespace().unwrap_or_default());
-            tend(&shared, &api, auth.as_ref(), auth.status.as_ref(), &users.status(&place), &mut told).await;
+            tend(&shared, &api, auth.as_ref(), auth.status.as_ref(), &users.status(&place), &mut seen).await;
         }
         for auth in clusters.iter().flat_map(Watched::state) {
             let (place, api) = ((None, auth.name_any()), Api::all(shared.client.clone()));
-            tend(&shared, &api, auth.as_ref(), auth.status.as_ref(), &users.status(&place), &mut told).await;
+            tend(&shared, &api, auth.as_ref(), auth.status.as_ref(), &users.status(&place), &mut seen).await;
+        }
+        let mut counts = BTreeMap::<(&'static str, String), i64>::new();
+        for auth in shared.authentications.state() {
+            *counts.entry((KINDS[0], auth.namespace().unwrap_or_default())).or_default() += 1;
+        }
+        let wide = clusters.as_ref().map_or(0, |clusters| clusters.state().len());
+        if wide > 0 {
+            counts.insert((KINDS[1], WIDE.to_owned()), i64::try_from(wide).unwrap_or(i64::MAX));
+        }
+        shared.metrics.count_resources(&KINDS, &counts);
+        let whole = shared.authentications.is_synced() && clusters.iter().all(Watched::is_synced);
+        for about in seen.end(whole) {
+            let (reason, note) = change(&about, Change::Deleted);
+            shared.announcer.publish(&about, Kind::Normal, &reason, "Check", note).await;
         }
     }
+}
+
+/// The authentications that were there at the last look.
+#[derive(Debug, Default)]
+struct Seen {
+    before: HashMap<String, (ObjectReference, Option<i64>)>,
+    now: HashMap<String, (ObjectReference, Option<i64>)>,
+    /// A look saw them all. What is found before is not new.
+    whole: bool,
+}
+
+/// What became of an authentication.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Change {
+    /// It was there before we were.
+    Found,
+    Added,
+    Updated,
+    Deleted,
+}
+
+impl Seen {
+    /// What became of one that is there, since the last look.
+    fn look(&mut self, uid: String, about: ObjectReference, generation: Option<i64>) -> Option<Change> {
+        let before = self.before.remove(&uid);
+        self.now.insert(uid, (about, generation));
+        match before {
+            Some((_, old)) => (old != generation).then_some(Change::Updated),
+            None if self.whole => Some(Change::Added),
+            None => Some(Change::Found),
+        }
+    }
+
+    /// Ends a look, which saw all there are if `whole`; returns those that are gone.
+    fn end(&mut self, whole: bool) -> Vec<ObjectReference> {
+        self.whole |= whole;
+        let now = std::mem::take(&mut self.now);
+        std::mem::replace(&mut self.before, now).into_values().map(|(about, _)| about).collect()
+    }
+}
+
+/// KEDA's reason for a change, and what it says.
+fn change(about: &ObjectReference, change: Change) -> (String, String) {
+    let kind = about.kind.as_deref().unwrap_or_default();
+    (format!("{kind}{change:?}"), format!("{kind} was {}", format!("{change:?}").to_lowercase()))
 }
 
 /// The namespace of an authentication, if its kind has one, and its name.
@@ -110,30 +175,32 @@ async fn tend<K>(
     object: &K,
     old: Option<&TriggerAuthenticationStatus>,
     new: &TriggerAuthenticationStatus,
-    told: &mut HashMap<String, Option<i64>>,
+    seen: &mut Seen,
 ) where
     K: Resource<DynamicType = ()> + Unsupported + Clone + Debug + DeserializeOwned + Serialize,
     K::DynamicType: Hash + Eq,
 {
+    let (about, uid) = (object.object_ref(&()), object.uid().unwrap_or_default());
+    let changed = seen.look(uid, about.clone(), object.meta().generation);
     if object.meta().deletion_timestamp.is_some() {
         return let_go(api, object).await;
     }
     if let Err(error) = patch_if_changed(api, &object.name_any(), old, new).await {
         tracing::warn!(name = object.name_any(), error = %chain(&error), "status of an authentication not written");
     }
-    let (generation, uid) = (object.meta().generation, object.uid().unwrap_or_default());
-    if told.insert(uid, generation) == Some(generation) {
-        return;
+    let Some(changed) = changed else { return };
+    if changed != Change::Found {
+        let (reason, note) = change(&about, changed);
+        shared.announcer.publish(&about, Kind::Normal, &reason, "Check", note).await;
     }
     let notices = unsupported(object);
     if !notices.is_empty() {
-        let about = object.object_ref(&());
-        shared.recorder.publish(&about, Kind::Warning, REASON, "Check", text(&notices)).await;
+        shared.announcer.publish(&about, Kind::Warning, REASON, "Check", text(&notices)).await;
     }
 }
 
-/// We put no finalizer on authentications; KEDA did, and nobody else takes it off.
-async fn let_go<K>(api: &Api<K>, object: &K)
+/// We put no finalizer on authentications and sources of events; KEDA did, and nobody else takes it off.
+pub(crate) async fn let_go<K>(api: &Api<K>, object: &K)
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
 {
@@ -154,6 +221,21 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
+
+    #[test]
+    fn what_is_there_in_the_beginning_is_not_new() {
+        let about = |name: &str| ObjectReference { name: Some(name.to_owned()), ..ObjectReference::default() };
+        let mut seen = Seen::default();
+        assert_eq!(seen.look("1".into(), about("a"), Some(1)), Some(Change::Found));
+        assert!(seen.end(true).is_empty());
+        assert_eq!(seen.look("1".into(), about("a"), Some(1)), None);
+        assert_eq!(seen.look("2".into(), about("b"), Some(1)), Some(Change::Added));
+        assert!(seen.end(true).is_empty());
+        assert_eq!(seen.look("2".into(), about("b"), Some(2)), Some(Change::Updated));
+        assert_eq!(seen.end(true), [about("a")]);
+        let wide = ObjectReference { kind: Some("ClusterTriggerAuthentication".into()), ..about("b") };
+        assert_eq!(change(&wide, Change::Deleted).0, "ClusterTriggerAuthenticationDeleted");
+    }
 
     #[test]
     fn each_authentication_knows_its_users_by_namespace_and_kind() {

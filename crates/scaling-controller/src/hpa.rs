@@ -320,6 +320,22 @@ mod tests {
     }
 
     #[test]
+    fn an_hpa_that_keda_left_is_written_once_for_its_version() {
+        let owner = owner(&Value::Null);
+        let wanted = desired(&owner, Pausing::default());
+        let mut left = stored(&wanted, "7");
+        let labels = left.metadata.labels.as_mut().unwrap();
+        labels.insert("app.kubernetes.io/version".into(), "2.20.2".into());
+        assert!(owned_by(&left, &owner));
+        assert_eq!(compare(None, &wanted, &left), Found::Differs);
+        let written = stored(&wanted, "8");
+        let baseline = Some(Baseline::of(&wanted, &written));
+        assert!(matches!(compare(baseline, &wanted, &written), Found::InSync(_)));
+        left.metadata.labels.clone_from(&wanted.metadata.labels);
+        assert!(matches!(compare(None, &wanted, &left), Found::InSync(_)), "nothing but the version differs");
+    }
+
+    #[test]
     fn a_behaviour_nobody_asked_for_is_an_edit() {
         let wanted = desired(&owner(&Value::Null), Pausing::default());
         let mut edited = stored(&wanted, "8");

@@ -18,6 +18,9 @@
 //! `horizontalpodautoscalers`; get and update on `*/scale`, get on the targets; create and patch on events; get, list and
 //! watch on the two kinds of TriggerAuthentication; get on the Secrets, ConfigMaps and ServiceAccounts they name.
 //!
+//! What is told about objects also goes to the destinations of CloudEventSources (`cloud_events`); for these: get, list, watch
+//! and patch on both kinds, patch on their `/status`.
+//!
 //! ScaledJobs have actors of their own, which make Jobs (`jobs`); for these: get, list, create, delete on Jobs, list on pods.
 //!
 //! Admission (`admission`) needs list on limitranges, and judges on every replica.
@@ -27,6 +30,7 @@
 mod actor;
 pub mod admission;
 mod authentications;
+mod cloud_events;
 mod cluster;
 mod conflict;
 #[cfg(test)]
@@ -45,6 +49,7 @@ mod status;
 mod supervisor;
 mod target;
 
+pub use cloud_events::CloudEventSettings;
 pub use credentials::CredentialSettings;
 pub use metrics::Metrics;
 pub use object::ObjectKey;

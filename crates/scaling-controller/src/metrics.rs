@@ -1,19 +1,29 @@
 //! What operators see of the triggers: KEDA's series, and ours.
 
-use std::collections::BTreeMap;
+mod age;
+mod decisions;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use controller_runtime::metrics::Registry;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
 
 use crate::object::{ObjectKey, Subject};
 use crate::read::Outcome;
+use age::Ages;
+use decisions::Decisions;
 
 type Labels = Vec<(&'static str, String)>;
 type Number = Gauge<f64, AtomicU64>;
+
+/// Bounds of the durations of HTTP requests, in seconds: those that Prometheus' own clients use.
+const SECONDS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
 /// The label set of one metric of one trigger, in KEDA's words.
 #[derive(Debug)]
@@ -21,32 +31,43 @@ pub(crate) struct TriggerLabels {
     common: Labels,
     /// KEDA's prometheus scaler has its own names for the same.
     empty: Labels,
+    /// Its HTTP clients have others.
+    http: Labels,
 }
 
 impl TriggerLabels {
-    pub(crate) fn new(kind: &str, key: &ObjectKey, metric: &str, scaler: &str, index: usize) -> Self {
+    /// `type_name` is the scaler's own, `name` what its trigger is called: that again, unless the trigger has a name.
+    pub(crate) fn new(kind: &str, key: &ObjectKey, metric: &str, type_name: &str, name: &str, index: usize) -> Self {
         let common = vec![
             ("namespace", key.namespace.clone()),
             ("metric", metric.to_owned()),
             ("scaledObject", key.name.clone()),
-            ("scaler", scaler.to_owned()),
+            ("scaler", name.to_owned()),
             ("triggerIndex", index.to_string()),
             ("type", kind.to_owned()),
+        ];
+        let given = if name == type_name { "" } else { name };
+        let http = vec![
+            ("namespace", key.namespace.clone()),
+            ("scaled_resource", key.name.clone()),
+            ("scaler", type_name.trim_end_matches("Scaler").to_owned()),
+            ("trigger_name", given.to_owned()),
+            ("metric_name", metric.to_owned()),
         ];
         let empty = vec![
             ("namespace", key.namespace.clone()),
             ("scaledResource", key.name.clone()),
-            ("triggerName", scaler.to_owned()),
+            ("triggerName", name.to_owned()),
             ("metricName", metric.to_owned()),
             ("resourceType", kind.to_owned()),
             ("ignoreNullValues", "true".to_owned()),
         ];
-        Self { common, empty }
+        Self { common, empty, http }
     }
 }
 
 /// All series of the scaling controller.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Metrics {
     value: Family<Labels, Number>,
     latency: Family<Labels, Number>,
@@ -65,14 +86,55 @@ pub struct Metrics {
     panics: Counter,
     validations: Family<Labels, Counter>,
     validation_errors: Family<Labels, Counter>,
+    cloud_events: Family<Labels, Counter>,
+    cloud_events_queued: Family<Labels, Gauge>,
+    http_requests: Family<Labels, Counter>,
+    http_seconds: Family<Labels, Histogram, fn() -> Histogram>,
+    /// The statuses that each trigger's requests ended with, so that their series can go with it.
+    statuses: Mutex<BTreeSet<(Labels, String)>>,
+    ages: Arc<Ages>,
+    decisions: Decisions,
+    counted: Mutex<BTreeSet<(&'static str, String)>>,
 }
 
 impl Metrics {
+    /// Series that no registry knows.
+    fn unknown() -> Self {
+        let seconds: fn() -> Histogram = || Histogram::new(SECONDS);
+        Self {
+            value: Family::default(),
+            latency: Family::default(),
+            active: Family::default(),
+            detail_errors: Family::default(),
+            empty: Family::default(),
+            paused: Family::default(),
+            object_errors: Family::default(),
+            job_errors: Family::default(),
+            jobs_made: Family::default(),
+            loop_latency: Family::default(),
+            triggers: Family::default(),
+            resources: Family::default(),
+            scale_writes: Family::default(),
+            status_writes: Counter::default(),
+            panics: Counter::default(),
+            validations: Family::default(),
+            validation_errors: Family::default(),
+            cloud_events: Family::default(),
+            cloud_events_queued: Family::default(),
+            http_requests: Family::default(),
+            http_seconds: Family::new_with_constructor(seconds),
+            statuses: Mutex::default(),
+            ages: Arc::default(),
+            decisions: Decisions::default(),
+            counted: Mutex::default(),
+        }
+    }
+
     /// Series that are known to `registry` from now on.
     pub fn new(registry: &Registry) -> Self {
-        let metrics = Self::default();
+        let metrics = Self::unknown();
         let build: Family<Labels, Gauge> = Family::default();
-        build.get_or_create(&vec![("version", env!("CARGO_PKG_VERSION").to_owned())]).set(1);
+        build.get_or_create(&this_build()).set(1);
         registry.register("keda_build_info", "The version that is running", build);
         registry.register("keda_scaler_metrics_value", "The last value of each trigger", metrics.value.clone());
         registry.register(
@@ -118,6 +180,29 @@ impl Metrics {
             "Refusals of ScaledObjects at admission, by reason",
             metrics.validation_errors.clone(),
         );
+        registry.register(
+            "keda_cloudeventsource_events_emitted",
+            "CloudEvents sent to each source's destination, or given up",
+            metrics.cloud_events.clone(),
+        );
+        registry.register(
+            "keda_cloudeventsource_events_queued",
+            "CloudEvents that wait for a destination, by the source's namespace",
+            metrics.cloud_events_queued.clone(),
+        );
+        registry.register(
+            "keda_scaler_http_requests",
+            "HTTP requests made to read each trigger, by the status they ended with",
+            metrics.http_requests.clone(),
+        );
+        registry.register(
+            "keda_scaler_http_request_duration_seconds",
+            "How long HTTP requests of triggers took",
+            metrics.http_seconds.clone(),
+        );
+        let ages = Box::new(Arc::clone(&metrics.ages));
+        registry.with(|inner| inner.register_collector(ages));
+        registry.register("tandem_decision", "1 for what was last decided, and why", metrics.decisions.series());
         registry.register("tandem_scaled_object_panics", "Actors that ended in a panic", metrics.panics.clone());
         metrics
     }
@@ -130,6 +215,7 @@ impl Metrics {
             Ok(sampled) => {
                 self.value.get_or_create(labels).set(sampled.value.to_f64());
                 self.active.get_or_create(labels).set(i64::from(sampled.active));
+                self.ages.sampled(labels);
                 if sampled.empty {
                     self.empty.get_or_create(empty).inc();
                 }
@@ -143,11 +229,38 @@ impl Metrics {
 
     pub(crate) fn forget_trigger(&self, labels: &TriggerLabels) {
         self.empty.remove(&labels.empty);
+        let http = labels.http.clone();
         let labels = &labels.common;
         self.value.remove(labels);
         self.latency.remove(labels);
         self.active.remove(labels);
         self.detail_errors.remove(labels);
+        self.ages.forget(labels);
+        self.lock_statuses().retain(|(trigger, status)| {
+            let same = *trigger == http;
+            if same {
+                self.http_requests.remove(&with_status(trigger, status));
+            }
+            !same
+        });
+    }
+
+    /// A request for a trigger ended with this status, or without an answer.
+    pub(crate) fn http_request(&self, labels: &TriggerLabels, status: Option<u16>, took: Duration) {
+        let status = status.map_or_else(|| "error".to_owned(), |status| status.to_string());
+        self.http_requests.get_or_create(&with_status(&labels.http, &status)).inc();
+        let scaler = labels.http.iter().filter(|(name, _)| *name == "scaler").cloned().collect::<Labels>();
+        self.http_seconds.get_or_create(&with_status(&scaler, &status)).observe(took.as_secs_f64());
+        self.lock_statuses().insert((labels.http.clone(), status));
+    }
+
+    fn lock_statuses(&self) -> MutexGuard<'_, BTreeSet<(Labels, String)>> {
+        self.statuses.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What was decided about an object of this kind, and why.
+    pub(crate) fn decided(&self, kind: &'static str, key: &ObjectKey, decision: &'static str, reason: String) {
+        self.decisions.set(kind, key, decision, reason);
     }
 
     pub(crate) fn set_paused(&self, key: &ObjectKey, paused: bool) {
@@ -158,8 +271,8 @@ impl Metrics {
         self.object_errors.get_or_create(&object(key)).inc();
     }
 
-    pub(crate) fn poll_began(&self, key: &ObjectKey, late: Duration) {
-        self.loop_latency.get_or_create(&looped(key)).set(late.as_secs_f64());
+    pub(crate) fn poll_began(&self, kind: &'static str, key: &ObjectKey, late: Duration) {
+        self.loop_latency.get_or_create(&looped(kind, key)).set(late.as_secs_f64());
     }
 
     pub(crate) fn job_failed(&self, key: &ObjectKey) {
@@ -173,6 +286,8 @@ impl Metrics {
     pub(crate) fn forget_job(&self, key: &ObjectKey) {
         self.job_errors.remove(&job(key));
         self.jobs_made.remove(&job(key));
+        self.loop_latency.remove(&looped("scaledjob", key));
+        self.decisions.forget("scaledjob", key);
     }
 
     pub(crate) fn scale_written(&self, reason: &str) {
@@ -193,6 +308,24 @@ impl Metrics {
         }
     }
 
+    /// An event about an object of `namespace` reached the destination of the source `name`, or was given up.
+    pub(crate) fn cloud_event(&self, namespace: &str, name: &str, delivered: bool) {
+        let state = if delivered { "emitted" } else { "failed" };
+        self.cloud_events.get_or_create(&emitted(namespace, name, state)).inc();
+    }
+
+    pub(crate) fn cloud_events_queued(&self, namespace: &str, count: usize) {
+        let count = i64::try_from(count).unwrap_or(i64::MAX);
+        self.cloud_events_queued.get_or_create(&vec![("namespace", namespace.to_owned())]).set(count);
+    }
+
+    pub(crate) fn forget_cloud_events(&self, namespace: &str, name: &str) {
+        for state in ["emitted", "failed"] {
+            self.cloud_events.remove(&emitted(namespace, name, state));
+        }
+        self.cloud_events_queued.remove(&vec![("namespace", namespace.to_owned())]);
+    }
+
     pub(crate) fn panicked(&self) {
         self.panics.inc();
     }
@@ -200,30 +333,75 @@ impl Metrics {
     pub(crate) fn forget_object(&self, key: &ObjectKey) {
         self.paused.remove(&object(key));
         self.object_errors.remove(&object(key));
-        self.loop_latency.remove(&looped(key));
+        self.loop_latency.remove(&looped("scaledobject", key));
+        self.decisions.forget("scaledobject", key);
     }
 
     /// Counts what is there; series of what is gone disappear.
     pub(crate) fn count<'a>(&self, subjects: impl Iterator<Item = Subject<'a>>) {
         let mut triggers = BTreeMap::<&str, i64>::new();
-        let mut resources = BTreeMap::<(&str, String), i64>::new();
+        let mut resources = BTreeMap::<(&'static str, String), i64>::new();
         for subject in subjects {
-            *resources.entry((subject.kind, subject.key().namespace)).or_default() += 1;
+            let kind = if subject.kind == "scaledjob" { "scaled_job" } else { "scaled_object" };
+            *resources.entry((kind, subject.key().namespace)).or_default() += 1;
             for trigger in subject.triggers {
                 *triggers.entry(&trigger.r#type).or_default() += 1;
             }
         }
         self.triggers.clear();
-        self.resources.clear();
         for (kind, count) in triggers {
             self.triggers.get_or_create(&vec![("type", kind.to_owned())]).set(count);
         }
-        for ((kind, namespace), count) in resources {
-            // The same kinds have an underscore here.
-            let kind = kind.replace("scaled", "scaled_");
-            self.resources.get_or_create(&vec![("type", kind), ("namespace", namespace)]).set(count);
+        self.count_resources(&["scaled_object", "scaled_job"], &resources);
+    }
+
+    /// Counts objects of these kinds by kind and namespace; series of what is gone disappear.
+    pub(crate) fn count_resources(&self, kinds: &[&'static str], now: &BTreeMap<(&'static str, String), i64>) {
+        let labels = |(kind, namespace): &(&'static str, String)| {
+            vec![("type", (*kind).to_owned()), ("namespace", namespace.clone())]
+        };
+        let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
+        counted.retain(|key| {
+            let gone = kinds.contains(&key.0) && !now.contains_key(key);
+            if gone {
+                self.resources.remove(&labels(key));
+            }
+            !gone
+        });
+        for (key, count) in now {
+            self.resources.get_or_create(&labels(key)).set(*count);
+            counted.insert(key.clone());
         }
     }
+}
+
+/// KEDA's labels; there is no Go here.
+fn this_build() -> Labels {
+    let architecture = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    };
+    vec![
+        ("version", env!("CARGO_PKG_VERSION").to_owned()),
+        ("git_commit", option_env!("TANDEM_GIT_COMMIT").unwrap_or("unknown").to_owned()),
+        ("goversion", "none".to_owned()),
+        ("goos", std::env::consts::OS.to_owned()),
+        ("goarch", architecture.to_owned()),
+    ]
+}
+
+fn with_status(labels: &Labels, status: &str) -> Labels {
+    labels.iter().cloned().chain([("status_code", status.to_owned())]).collect()
+}
+
+fn emitted(namespace: &str, name: &str, state: &str) -> Labels {
+    vec![
+        ("namespace", namespace.to_owned()),
+        ("cloudeventsource", name.to_owned()),
+        ("eventsink", "http".to_owned()),
+        ("state", state.to_owned()),
+    ]
 }
 
 fn object(key: &ObjectKey) -> Labels {
@@ -234,62 +412,9 @@ fn job(key: &ObjectKey) -> Labels {
     vec![("namespace", key.namespace.clone()), ("scaledJob", key.name.clone())]
 }
 
-fn looped(key: &ObjectKey) -> Labels {
-    vec![("namespace", key.namespace.clone()), ("type", "scaledobject".to_owned()), ("resource", key.name.clone())]
+fn looped(kind: &str, key: &ObjectKey) -> Labels {
+    vec![("namespace", key.namespace.clone()), ("type", kind.to_owned()), ("resource", key.name.clone())]
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use super::*;
-
-    #[test]
-    fn series_have_the_names_and_labels_of_keda_and_go_with_their_object() {
-        let registry = Arc::new(Registry::default());
-        let metrics = Metrics::new(&registry);
-        let key = ObjectKey { namespace: "shop".into(), name: "web".into() };
-        let labels = TriggerLabels::new("scaledobject", &key, "s0-prometheus", "prometheusScaler", 0);
-        let sampled = scalers::Sampled { value: units::Milli::from_thousandths(1_500), active: true, empty: false };
-        metrics.read(&labels, &Ok(sampled), Duration::from_millis(250));
-        metrics.read(&labels, &Err("down".into()), Duration::from_millis(250));
-        let text = registry.encode().unwrap();
-        let set = "namespace=\"shop\",metric=\"s0-prometheus\",scaledObject=\"web\",scaler=\"prometheusScaler\",triggerIndex=\"0\",type=\"scaledobject\"";
-        for line in [
-            format!("keda_scaler_metrics_value{{{set}}} 1.5"),
-            format!("keda_scaler_detail_errors_total{{{set}}} 1"),
-            format!("keda_scaler_metrics_latency_seconds{{{set}}} 0.25"),
-        ] {
-            assert!(text.contains(&line), "{line}\n{text}");
-        }
-        metrics.forget_trigger(&labels);
-        assert!(!registry.encode().unwrap().contains("s0-prometheus"));
-    }
-
-    #[test]
-    fn what_is_there_is_counted_by_kind_and_trigger() {
-        let registry = Arc::new(Registry::default());
-        let metrics = Metrics::new(&registry);
-        let whole = |kind: &str| {
-            serde_json::json!({
-                "apiVersion": "keda.sh/v1alpha1", "kind": kind, "metadata": {"name": "a", "namespace": "shop"},
-                "spec": {
-                    "scaleTargetRef": {"name": "a"}, "jobTargetRef": {}, "triggers": [{"type": "redis", "metadata": {}}],
-                },
-            })
-        };
-        let object: api::keda::ScaledObject = serde_json::from_value(whole("ScaledObject")).unwrap();
-        let job: api::keda::ScaledJob = serde_json::from_value(whole("ScaledJob")).unwrap();
-        metrics.count([Subject::object(&object), Subject::job(&job)].into_iter());
-        let text = registry.encode().unwrap();
-        for line in [
-            "keda_trigger_registered_total{type=\"redis\"} 2",
-            "keda_resource_registered_total{type=\"scaled_job\",namespace=\"shop\"} 1",
-            "keda_resource_registered_total{type=\"scaled_object\",namespace=\"shop\"} 1",
-        ] {
-            assert!(text.contains(line), "{line}\n{text}");
-        }
-        metrics.count([Subject::object(&object)].into_iter());
-        assert!(!registry.encode().unwrap().contains("scaled_job\""));
-    }
-}
+mod tests;

@@ -9,7 +9,8 @@ use api::convert;
 use api::keda::ScaleTrigger;
 use futures::future::join_all;
 use scalers::{
-    Authentication, BuildError, Cluster, Http, MetricSpec, MetricType, Notice, Scaler, TriggerContext, resource,
+    Authentication, BuildError, Cluster, Http, HttpObserver, MetricSpec, MetricType, Notice, Scaler, TriggerContext,
+    observed, resource,
 };
 use scaling::hpa::HpaMetric;
 use scaling::modifiers::Input;
@@ -189,7 +190,9 @@ impl ObjectSource {
             .cell
             .read(self.max_age(trigger, asker), move || async move {
                 let began = Instant::now();
-                let outcome = scaler.sample(&name).await.map_err(|error| Arc::from(error.text()));
+                let requests = Requests { metrics: Arc::clone(&metrics), labels: Arc::clone(&labels) };
+                let sampled = observed(Arc::new(requests), scaler.sample(&name)).await;
+                let outcome = sampled.map_err(|error| Arc::from(error.text()));
                 metrics.read(&labels, &outcome, began.elapsed());
                 outcome
             })
@@ -293,6 +296,18 @@ impl Readable {
     }
 }
 
+/// Counts the HTTP requests of one read.
+struct Requests {
+    metrics: Arc<Metrics>,
+    labels: Arc<TriggerLabels>,
+}
+
+impl HttpObserver for Requests {
+    fn request(&self, status: Option<u16>, took: Duration) {
+        self.metrics.http_request(&self.labels, status, took);
+    }
+}
+
 enum Built {
     Resource(HpaMetric),
     External(Arc<Trigger>),
@@ -331,7 +346,7 @@ fn build_trigger(
         .iter()
         .map(|spec| Readable {
             spec: spec.clone(),
-            labels: Arc::new(TriggerLabels::new(subject.kind, key, &spec.name, &name, index)),
+            labels: Arc::new(TriggerLabels::new(subject.kind, key, &spec.name, scaler.type_name(), &name, index)),
             cell: Arc::default(),
         })
         .collect();

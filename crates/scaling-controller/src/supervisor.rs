@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::actor::{Actor, Shared};
 use crate::authentications;
+use crate::cloud_events::{Announcements, Announcer, CloudEventSettings, Dispatcher};
 use crate::credentials::{CredentialSettings, Resolver};
 use crate::jobs;
 use crate::metrics::Metrics;
@@ -40,6 +41,8 @@ pub struct Settings {
     pub http_timeout: Duration,
     /// Where credentials come from.
     pub credentials: CredentialSettings,
+    /// What CloudEvents call the cluster and us.
+    pub cloud_events: CloudEventSettings,
 }
 
 /// Requests for preparing objects that are under way at the same time. The API server answers some hundreds a second, and
@@ -59,6 +62,8 @@ pub struct Controller {
     shared: Arc<Shared>,
     settings: Settings,
     wakeup: Wakeup,
+    dispatcher: Dispatcher,
+    announcements: Announcements,
 }
 
 impl Controller {
@@ -85,11 +90,19 @@ impl Controller {
             Arc::clone(&http),
             settings.credentials.clone(),
         );
+        let dispatcher = Dispatcher {
+            client: client.clone(),
+            http: Arc::clone(&http),
+            metrics: Arc::clone(&metrics),
+            settings: settings.cloud_events.clone(),
+            namespace: one.map(str::to_owned),
+        };
+        let (announcer, announcements) = Announcer::new(recorder);
         let sources = Arc::new(Sources::new(client.clone(), objects, hpas, Arc::clone(&metrics), http, resolver));
         let jobs = watched(client, one, &wakeup, shutdown);
         let acting = Semaphore::new(ACTING);
-        let shared = Shared { client: client.clone(), sources, jobs, authentications, metrics, recorder, acting };
-        Self { shared: Arc::new(shared), settings, wakeup }
+        let shared = Shared { client: client.clone(), sources, jobs, authentications, metrics, announcer, acting };
+        Self { shared: Arc::new(shared), settings, wakeup, dispatcher, announcements }
     }
 
     /// The reading side, for the external metrics API.
@@ -111,6 +124,7 @@ impl Controller {
         let (shared, wakeup) = (Arc::clone(&self.shared), self.wakeup.clone());
         let cluster_wide = self.settings.namespaces.len() != 1;
         tokio::spawn(authentications::keep(shared, wakeup, cluster_wide, leading.clone(), shutdown.clone()));
+        tokio::spawn(self.dispatcher.run(self.announcements, leading.clone(), shutdown.clone()));
         let stop_jobs = CancellationToken::new();
         let jobs = tokio::spawn(jobs::run(
             Arc::clone(&self.shared),

@@ -100,6 +100,21 @@ fn the_cooldown_counts_from_the_last_activity_and_ends_on_time() {
 }
 
 #[test]
+fn a_clock_that_jumped_back_an_hour_keeps_the_target_and_still_wakes_it() {
+    let later = Observed { last_active: Some(at(NOW + 3_600)), created: at(NOW + 3_000), ..observed(4, &[OFF]) };
+    check(&settings(0, None), &later, "CoolingDown | ScaledObjectReady ScalerCooldown");
+    let asleep = Observed { readings: observed(0, &[ON]).readings, current: Some(0), ..later };
+    check(&settings(0, None), &asleep, "Activated 1 | ScaledObjectReady ScalerActive");
+}
+
+#[test]
+fn a_clock_that_jumped_on_an_hour_does_not_make_an_unknown_load_none() {
+    let long_ago = |active| Observed { last_active: Some(at(NOW - 3_600)), ..observed(4, &[active]) };
+    check(&settings(0, None), &long_ago(FAILS), "Unknown | TriggerError UnknownState");
+    check(&settings(0, None), &long_ago(ON), "Steady | ScaledObjectReady ScalerActive");
+}
+
+#[test]
 fn a_minimum_above_zero_is_never_left_downwards() {
     check(&settings(2, None), &observed(4, &[OFF]), "Steady | ScaledObjectReady ScalerNotActive");
     check(&settings(2, None), &observed(2, &[OFF]), "Steady | ScaledObjectReady ScalerNotActive");

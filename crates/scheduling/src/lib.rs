@@ -91,6 +91,7 @@
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_types))]
 
 pub mod check;
+mod overlay;
 mod pod;
 mod realise;
 mod snapshot;
@@ -101,6 +102,7 @@ mod testing;
 mod unfit;
 
 pub use crate::{
+    overlay::{Conflict, Contested, Offered, Overlaid, Overlay, PriceChange, overlay},
     pod::{
         HostPort, LabelSelector, NodeInclusion, OwnerKey, Pod, PodAffinityTerm, PodKey, Protocol, Strength, Taint,
         TaintEffect, Toleration, TolerationOperator, TopologySpread, WhenUnsatisfiable, tolerates, untolerated,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use api::{
     karpenter_v1::{NodeClaim, NodePool},
+    karpenter_v1alpha1::NodeOverlay,
     karpenter_v1alpha5::Provisioner,
 };
 use k8s_openapi::{
@@ -52,6 +53,7 @@ pub struct Objects {
     pub priority_classes: Vec<Read<PriorityClass>>,
     pub provisioners: Vec<Read<Provisioner>>,
     pub node_pools: Vec<Read<NodePool>>,
+    pub node_overlays: Vec<Read<NodeOverlay>>,
     pub node_claims: Vec<Read<NodeClaim>>,
     /// Lists of instance types: a document that is an array.
     pub catalogues: Vec<Document>,
@@ -161,9 +163,12 @@ impl Reader {
             ("karpenter.sh", "NodeClaim") if self.is_version(&version, "karpenter.sh/v1", &value, &origin) => {
                 keep!(self, node_claims: NodeClaim, value, origin, Scope::Cluster);
             }
+            ("karpenter.sh", "NodeOverlay") if self.is_version(&version, "karpenter.sh/v1alpha1", &value, &origin) => {
+                keep!(self, node_overlays: NodeOverlay, value, origin, Scope::Cluster);
+            }
             // Of another version: said already. And how a machine is made at the vendor changes nothing about which
             // machines are wanted.
-            ("karpenter.sh", "Provisioner" | "NodePool" | "NodeClaim")
+            ("karpenter.sh", "Provisioner" | "NodePool" | "NodeClaim" | "NodeOverlay")
             | ("karpenter.k8s.aws", "AWSNodeTemplate" | "EC2NodeClass")
             | ("karpenter.kwok.sh", "KWOKNodeClass") => {}
             _ => *self.remarks.skipped.entry(kind).or_default() += 1,
@@ -287,6 +292,7 @@ impl Objects {
         by_name(&mut self.storage_classes, |o| &o.metadata);
         by_name(&mut self.provisioners, |o| &o.metadata);
         by_name(&mut self.node_pools, |o| &o.metadata);
+        by_name(&mut self.node_overlays, |o| &o.metadata);
         by_name(&mut self.node_claims, |o| &o.metadata);
     }
 

@@ -8,7 +8,9 @@ use std::{
 use api::{FieldError, convert, karpenter_v1::NodeClaim, validate::validate};
 use k8s_openapi::api::core::v1 as core;
 use requirements::labels;
-use scheduling::{CapacityType, InstanceType, Node, NodeKey, NodeStage, Pod, PodKey, Pool, PoolKey, Snapshot};
+use scheduling::{
+    CapacityType, InstanceType, Node, NodeKey, NodeStage, Offered, Pod, PodKey, Pool, PoolKey, Snapshot, overlay,
+};
 use units::{Amount, ResourceList, ResourceName};
 
 use crate::{
@@ -46,7 +48,8 @@ pub fn snapshot(objects: &Objects, types: &Arc<[InstanceType]>) -> (Snapshot, Le
         builder.expand(&missing);
     }
     let daemons = objects.daemon_sets.iter().filter_map(|read| builder.daemon(read)).collect();
-    let pools = builder.pools(objects, types);
+    let mut pools = builder.pools(objects, types);
+    builder.overlay(objects, &mut pools);
     let labels_of = |namespace: &core::Namespace| {
         let own = &namespace.metadata;
         let name = own.name.clone().unwrap_or_default();
@@ -250,6 +253,40 @@ impl Builder<'_> {
             }
         }
         pools
+    }
+
+    /// Changes what the pools can buy as the NodeOverlays say.
+    fn overlay(&mut self, objects: &Objects, pools: &mut [Pool]) {
+        let mut overlays = Vec::new();
+        let mut wrong = |origin: &Origin, name: &str, field: &str, message: &str| {
+            self.problems.push(Problem::at(origin, message).of(format!("NodeOverlay {name}")).field(field));
+        };
+        for Read { origin, object } in &objects.node_overlays {
+            let name = object.metadata.name.as_deref().unwrap_or_default();
+            match convert::overlay(object) {
+                Ok(one) => overlays.push(one),
+                Err(errors) => errors.iter().for_each(|error| wrong(origin, name, &error.field, &error.message)),
+            }
+        }
+        if overlays.is_empty() {
+            return;
+        }
+        let offered = pools.iter().map(|pool| {
+            let (labels, instance_types) = (pool.labels.clone(), Arc::clone(&pool.instance_types));
+            (pool.key.clone(), Offered { labels, instance_types })
+        });
+        let overlaid = overlay(&offered.collect(), &overlays);
+        for Read { origin, object } in &objects.node_overlays {
+            let name = object.metadata.name.as_deref().unwrap_or_default();
+            if let Some(conflict) = overlaid.conflicts.get(name) {
+                wrong(origin, name, "spec.weight", &conflict.to_string());
+            }
+        }
+        for pool in pools {
+            if let Some(types) = overlaid.instance_types.get(&pool.key) {
+                pool.instance_types = Arc::clone(types);
+            }
+        }
     }
 }
 

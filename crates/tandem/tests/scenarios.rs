@@ -41,6 +41,7 @@ macro_rules! scenarios {
 
 scenarios! {
     a_node_attaches_so_many_volumes
+    a_person_knows_the_price_better
     a_restarting_group_finds_its_zones_again
     a_rollout_is_spread_by_itself
     both_generations_of_pools_work_side_by_side

@@ -37,7 +37,14 @@ enum Chore {
 }
 
 fn main() -> ExitCode {
-    let done = match Arguments::parse().chore {
+    let chore = Arguments::parse().chore;
+    // These two clean up after themselves.
+    if !matches!(chore, Chore::Demo(_) | Chore::Measure(_))
+        && let Err(error) = run::end_together()
+    {
+        eprintln!("an interruption will not end what is started: {error:#}");
+    }
+    let done = match chore {
         Chore::Demo(options) => demo::demo(&options),
         Chore::Test(options) => {
             return if test::test(&options) { ExitCode::SUCCESS } else { ExitCode::FAILURE };

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 use cargo_metadata::Message;
 use clap::Args;
 
-use crate::run::{cargo, run, step};
+use crate::run::{cargo, run, step, wait};
 use crate::tidy;
 
 /// Name of the end-to-end test binary (`crates/testkit/tests/it`); it runs last.
@@ -131,17 +131,19 @@ impl Binary {
 fn build_tests() -> Result<Vec<Binary>> {
     let mut command = cargo();
     command.args(["test", "--workspace", "--no-run", "--message-format=json-render-diagnostics"]);
-    let mut process = command.stdout(Stdio::piped()).spawn()?;
-    let output = process.stdout.take().context("cargo's output")?;
     let mut found = Vec::new();
-    for message in Message::parse_stream(BufReader::new(output)) {
-        let Message::CompilerArtifact(artifact) = message? else { continue };
-        let (Some(path), true) = (artifact.executable, artifact.profile.test) else { continue };
-        let folder = artifact.manifest_path.parent().context("a manifest in no folder")?.to_owned();
-        let package = folder.file_name().unwrap_or_default().to_owned();
-        found.push(Binary { name: artifact.target.name, package, folder: folder.into(), path: path.into() });
-    }
-    ensure!(process.wait()?.success(), "the tests do not compile");
+    let status = wait(command.stdout(Stdio::piped()), |process| {
+        let output = process.stdout.take().context("cargo's output")?;
+        for message in Message::parse_stream(BufReader::new(output)) {
+            let Message::CompilerArtifact(artifact) = message? else { continue };
+            let (Some(path), true) = (artifact.executable, artifact.profile.test) else { continue };
+            let folder = artifact.manifest_path.parent().context("a manifest in no folder")?.to_owned();
+            let package = folder.file_name().unwrap_or_default().to_owned();
+            found.push(Binary { name: artifact.target.name, package, folder: folder.into(), path: path.into() });
+        }
+        Ok(())
+    })?;
+    ensure!(status.success(), "the tests do not compile");
     found.sort_by(|a, b| (&a.package, &a.name).cmp(&(&b.package, &b.name)));
     Ok(found)
 }
@@ -149,19 +151,21 @@ fn build_tests() -> Result<Vec<Binary>> {
 /// Passes the lines on and adds up those that say `test result:`. A binary that fails without counting a failed test
 /// (it crashed) is an error; one that counted some is not, so that the others still run.
 fn count(mut command: Command, tally: &mut Tally, what: &str) -> Result<()> {
-    let mut process = command.stdout(Stdio::piped()).spawn().with_context(|| format!("{command:?}"))?;
-    let output = process.stdout.take().context("a test's output")?;
     let before = tally.failed;
-    for line in BufReader::new(output).split(b'\n') {
-        let line = String::from_utf8_lossy(&line?).into_owned();
-        if let Some(found) = result_line(&line) {
-            tally.passed += found.passed;
-            tally.failed += found.failed;
-            tally.ignored += found.ignored;
+    let status = wait(command.stdout(Stdio::piped()), |process| {
+        let output = process.stdout.take().context("a test's output")?;
+        for line in BufReader::new(output).split(b'\n') {
+            let line = String::from_utf8_lossy(&line?).into_owned();
+            if let Some(found) = result_line(&line) {
+                tally.passed += found.passed;
+                tally.failed += found.failed;
+                tally.ignored += found.ignored;
+            }
+            println!("{line}");
         }
-        println!("{line}");
-    }
-    let status = process.wait()?;
+        Ok(())
+    })
+    .with_context(|| what.to_owned())?;
     if !status.success() && tally.failed == before {
         bail!("{what} ended with {status}");
     }

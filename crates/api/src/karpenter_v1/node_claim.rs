@@ -95,7 +95,7 @@ pub struct NodeRequirement {
     pub min_values: Option<i32>,
 }
 
-fn operator_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+pub(crate) fn operator_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     schemars::json_schema!({
         "type": "string",
         "enum": ["In", "NotIn", "Exists", "DoesNotExist", "Gt", "Lt", "Gte", "Lte"],

@@ -4,6 +4,7 @@ use super::{Validate, aws, check};
 use crate::convert::SpanOrNever;
 use crate::karpenter_kwok::KWOKNodeClass;
 use crate::karpenter_v1::{NodeClaim, NodePool};
+use crate::karpenter_v1alpha1::NodeOverlay;
 use crate::karpenter_v1alpha5::{KubeletConfiguration, Provisioner};
 use crate::{FieldError, convert};
 
@@ -68,6 +69,12 @@ fn kubelet_errors(kubelet: &KubeletConfiguration, errors: &mut Vec<FieldError>) 
             &format!("{FIELD}.evictionSoftGracePeriod.{signal}"),
             "has no evictionSoft threshold",
         );
+    }
+}
+
+impl Validate for NodeOverlay {
+    fn errors(&self) -> Vec<FieldError> {
+        convert::overlay(self).err().unwrap_or_default()
     }
 }
 

@@ -1,19 +1,67 @@
-//! What every pool can buy now, asked of the cloud.
+//! What every pool can buy now, asked of the cloud, and what people say of it.
 
 use std::collections::BTreeMap;
 
+use api::convert;
 use cloud::CloudError;
 use controller_runtime::{boot::chain, events::Kind};
 use futures::future::join_all;
-use scheduling::PoolKey;
+use scheduling::{Conflict, Offered, Overlaid, Overlay, PoolKey, overlay};
 
-use crate::{context::Context, pools::Pools, snapshot::Catalogue};
+use crate::{context::Context, pools::Pools, snapshot::Catalogue, world::World};
 
-/// Asks for the types of every usable pool. Pools whose answer did not come are in the second part, with the reason.
+/// What pools can buy.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Offers {
+    /// As the NodeOverlays change it.
+    pub catalogue: Catalogue,
+    /// Pools whose answer did not come, with the reason.
+    pub unreadable: BTreeMap<PoolKey, String>,
+    /// NodeOverlays that change nothing because they contradict another one, by name.
+    pub conflicts: BTreeMap<String, Conflict>,
+}
+
+/// What NodeOverlays made of a catalogue the last time, so that it need not be worked out for every plan.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Overlays {
+    said: Vec<Overlay>,
+    offered: BTreeMap<PoolKey, Offered>,
+    result: Overlaid,
+}
+
+impl Overlays {
+    fn of(&mut self, world: &World, pools: &Pools, catalogue: Catalogue) -> Overlaid {
+        // Those with mistakes say so in their conditions, and change nothing.
+        let objects = world.objects.node_overlays.iter().filter(|one| one.metadata.deletion_timestamp.is_none());
+        let said: Vec<Overlay> = objects.filter_map(|one| convert::overlay(one).ok()).collect();
+        if said.is_empty() {
+            return Overlaid { instance_types: catalogue, conflicts: BTreeMap::new() };
+        }
+        let labels =
+            |key: &PoolKey| pools.0.get(key).and_then(|pool| Some(pool.template.as_ref().ok()?.labels.clone()));
+        let offered: BTreeMap<PoolKey, Offered> = catalogue
+            .into_iter()
+            .map(|(key, instance_types)| {
+                let labels = labels(&key).unwrap_or_default();
+                (key, Offered { labels, instance_types })
+            })
+            .collect();
+        let is_known = self.said == said
+            && self.offered.keys().eq(offered.keys())
+            && self.offered.values().zip(offered.values()).all(|(old, new)| old.is(new));
+        if !is_known {
+            let result = overlay(&offered, &said);
+            *self = Self { said, offered, result };
+        }
+        self.result.clone()
+    }
+}
+
+/// Asks for the types of every usable pool.
 ///
 /// The adapters keep their answers for a while, so asking for every plan is cheap, and shows a pool out of capacity at
 /// once.
-pub(crate) async fn read(ctx: &Context, pools: &Pools) -> (Catalogue, BTreeMap<PoolKey, String>) {
+pub(crate) async fn read(ctx: &Context, world: &World, pools: &Pools) -> Offers {
     let asked = pools.usable().filter_map(|(key, _)| {
         let state = pools.0.get(key)?;
         Some((state, state.class.as_ref().ok()?))
@@ -56,5 +104,6 @@ pub(crate) async fn read(ctx: &Context, pools: &Pools) -> (Catalogue, BTreeMap<P
             unreadable.insert(state.key.clone(), closed.what.clone());
         }
     }
-    (catalogue, unreadable)
+    let Overlaid { instance_types: catalogue, conflicts } = ctx.overlays().of(world, pools, catalogue);
+    Offers { catalogue, unreadable, conflicts }
 }

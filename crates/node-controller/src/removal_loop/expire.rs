@@ -83,7 +83,7 @@ pub(super) async fn expire(
 /// Simulates the removal of the old ones, the oldest first. None if the solver broke down.
 async fn choose(ctx: &Context, view: &View, old: Vec<Candidate>) -> Option<Expirations> {
     let pools = ctx.pools(&view.world, Which::Unknown).await;
-    let (catalogue, _) = catalogue::read(ctx, &pools).await;
+    let catalogue = catalogue::read(ctx, &view.world, &pools).await.catalogue;
     let snapshot = snapshot::build(&Input {
         sequence: view.sequence,
         world: &view.world,

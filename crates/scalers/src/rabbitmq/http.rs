@@ -11,7 +11,7 @@ use super::{Settings, Switch};
 use crate::auth::tokens::Tokens;
 use crate::context::{Identity, TriggerContext};
 use crate::error::{BuildError, ScalerError};
-use crate::http::{answer, unavailable};
+use crate::http::{answer, sent, unavailable};
 use crate::metadata::Secret;
 use crate::source::Reading;
 
@@ -83,7 +83,7 @@ impl Management {
             Login::Basic(user, password) => request.basic_auth(user, Some(password.reveal())),
             Login::Tokens(tokens) => request.bearer_auth(tokens.get().await?.reveal()),
         };
-        let response = request.send().await.map_err(|error| unavailable("host", url, error))?;
+        let response = sent(request.send()).await.map_err(|error| unavailable("host", url, error))?;
         let body = answer("host", url, response).await?;
         serde_json::from_slice(&body)
             .map_err(|error| ScalerError::NoNumber { what: format!("the answer is not that of RabbitMQ: {error}") })

@@ -35,7 +35,7 @@ impl Actor {
         if began < self.next_poll {
             return Ok(self.next_poll);
         }
-        self.shared.metrics.poll_began(&self.key, began - self.next_poll);
+        self.shared.metrics.poll_began("scaledobject", &self.key, began - self.next_poll);
         let read = self.read(source, settings, status).await;
         let observed = Observed {
             created: created(object),
@@ -46,6 +46,11 @@ impl Actor {
             only_resource_triggers: source.triggers.is_empty() && source.modifiers.is_none(),
         };
         let decision = self.act(object, settings, &observed).await?;
+        let (done, why) = match &decision.action {
+            Action::ScaleTo { why, .. } => ("scale", format!("{why:?}")),
+            Action::Hold { why, .. } => ("hold", format!("{why:?}")),
+        };
+        self.shared.metrics.decided("scaledobject", &self.key, done, why);
         self.last_active = decision.last_active;
         status::decided(status, settings, &read, &decision);
         self.next_poll = next_poll(began, polling_interval(object), &decision.action, Timestamp::now());

@@ -13,7 +13,8 @@ async fn asked(kind: &str, request: Value) -> Value {
     let sources = crate::supervisor::idle_sources(&client);
     let admission = Admission::new(client, sources, vec!["shop".to_owned()]);
     let body = json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request});
-    let request = http::Request::post(format!("/validate-keda-sh-v1alpha1-{kind}"))
+    let group = if kind.ends_with("cloudeventsource") { "eventing-keda-sh" } else { "keda-sh" };
+    let request = http::Request::post(format!("/validate-{group}-v1alpha1-{kind}"))
         .header("content-type", "application/json")
         .body(Body::from(body.to_string()))
         .unwrap();
@@ -93,4 +94,20 @@ async fn authentications_are_judged_without_a_namespace_too() {
     let said =
         asked("clustertriggerauthentication", json!({"uid": "u2", "operation": "CREATE", "object": object})).await;
     assert_eq!(said["status"]["message"], "roleArn of PodIdentity can't be set if KEDA isn't identityOwner");
+}
+
+#[tokio::test]
+async fn sources_of_events_are_judged() {
+    for (kind, name) in
+        [("cloudeventsource", "CloudEventSource"), ("clustercloudeventsource", "ClusterCloudEventSource")]
+    {
+        let object = json!({
+            "apiVersion": "eventing.keda.sh/v1alpha1", "kind": name, "metadata": {"name": "a"},
+            "spec": {
+                "destination": {"http": {"uri": "http://x"}}, "eventSubscription": {"excludedEventTypes": ["nonsense"]},
+            },
+        });
+        let said = asked(kind, json!({"uid": "u3", "operation": "CREATE", "object": object})).await;
+        assert_eq!(said["status"]["message"], "eventType \"nonsense\" is not known", "{kind}");
+    }
 }

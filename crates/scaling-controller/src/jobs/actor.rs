@@ -213,6 +213,7 @@ impl JobActor {
         if began < self.next_poll {
             return Ok(self.next_poll);
         }
+        self.shared.metrics.poll_began("scaledjob", &self.key, began - self.next_poll);
         // Counted before the triggers are read: a Job that ends in between takes its message with it, and would otherwise be
         // missing here while its message is still there.
         let records = self.jobs().await?;
@@ -223,6 +224,12 @@ impl JobActor {
         if !decision.failing.is_empty() {
             metrics.job_failed(&self.key);
         }
+        let (done, why) = match (decision.create, decision.failing.is_empty()) {
+            (0, true) => ("hold", "Steady"),
+            (0, false) => ("hold", "Unknown"),
+            (_, _) => ("create", "Work"),
+        };
+        metrics.decided("scaledjob", &self.key, done, why.to_owned());
         self.create(object, decision.create).await;
         self.clean_up(object, &records).await;
         status::decided(status, &readings, &decision, Timestamp::now());
@@ -293,7 +300,7 @@ impl JobActor {
     }
 
     pub(super) async fn publish(&self, object: &ScaledJob, kind: Kind, reason: &str, note: String) {
-        self.shared.recorder.publish(&object.object_ref(&()), kind, reason, "Scale", note).await;
+        self.shared.announcer.publish(&object.object_ref(&()), kind, reason, "Scale", note).await;
     }
 
     async fn save(&mut self, status: ScaledJobStatus) {

@@ -53,7 +53,14 @@ impl Trigger {
         let name = self.name.clone().unwrap_or_else(|| self.scaler.type_name().to_owned());
         let readable = |spec: &MetricSpec| Readable {
             spec: spec.clone(),
-            labels: Arc::new(TriggerLabels::new(subject.kind, &subject.key(), &spec.name, &name, self.index)),
+            labels: Arc::new(TriggerLabels::new(
+                subject.kind,
+                &subject.key(),
+                &spec.name,
+                self.scaler.type_name(),
+                &name,
+                self.index,
+            )),
             cell: Arc::<Cell>::default(),
         };
         Self {

@@ -202,8 +202,9 @@ fn rented_as_asked(world: &World, claim: &str, instance: &Instance) -> Result<()
     let boot = userdata::parse(&instance.user_data)?;
     assert_eq!(boot.cluster, CLUSTER);
     assert_eq!(boot.endpoint.as_deref(), Some(world.bed.endpoint()));
-    assert_eq!(boot.labels.get("karpenter.sh/provisioner-name").map(String::as_str), Some("default"));
-    assert_eq!(boot.labels.get("karpenter.sh/capacity-type").map(String::as_str), Some("on-demand"));
+    for (key, value) in [("karpenter.sh/provisioner-name", "default"), ("karpenter.sh/capacity-type", "on-demand")] {
+        assert_eq!(boot.labels.get(key).map(String::as_str), Some(value), "user data: label {key}");
+    }
     Ok(())
 }
 
@@ -410,8 +411,11 @@ async fn an_expiry(world: &World) -> Result<()> {
     .await?;
     let running = running.so_far()?;
     ensure!(running.fewest.is_some_and(|fewest| fewest >= 1), "while the node was replaced: {running:?}");
-    let age = Timestamp::now().duration_since(born).as_secs();
-    ensure!(age >= TTL, "{node} was {age} s old when it went");
+    let claims = world.list(NODE_CLAIM, None).await?;
+    let mine = claims.iter().filter(|claim| claim["metadata"]["labels"]["karpenter.sh/provisioner-name"] == "mortal");
+    let younger = mine.map(created).collect::<Result<Vec<_>>>()?.into_iter().filter(|since| *since > born).min();
+    let age = younger.context("the node went without a replacement")?.duration_since(born).as_secs();
+    ensure!(age >= TTL, "{node} was {age} s old when its replacement was asked for");
     world.told(NODE, &node, &["DisruptionTerminating", "Expired"]).await?;
     eventually("its instance to be gone", SOON, || async {
         let alive: Vec<String> = world.alive().await?.into_iter().map(|instance| instance.id).collect();

@@ -5,7 +5,7 @@ use reqwest::{RequestBuilder, Url};
 use super::{AwsAuth, Signer};
 use crate::context::TriggerContext;
 use crate::error::{BuildError, ScalerError};
-use crate::http::{ANSWER_BYTES, body, refusal, too_large, unavailable};
+use crate::http::{ANSWER_BYTES, body, refusal, sent, too_large, unavailable};
 
 /// Words in the codes of refusals that pass.
 const LATER: [&str; 6] = [
@@ -74,7 +74,7 @@ impl Service {
         let silent = |error| unavailable("awsEndpoint or awsRegion", &self.url, error);
         let mut request = request.build().map_err(silent)?;
         self.signer.sign(&mut request).await?;
-        let response = self.client.execute(request).await.map_err(silent)?;
+        let response = sent(self.client.execute(request)).await.map_err(silent)?;
         let status = response.status().as_u16();
         let bytes = body(response, ANSWER_BYTES).await.map_err(silent)?.ok_or_else(|| too_large(ANSWER_BYTES))?;
         match refusal(status, &bytes, "awsEndpoint") {
