@@ -1,11 +1,11 @@
 //! From a plan in numbers to pods on nodes, by the engine's own rules.
 
-use std::{cmp::Reverse, collections::VecDeque};
+use std::collections::VecDeque;
 
 use packing::Packing;
 
 use super::{
-    super::{Greedy, Queue, Rest, bits::Bits, existing::Refusal, relations::Demand, topology::Domain},
+    super::{Greedy, Queue, Rest, bits::Bits, existing::Refusal, topology::Domain},
     model::{Model, Nodes},
 };
 use crate::{Placement, PlacementReason, Pod, Target};
@@ -94,12 +94,6 @@ impl<'a> Greedy<'a> {
     /// what pods of each number are planned as, and with how many wishes given up.
     pub(super) fn carry_out(&mut self, queue: &Queue<'a>, kinds: &[(usize, usize)], mut plan: Plan) -> Rest<'a> {
         let mut left = queue.clone();
-        // Pods that a spread only looks at others for find no place too full before these have come.
-        let looks_at_others = |asked: usize| {
-            let rules = &self.search.kinds[kinds[asked].0].shape.relations.rules;
-            rules.iter().any(|rule| matches!(rule.demand, Demand::Spread { itself: false, .. }))
-        };
-        left.sort_by_key(|(pod, asked)| (Reverse(pod.priority), !looks_at_others(*asked)));
         for _ in 0..ROUNDS {
             let before = left.len();
             left.retain(|(pod, asked)| {

@@ -53,15 +53,14 @@ pub(super) fn planned(search: &Search<'_>, reach: &Reach, counts: &[u64], greedy
             continue;
         }
         let near = |rule: &&Rule| matches!(rule.demand, Demand::Near { .. });
-        // What a spread counts that its own pods are not of can come after them, wherever it goes.
-        let aside = |rule: &&Rule| matches!(rule.demand, Demand::Spread { itself: false, .. });
-        let on_label = rules.iter().filter(|rule| !aside(rule)).filter_map(|rule| match rule.place {
+        let on_label = rules.iter().filter_map(|rule| match rule.place {
             Place::Key(key) => Some((key, rule)),
             Place::Host => None,
         });
         let left_out = rules.iter().any(|rule| match (rule.place, rule.demand) {
             (Place::Host, Demand::Near { .. }) | (Place::Key(_), Demand::Apart) => true,
-            (Place::Host, Demand::Apart) | (Place::Key(_), Demand::Near { .. }) | (_, Demand::Spread { .. }) => false,
+            (_, Demand::Spread { itself, .. }) => !itself,
+            (Place::Host, Demand::Apart) | (Place::Key(_), Demand::Near { .. }) => false,
         });
         if left_out {
             continue;
