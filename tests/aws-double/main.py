@@ -200,6 +200,8 @@ def _self_knowledge(instance) -> dict:
         "state": instance.state,
         "instance_type": instance.instance_type,
         "zone": instance.availability_zone,
+        "subnet": instance.subnet_id,
+        "security_groups": [group.id for group in instance.security_groups],
         "region": instance.region_name,
         "private_dns": instance.private_dns_name,
         "architecture": kind["ProcessorInfo"]["SupportedArchitectures"][0],

@@ -3,7 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use aws_sdk_ec2::operation::create_fleet::CreateFleetOutput;
-use aws_sdk_ec2::types::{InstanceLifecycle, LaunchTemplateAndOverridesResponse};
+use aws_sdk_ec2::types::{
+    FleetLaunchTemplateConfigRequest, FleetLaunchTemplateOverridesRequest, FleetLaunchTemplateSpecificationRequest,
+    FleetOnDemandAllocationStrategy, InstanceLifecycle, LaunchTemplateAndOverridesResponse, SpotAllocationStrategy,
+};
 use scheduling::{CapacityType, OfferingKey, PricedOffering};
 
 use crate::aws::Subnet;
@@ -158,6 +161,52 @@ fn matching<'a>(
         .collect()
 }
 
+/// How EC2 is to choose among the offerings of a fleet: of spot, and of on-demand capacity.
+pub(crate) fn strategies(
+    spot_by_priority: bool,
+    on_demand_by_priority: bool,
+) -> (SpotAllocationStrategy, FleetOnDemandAllocationStrategy) {
+    let spot = if spot_by_priority {
+        SpotAllocationStrategy::CapacityOptimizedPrioritized
+    } else {
+        SpotAllocationStrategy::PriceCapacityOptimized
+    };
+    let on_demand = if on_demand_by_priority {
+        FleetOnDemandAllocationStrategy::Prioritized
+    } else {
+        FleetOnDemandAllocationStrategy::LowestPrice
+    };
+    (spot, on_demand)
+}
+
+/// The overrides of one launch template, with their place in the order if EC2 is to follow it.
+pub(crate) fn config(
+    template: &str,
+    overrides: &[Override],
+    order: &BTreeMap<&OfferingKey, usize>,
+    prioritized: bool,
+) -> FleetLaunchTemplateConfigRequest {
+    let requests = overrides.iter().map(|it| {
+        #[expect(clippy::cast_precision_loss, reason = "at most 300 offerings")]
+        let priority = order.get(&it.key).filter(|_| prioritized).map(|index| *index as f64);
+        FleetLaunchTemplateOverridesRequest::builder()
+            .instance_type(it.key.instance_type.as_str().into())
+            .subnet_id(&it.subnet_id)
+            .availability_zone(&it.key.zone)
+            .set_priority(priority)
+            .build()
+    });
+    FleetLaunchTemplateConfigRequest::builder()
+        .launch_template_specification(
+            FleetLaunchTemplateSpecificationRequest::builder()
+                .launch_template_name(template)
+                .version("$Latest")
+                .build(),
+        )
+        .set_overrides(Some(requests.collect()))
+        .build()
+}
+
 #[cfg(test)]
 mod tests {
     use aws_sdk_ec2::types::{CreateFleetError, CreateFleetInstance, FleetLaunchTemplateOverrides, InstanceType};
@@ -267,5 +316,24 @@ mod tests {
         let outcome = read(&CreateFleetOutput::builder().errors(error).build(), &asked());
         assert_eq!(outcome.mistake.map(|(field, _)| field), Some(Field::InstanceProfile));
         assert_eq!(outcome.refused, []);
+    }
+
+    #[test]
+    fn ec2_follows_our_order_where_a_person_knows_the_prices_better() {
+        let by = |spot, on_demand| strategies(spot, on_demand);
+        let lowest = FleetOnDemandAllocationStrategy::LowestPrice;
+        assert_eq!(by(false, false), (SpotAllocationStrategy::PriceCapacityOptimized, lowest.clone()));
+        assert_eq!(by(true, false), (SpotAllocationStrategy::CapacityOptimizedPrioritized, lowest));
+        let ordered = FleetOnDemandAllocationStrategy::Prioritized;
+        assert_eq!(by(true, true), (SpotAllocationStrategy::CapacityOptimizedPrioritized, ordered));
+        let key = OfferingKey {
+            instance_type: "m5.large".to_owned(),
+            zone: "a".to_owned(),
+            capacity_type: CapacityType::OnDemand,
+        };
+        let overrides = [Override { key: key.clone(), subnet_id: "subnet-1".to_owned() }];
+        let order = BTreeMap::from([(&key, 3)]);
+        let priority = |prioritized| config("t", &overrides, &order, prioritized).overrides()[0].priority();
+        assert_eq!((priority(true), priority(false)), (Some(3.0), None));
     }
 }

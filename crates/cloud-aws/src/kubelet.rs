@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use cloud::CloudError;
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 use units::{Amount, Quantity, ResourceName};
 
 /// A threshold of the kubelet's eviction signals.
@@ -41,8 +41,8 @@ pub(crate) struct Kubelet {
     pub(crate) eviction_hard: BTreeMap<String, Threshold>,
     pub(crate) cluster_dns: Option<String>,
     pub(crate) container_runtime: Option<String>,
-    /// Flags for settings that do not change how much fits, in the order they are passed.
-    pub(crate) flags: Vec<String>,
+    /// The settings that change no amount, as they were written, with `evictionHard`, which does.
+    pub(crate) others: Map<String, Value>,
 }
 
 impl Kubelet {
@@ -54,7 +54,7 @@ impl Kubelet {
         let Some(map) = value.as_object() else { return Ok(Self::default()) };
         let mut kubelet = Self::default();
         for (key, value) in map {
-            let path = format!("kubeletConfiguration.{key}");
+            let path = path(key);
             match key.as_str() {
                 "maxPods" => kubelet.max_pods = Some(count(value, &path)?),
                 "podsPerCore" => kubelet.pods_per_core = Some(count(value, &path)?).filter(|count| *count > 0),
@@ -65,35 +65,157 @@ impl Kubelet {
                         let threshold = threshold(&text, &format!("{path}.{signal}"))?;
                         kubelet.eviction_hard.insert(signal.clone(), threshold);
                     }
-                    kubelet.flags.push(flag("eviction-hard", "<", texts(value, &path)?));
+                    kubelet.others.insert(key.clone(), value.clone());
                 }
-                "evictionSoft" => kubelet.flags.push(flag("eviction-soft", "<", texts(value, &path)?)),
-                "evictionSoftGracePeriod" => {
-                    kubelet.flags.push(flag("eviction-soft-grace-period", "=", texts(value, &path)?));
+                "evictionSoft" | "evictionSoftGracePeriod" => {
+                    texts(value, &path)?;
+                    kubelet.others.insert(key.clone(), value.clone());
                 }
-                "evictionMaxPodGracePeriod" => {
-                    kubelet.flags.push(format!("--eviction-max-pod-grace-period={}", count(value, &path)?));
-                }
-                "imageGCHighThresholdPercent" => {
-                    kubelet.flags.push(format!("--image-gc-high-threshold={}", count(value, &path)?));
-                }
-                "imageGCLowThresholdPercent" => {
-                    kubelet.flags.push(format!("--image-gc-low-threshold={}", count(value, &path)?));
+                "evictionMaxPodGracePeriod" | "imageGCHighThresholdPercent" | "imageGCLowThresholdPercent" => {
+                    count(value, &path)?;
+                    kubelet.others.insert(key.clone(), value.clone());
                 }
                 "cpuCFSQuota" => {
-                    let on = value.as_bool().ok_or_else(|| CloudError::misconfigured(&path, "is not true or false"))?;
-                    kubelet.flags.push(format!("--cpu-cfs-quota={on}"));
+                    value.as_bool().ok_or_else(|| CloudError::misconfigured(&path, "is not true or false"))?;
+                    kubelet.others.insert(key.clone(), value.clone());
                 }
                 "clusterDNS" => {
                     kubelet.cluster_dns = value.get(0).and_then(Value::as_str).map(str::to_owned);
                 }
-                "containerRuntime" => kubelet.container_runtime = value.as_str().map(str::to_owned),
-                // Upstream's KubeletConfiguration is an open map: what is unknown here changes no amount.
-                _ => {}
+                "containerRuntime" => match value.as_str() {
+                    Some(runtime @ ("containerd" | "dockerd")) => kubelet.container_runtime = Some(runtime.to_owned()),
+                    _ => return Err(CloudError::misconfigured(&path, format!("{value} is not containerd or dockerd"))),
+                },
+                // Whatever else a kubelet knows: whether it can be told depends on the family.
+                _ => {
+                    kubelet.others.insert(key.clone(), value.clone());
+                }
             }
         }
         Ok(kubelet)
     }
+
+    /// The settings beside the amounts as flags, for families whose kubelet is started with nothing else.
+    ///
+    /// # Errors
+    /// `Misconfigured` with the path of a setting that no flag is known for, or whose value a flag cannot have.
+    pub(crate) fn flags(&self) -> Result<Vec<String>, CloudError> {
+        let mut flags = Vec::new();
+        for (key, value) in &self.others {
+            if let Some((_, name, operator)) = MAPS.iter().find(|(setting, ..)| setting == key) {
+                flags.push(flag(name, operator, texts(value, &path(key))?));
+            } else if let Some((_, name, _)) = SINGLES.iter().find(|(setting, ..)| setting == key) {
+                flags.push(format!("--{name}={}", plain(value, &path(key))?));
+            } else {
+                return Err(not_told(key, "a flag"));
+            }
+        }
+        Ok(flags)
+    }
+
+    /// The settings beside the amounts as a `KubeletConfiguration` has them.
+    ///
+    /// # Errors
+    /// `Misconfigured` with the path of a setting whose value is none.
+    pub(crate) fn config(&self) -> Result<Map<String, Value>, CloudError> {
+        let as_config = |(key, value): (&String, &Value)| {
+            let is_map = MAPS.iter().any(|(setting, ..)| setting == key);
+            let value = if is_map { json!(texts(value, &path(key))?) } else { value.clone() };
+            Ok((key.clone(), value))
+        };
+        self.others.iter().map(as_config).collect()
+    }
+
+    /// The settings beside the amounts as Bottlerocket's `settings.kubernetes` has them: lines, then tables.
+    ///
+    /// # Errors
+    /// `Misconfigured` with the path of a setting that Bottlerocket has no name for, or whose value is none.
+    pub(crate) fn bottlerocket(&self) -> Result<(Rows, Tables), CloudError> {
+        let (mut lines, mut tables) = (Rows::new(), Tables::new());
+        for (key, value) in &self.others {
+            if let Some((_, name, _)) = MAPS.iter().find(|(setting, ..)| setting == key) {
+                let rows = texts(value, &path(key))?.into_iter().map(|(signal, text)| (signal, json!(text)));
+                tables.push((*name, rows.collect()));
+            } else if let Some((.., name)) = SINGLES.iter().find(|(setting, ..)| setting == key) {
+                let text = plain(value, &path(key))?;
+                // Percentages are text there.
+                let value = if name.ends_with("-percent") { json!(text) } else { value.clone() };
+                lines.push(((*name).to_owned(), value));
+            } else {
+                return Err(not_told(key, "a setting of Bottlerocket"));
+            }
+        }
+        Ok((lines, tables))
+    }
+}
+
+/// Keys and values, in order.
+pub(crate) type Rows = Vec<(String, Value)>;
+
+/// Named tables of them.
+type Tables = Vec<(&'static str, Rows)>;
+
+/// What a kubelet can reserve.
+const RESERVED: [&str; 4] = ["cpu", "memory", "ephemeral-storage", "pid"];
+
+/// Settings that are maps of signals: their name as a flag and at Bottlerocket, and what a flag has between key and value.
+const MAPS: [(&str, &str, &str); 3] = [
+    ("evictionHard", "eviction-hard", "<"),
+    ("evictionSoft", "eviction-soft", "<"),
+    ("evictionSoftGracePeriod", "eviction-soft-grace-period", "="),
+];
+
+/// Settings that are one value: their names as a flag and at Bottlerocket.
+const SINGLES: [(&str, &str, &str); 18] = [
+    ("containerLogMaxFiles", "container-log-max-files", "container-log-max-files"),
+    ("containerLogMaxSize", "container-log-max-size", "container-log-max-size"),
+    ("cpuCFSQuota", "cpu-cfs-quota", "cpu-cfs-quota-enforced"),
+    ("cpuManagerPolicy", "cpu-manager-policy", "cpu-manager-policy"),
+    ("cpuManagerReconcilePeriod", "cpu-manager-reconcile-period", "cpu-manager-reconcile-period"),
+    ("eventBurst", "event-burst", "event-burst"),
+    ("eventRecordQPS", "event-qps", "event-qps"),
+    ("evictionMaxPodGracePeriod", "eviction-max-pod-grace-period", "eviction-max-pod-grace-period"),
+    ("imageGCHighThresholdPercent", "image-gc-high-threshold", "image-gc-high-threshold-percent"),
+    ("imageGCLowThresholdPercent", "image-gc-low-threshold", "image-gc-low-threshold-percent"),
+    ("kubeAPIBurst", "kube-api-burst", "kube-api-burst"),
+    ("kubeAPIQPS", "kube-api-qps", "kube-api-qps"),
+    ("memoryManagerPolicy", "memory-manager-policy", "memory-manager-policy"),
+    ("podPidsLimit", "pod-max-pids", "pod-pids-limit"),
+    ("registryBurst", "registry-burst", "registry-burst"),
+    ("registryPullQPS", "registry-qps", "registry-qps"),
+    ("topologyManagerPolicy", "topology-manager-policy", "topology-manager-policy"),
+    ("topologyManagerScope", "topology-manager-scope", "topology-manager-scope"),
+];
+
+fn path(key: &str) -> String {
+    format!("kubeletConfiguration.{key}")
+}
+
+/// Better no machine than one that is not what was asked for.
+fn not_told(key: &str, what: &str) -> CloudError {
+    CloudError::misconfigured(
+        &path(key),
+        format!("is not known as {what}, so machines of this image family cannot be told"),
+    )
+}
+
+/// One value as text that needs no quotes.
+fn plain(value: &Value, path: &str) -> Result<String, CloudError> {
+    let text = match value {
+        Value::String(text) => text.clone(),
+        Value::Bool(_) | Value::Number(_) => value.to_string(),
+        _ => return Err(CloudError::misconfigured(path, "is not one value")),
+    };
+    if is_harmless(&text) {
+        Ok(text)
+    } else {
+        Err(CloudError::misconfigured(path, format!("{text:?} is not a plain value")))
+    }
+}
+
+/// Whether it can stand inside a quoted shell argument or a TOML string.
+fn is_harmless(text: &str) -> bool {
+    text.chars().all(|c| c.is_ascii_alphanumeric() || "._-%/".contains(c))
 }
 
 /// `--name=key<op>value,…`, keys sorted.
@@ -115,9 +237,7 @@ fn texts(value: &Value, path: &str) -> Result<BTreeMap<String, String>, CloudErr
         .map(|(key, value)| {
             // A quantity such as `1` may be written without quotes.
             let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-            // These end up inside a quoted shell argument.
-            let harmless = |text: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || "._-%/".contains(c));
-            if harmless(key) && harmless(&text) {
+            if is_harmless(key) && is_harmless(&text) {
                 Ok((key.clone(), text))
             } else {
                 Err(CloudError::misconfigured(&format!("{path}.{key}"), format!("{text:?} is not a quantity")))
@@ -131,6 +251,10 @@ fn reserved(value: &Value, path: &str) -> Result<BTreeMap<ResourceName, Amount>,
         .into_iter()
         .map(|(key, text)| {
             let name = ResourceName::new(key.clone());
+            if !RESERVED.contains(&key.as_str()) {
+                let what = format!("is not one of {}", RESERVED.join(", "));
+                return Err(CloudError::misconfigured(&format!("{path}.{key}"), what));
+            }
             let wrong = |error: &dyn std::fmt::Display| CloudError::misconfigured(&format!("{path}.{key}"), error);
             let quantity: Quantity = text.parse().map_err(|error| wrong(&error))?;
             let amount = quantity.to_amount_ceil(&name).map_err(|error| wrong(&error))?;
@@ -154,8 +278,6 @@ fn threshold(text: &str, path: &str) -> Result<Threshold, CloudError> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]
@@ -171,7 +293,6 @@ mod tests {
         assert_eq!(kubelet.max_pods, Some(20));
         assert_eq!(kubelet.system_reserved[&ResourceName::cpu()], Amount(200));
         assert_eq!(kubelet.eviction_hard["memory.available"], Threshold::MilliPercent(5_000));
-        assert_eq!(kubelet.flags, ["--eviction-hard=memory.available<5%,nodefs.available<1Gi"]);
         assert_eq!(kubelet.cluster_dns.as_deref(), Some("10.0.0.10"));
     }
 
@@ -183,8 +304,69 @@ mod tests {
     }
 
     #[test]
+    fn settings_that_change_no_amount_are_told_as_each_family_wants_them() {
+        let kubelet = Kubelet::parse(&json!({
+            "evictionHard": {"memory.available": "5%", "nodefs.available": "1Gi"},
+            "evictionSoftGracePeriod": {"memory.available": "1m"},
+            "imageGCHighThresholdPercent": 80,
+            "cpuCFSQuota": false,
+            "topologyManagerPolicy": "single-numa-node",
+        }))
+        .unwrap();
+        let mut flags = kubelet.flags().unwrap();
+        flags.sort();
+        assert_eq!(
+            flags,
+            [
+                "--cpu-cfs-quota=false",
+                "--eviction-hard=memory.available<5%,nodefs.available<1Gi",
+                "--eviction-soft-grace-period=memory.available=1m",
+                "--image-gc-high-threshold=80",
+                "--topology-manager-policy=single-numa-node",
+            ]
+        );
+        assert_eq!(kubelet.config().unwrap(), kubelet.others);
+        let (mut lines, mut tables) = kubelet.bottlerocket().unwrap();
+        lines.sort_by(|a, b| a.0.cmp(&b.0));
+        tables.sort_by(|a, b| a.0.cmp(b.0));
+        let lines: Vec<String> = lines.iter().map(|(key, value)| format!("{key} = {value}")).collect();
+        assert_eq!(
+            lines,
+            [
+                "cpu-cfs-quota-enforced = false",
+                "image-gc-high-threshold-percent = \"80\"",
+                "topology-manager-policy = \"single-numa-node\"",
+            ]
+        );
+        assert_eq!(tables[1], ("eviction-soft-grace-period", vec![("memory.available".to_owned(), json!("1m"))]));
+    }
+
+    #[test]
+    fn what_a_family_cannot_be_told_is_refused_by_name() {
+        let kubelet = Kubelet::parse(&json!({ "somethingNew": true })).unwrap();
+        let says = |error: CloudError| error.to_string();
+        assert_eq!(kubelet.config().unwrap(), *json!({ "somethingNew": true }).as_object().unwrap());
+        assert!(
+            says(kubelet.flags().unwrap_err()).starts_with("kubeletConfiguration.somethingNew: is not known as a flag")
+        );
+        let error = says(kubelet.bottlerocket().unwrap_err());
+        assert!(
+            error.starts_with("kubeletConfiguration.somethingNew: is not known as a setting of Bottlerocket"),
+            "{error}"
+        );
+        let odd = Kubelet::parse(&json!({ "cpuManagerPolicy": "static'; reboot" })).unwrap();
+        assert!(says(odd.flags().unwrap_err()).starts_with("kubeletConfiguration.cpuManagerPolicy:"));
+    }
+
+    #[test]
     fn mistakes_name_the_setting() {
         for (value, expected) in [
+            (json!({"kubeReserved": {"gpu": "1"}}), "kubeletConfiguration.kubeReserved.gpu:"),
+            (
+                json!({"evictionHard": {"memory.available": "5 %"}}),
+                "kubeletConfiguration.evictionHard.memory.available:",
+            ),
+            (json!({"containerRuntime": "rkt"}), "kubeletConfiguration.containerRuntime:"),
             (json!({"maxPods": -1}), "kubeletConfiguration.maxPods: -1 is not a count"),
             (json!({"kubeReserved": {"cpu": "1 0"}}), "kubeletConfiguration.kubeReserved.cpu:"),
             (json!({"evictionHard": {"memory.available": "'; reboot"}}), "kubeletConfiguration.evictionHard.memory"),

@@ -17,9 +17,8 @@ use std::sync::Arc;
 
 use aws_sdk_ec2::operation::create_fleet::CreateFleetOutput;
 use aws_sdk_ec2::types::{
-    DefaultTargetCapacityType, FleetLaunchTemplateConfigRequest, FleetLaunchTemplateOverridesRequest,
-    FleetLaunchTemplateSpecificationRequest, FleetOnDemandAllocationStrategy, FleetType, OnDemandOptionsRequest,
-    ResourceType, SpotAllocationStrategy, SpotOptionsRequest, TagSpecification, TargetCapacitySpecificationRequest,
+    DefaultTargetCapacityType, FleetLaunchTemplateConfigRequest, FleetType, OnDemandOptionsRequest, ResourceType,
+    SpotOptionsRequest, TagSpecification, TargetCapacitySpecificationRequest,
 };
 use cloud::{CloudError, LaunchRequest, Machine, MachineState};
 use requirements::labels::CAPACITY_TYPE;
@@ -245,11 +244,11 @@ impl Launch<'_> {
         let order: BTreeMap<&OfferingKey, usize> =
             self.request.offerings.iter().enumerate().map(|(index, it)| (&it.key, index)).collect();
         let configs: Vec<FleetLaunchTemplateConfigRequest> =
-            groups.iter().map(|(name, overrides)| config(name, overrides, &order, prioritized)).collect();
+            groups.iter().map(|(name, overrides)| fleet::config(name, overrides, &order, prioritized)).collect();
         let tags = template::tags(&machine::tags(self.request, &self.class, &self.account.settings));
         let tagged = |kind| TagSpecification::builder().resource_type(kind).set_tags(Some(tags.clone())).build();
         let attempts = lock(&self.account.recent).attempts(&self.request.claim_uid);
-        let (strategy, on_demand) = strategies(prioritized, told_otherwise);
+        let (strategy, on_demand) = fleet::strategies(prioritized, told_otherwise);
         let capacity =
             TargetCapacitySpecificationRequest::builder().total_target_capacity(1).default_target_capacity_type(
                 if spot { DefaultTargetCapacityType::Spot } else { DefaultTargetCapacityType::OnDemand },
@@ -449,51 +448,6 @@ fn client_token(claim_uid: &str, attempts: u32) -> String {
         0 => claim_uid.to_owned(),
         attempts => format!("{claim_uid}-{attempts}"),
     }
-}
-
-/// How EC2 is to choose among the offerings of a fleet: of spot, and of on-demand capacity.
-fn strategies(
-    spot_by_priority: bool,
-    on_demand_by_priority: bool,
-) -> (SpotAllocationStrategy, FleetOnDemandAllocationStrategy) {
-    let spot = if spot_by_priority {
-        SpotAllocationStrategy::CapacityOptimizedPrioritized
-    } else {
-        SpotAllocationStrategy::PriceCapacityOptimized
-    };
-    let on_demand = if on_demand_by_priority {
-        FleetOnDemandAllocationStrategy::Prioritized
-    } else {
-        FleetOnDemandAllocationStrategy::LowestPrice
-    };
-    (spot, on_demand)
-}
-
-fn config(
-    template: &str,
-    overrides: &[Override],
-    order: &BTreeMap<&OfferingKey, usize>,
-    prioritized: bool,
-) -> FleetLaunchTemplateConfigRequest {
-    let requests = overrides.iter().map(|it| {
-        #[expect(clippy::cast_precision_loss, reason = "at most 300 offerings")]
-        let priority = order.get(&it.key).filter(|_| prioritized).map(|index| *index as f64);
-        FleetLaunchTemplateOverridesRequest::builder()
-            .instance_type(it.key.instance_type.as_str().into())
-            .subnet_id(&it.subnet_id)
-            .availability_zone(&it.key.zone)
-            .set_priority(priority)
-            .build()
-    });
-    FleetLaunchTemplateConfigRequest::builder()
-        .launch_template_specification(
-            FleetLaunchTemplateSpecificationRequest::builder()
-                .launch_template_name(template)
-                .version("$Latest")
-                .build(),
-        )
-        .set_overrides(Some(requests.collect()))
-        .build()
 }
 
 #[cfg(test)]

@@ -188,6 +188,7 @@ impl CloudProvider for AwsCloud {
     ) -> Result<Arc<[InstanceType]>, CloudError> {
         let class = Class::parse(class)?;
         let kubelet = Kubelet::parse(class.kubelet(kubelet))?;
+        user_data::can_tell(class.family, &kubelet)?;
         Ok(Box::pin(self.account.offers(&class, &kubelet)).await?.into())
     }
 

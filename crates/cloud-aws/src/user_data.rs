@@ -10,7 +10,7 @@ use units::{Amount, Quantity, ResourceName};
 
 use crate::class::{Class, Family};
 use crate::errors::Field;
-use crate::kubelet::Kubelet;
+use crate::kubelet::{Kubelet, Rows};
 use crate::settings::Settings;
 
 /// Boundary of the MIME document. Karpenter's, which people's own tools look for.
@@ -29,6 +29,20 @@ pub(crate) struct Boot<'a> {
     pub(crate) max_pods: i64,
 }
 
+/// Whether machines of the family can be told all of these settings.
+///
+/// # Errors
+/// `Misconfigured` with the path of the first that they cannot.
+pub(crate) fn can_tell(family: Family, kubelet: &Kubelet) -> Result<(), CloudError> {
+    match family {
+        Family::Al2 | Family::Ubuntu => kubelet.flags().map(drop),
+        Family::Al2023 => only_containerd(family, kubelet).and_then(|()| kubelet.config().map(drop)),
+        Family::Bottlerocket => only_containerd(family, kubelet).and_then(|()| kubelet.bottlerocket().map(drop)),
+        // Its owner tells it everything, in user data of their own.
+        Family::Custom => Ok(()),
+    }
+}
+
 /// The user data, not encoded.
 ///
 /// # Errors
@@ -36,7 +50,7 @@ pub(crate) struct Boot<'a> {
 /// cluster than was set.
 pub(crate) fn render(boot: &Boot<'_>) -> Result<String, CloudError> {
     match boot.class.family {
-        Family::Al2 | Family::Ubuntu => Ok(mime(boot.class.user_data.as_deref(), SCRIPT, &bootstrap_script(boot))),
+        Family::Al2 | Family::Ubuntu => Ok(mime(boot.class.user_data.as_deref(), SCRIPT, &bootstrap_script(boot)?)),
         Family::Al2023 => Ok(mime(boot.class.user_data.as_deref(), NODE_CONFIG, &node_config(boot)?)),
         Family::Bottlerocket => bottlerocket(boot),
         Family::Custom => Ok(boot.class.user_data.clone().unwrap_or_default()),
@@ -47,7 +61,7 @@ const SCRIPT: &str = "text/x-shellscript; charset=\"us-ascii\"";
 const NODE_CONFIG: &str = "application/node.eks.aws";
 
 /// EKS's own script on AL2 and Ubuntu, on one line so that it is found and read easily.
-fn bootstrap_script(boot: &Boot<'_>) -> String {
+fn bootstrap_script(boot: &Boot<'_>) -> Result<String, CloudError> {
     let settings = boot.settings;
     let mut line = format!(
         "/etc/eks/bootstrap.sh {} --apiserver-endpoint {}",
@@ -63,13 +77,16 @@ fn bootstrap_script(boot: &Boot<'_>) -> String {
     if let Some(dns) = &boot.kubelet.cluster_dns {
         let _ = write!(line, " --dns-cluster-ip {}", quoted(dns));
     }
-    let _ = write!(line, " --use-max-pods false --kubelet-extra-args {}", quoted(&kubelet_flags(boot).join(" ")));
-    format!(
+    if boot.class.raid0 {
+        line.push_str(" --local-disks raid0");
+    }
+    let _ = write!(line, " --use-max-pods false --kubelet-extra-args {}", quoted(&kubelet_flags(boot)?.join(" ")));
+    Ok(format!(
         "#!/bin/bash -xe\nexec > >(tee /var/log/user-data.log | logger -t user-data -s 2>/dev/console) 2>&1\n{line}\n"
-    )
+    ))
 }
 
-fn kubelet_flags(boot: &Boot<'_>) -> Vec<String> {
+fn kubelet_flags(boot: &Boot<'_>) -> Result<Vec<String>, CloudError> {
     let mut flags = Vec::new();
     if !boot.labels.is_empty() {
         let pairs: Vec<String> = boot.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
@@ -92,8 +109,8 @@ fn kubelet_flags(boot: &Boot<'_>) -> Vec<String> {
             flags.push(format!("--{flag}={}", pairs.join(",")));
         }
     }
-    flags.extend(boot.kubelet.flags.iter().cloned());
-    flags
+    flags.extend(boot.kubelet.flags()?);
+    Ok(flags)
 }
 
 /// `key=value:Effect`, also for an empty value, as the kubelet's flag wants it.
@@ -116,7 +133,12 @@ fn node_config(boot: &Boot<'_>) -> Result<String, CloudError> {
         let missing = || CloudError::Misconfigured { what: format!("nodes with AL2023 need {what}") };
         value.clone().ok_or_else(missing)
     };
-    let mut config = json!({"maxPods": boot.max_pods});
+    can_tell(boot.class.family, boot.kubelet)?;
+    let mut config = Value::Object(boot.kubelet.config()?);
+    config["maxPods"] = json!(boot.max_pods);
+    if let Some(per_core) = boot.kubelet.pods_per_core {
+        config["podsPerCore"] = json!(per_core);
+    }
     let taints: Vec<Value> = boot
         .taints
         .iter()
@@ -135,8 +157,7 @@ fn node_config(boot: &Boot<'_>) -> Result<String, CloudError> {
         config["systemReserved"] = json!(quantities(&boot.kubelet.system_reserved));
     }
     let pairs: Vec<String> = boot.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
-    let mut flags = vec![format!("--node-labels={}", pairs.join(","))];
-    flags.extend(boot.kubelet.flags.iter().cloned());
+    let flags = [format!("--node-labels={}", pairs.join(","))];
     let mut document = json!({
         "apiVersion": "node.eks.aws/v1alpha1",
         "kind": "NodeConfig",
@@ -156,6 +177,17 @@ fn node_config(boot: &Boot<'_>) -> Result<String, CloudError> {
     Ok(format!("{document:#}\n"))
 }
 
+/// Newer families have no other runtime.
+fn only_containerd(family: Family, kubelet: &Kubelet) -> Result<(), CloudError> {
+    match kubelet.container_runtime.as_deref() {
+        None | Some("containerd") => Ok(()),
+        Some(other) => {
+            let what = format!("machines of family {} have no {other}", family.name());
+            Err(CloudError::misconfigured("kubeletConfiguration.containerRuntime", what))
+        }
+    }
+}
+
 /// Bottlerocket's settings. The class's own come first; both may not speak about `settings.kubernetes`.
 fn bottlerocket(boot: &Boot<'_>) -> Result<String, CloudError> {
     let own = boot.class.user_data.as_deref().unwrap_or_default();
@@ -163,6 +195,8 @@ fn bottlerocket(boot: &Boot<'_>) -> Result<String, CloudError> {
     {
         return Err(boot.class.misconfigured(Field::UserData, "settings.kubernetes is not merged yet, leave it out"));
     }
+    can_tell(boot.class.family, boot.kubelet)?;
+    let (lines, tables) = boot.kubelet.bottlerocket()?;
     let settings = boot.settings;
     let mut text = own.to_owned();
     if !text.is_empty() && !text.ends_with('\n') {
@@ -181,7 +215,10 @@ fn bottlerocket(boot: &Boot<'_>) -> Result<String, CloudError> {
     if let Some(dns) = &boot.kubelet.cluster_dns {
         line("cluster-dns-ip", json!(dns));
     }
-    let mut table = |name: &str, rows: Vec<(String, Value)>| {
+    for (key, value) in lines {
+        line(&key, value);
+    }
+    let mut table = |name: &str, rows: Rows| {
         if !rows.is_empty() {
             let _ = writeln!(text, "\n[settings.kubernetes.{name}]");
             for (key, value) in rows {
@@ -198,8 +235,25 @@ fn bottlerocket(boot: &Boot<'_>) -> Result<String, CloudError> {
     let rows = |amounts| quantities(amounts).into_iter().map(|(key, text)| (key, json!(text))).collect();
     table("kube-reserved", rows(&boot.kubelet.kube_reserved));
     table("system-reserved", rows(&boot.kubelet.system_reserved));
+    for (name, rows) in tables {
+        table(name, rows);
+    }
+    if boot.class.raid0 {
+        text.push_str(INSTANCE_STORAGE);
+    }
     Ok(text)
 }
+
+/// Bottlerocket puts its own and the pods' scratch space on the instance's disks at every start.
+const INSTANCE_STORAGE: &str = r#"
+[settings.bootstrap-commands.000-mount-instance-storage]
+commands = [
+    ["apiclient", "ephemeral-storage", "init"],
+    ["apiclient", "ephemeral-storage", "bind", "--dirs", "/var/lib/containerd", "/var/lib/kubelet", "/var/log/pods"],
+]
+essential = true
+mode = "always"
+"#;
 
 /// Ours as the last part, after the class's own: a MIME document's parts, or one script.
 fn mime(own: Option<&str>, kind: &str, ours: &str) -> String {
@@ -325,6 +379,41 @@ mod tests {
         class.user_data = Some("[settings.kubernetes]\nmax-pods = 1".to_owned());
         let error = rendered(&class, &Value::Null).expect_err("is refused").to_string();
         assert!(error.starts_with("spec.userData: "), "{error}");
+    }
+
+    #[test]
+    fn every_family_is_told_of_disks_and_of_what_the_kubelet_is_to_do() {
+        let kubelet =
+            json!({"evictionHard": {"memory.available": "5%"}, "cpuManagerPolicy": "static", "podsPerCore": 4});
+        let said = |family, expected: &[&str]| {
+            let class = Class { family, raid0: true, ..v1() };
+            let text = rendered(&class, &kubelet).expect("renders");
+            let text: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
+            for part in expected {
+                assert!(text.contains(part), "{part} is not in {text}");
+            }
+            let docker = rendered(&class, &json!({"containerRuntime": "dockerd"}));
+            assert_eq!(docker.is_ok(), family == Family::Al2, "{docker:?}");
+        };
+        let flags = ["--local-disks raid0", "--eviction-hard=memory.available<5%", "--cpu-manager-policy=static"];
+        said(Family::Al2, &flags);
+        said(
+            Family::Al2023,
+            &[
+                "\"strategy\": \"RAID0\"",
+                "\"memory.available\": \"5%\"",
+                "\"cpuManagerPolicy\": \"static\"",
+                "\"podsPerCore\": 4",
+            ],
+        );
+        said(
+            Family::Bottlerocket,
+            &[
+                "[settings.bootstrap-commands.000-mount-instance-storage]",
+                "[settings.kubernetes.eviction-hard] \"memory.available\" = \"5%\"",
+                "cpu-manager-policy = \"static\"",
+            ],
+        );
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod vanished;
 
 use std::{collections::BTreeSet, mem::Discriminant, sync::Arc, time::Duration};
 
+use api::karpenter_v1::NodeClaim;
 use controller_runtime::{boot::chain, events::Kind};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Node;
@@ -20,12 +21,15 @@ use kube::{
     api::{DeleteParams, Patch, PatchParams, Preconditions},
 };
 use serde_json::json;
+use units::{Excess, ResourceList};
 
 use self::next::{Ending, Step, next};
 use crate::{
+    claims,
     context::{Context, Worlds},
     draining,
     metrics::ReasonAndPool,
+    pools::Pools,
     work::{Outcome, Workers},
     world::{Member, World},
 };
@@ -88,7 +92,7 @@ async fn act(ctx: &Context, world: &World, member: &Member, step: Step) -> Outco
         Step::Register => register(ctx, world, member).await,
         Step::Open => return nominate::open(ctx, world, member).await,
         Step::Await { reason, message } => status::awaiting(ctx, member, reason, &message).await,
-        Step::Initialize => initialize(ctx, member).await,
+        Step::Initialize => initialize(ctx, world, member).await,
         Step::NoteVanished => return vanished::note(ctx, member).await,
         Step::NoteFound => vanished::found(ctx, member).await,
         Step::DeleteClaim(Ending::NodeVanished) => return vanished::give_up(ctx, member).await,
@@ -145,9 +149,7 @@ async fn add_finalizer(ctx: &Context, member: &Member) -> kube::Result<()> {
     let mut all = claim.finalizers().to_vec();
     all.push(crate::names::FINALIZER.to_owned());
     let patch = json!({ "metadata": { "finalizers": all, "resourceVersion": claim.metadata.resource_version } });
-    ctx.all::<api::karpenter_v1::NodeClaim>()
-        .patch(&claim.name_any(), &PatchParams::default(), &Patch::Merge(&patch))
-        .await?;
+    ctx.all::<NodeClaim>().patch(&claim.name_any(), &PatchParams::default(), &Patch::Merge(&patch)).await?;
     Ok(())
 }
 
@@ -160,8 +162,11 @@ async fn register(ctx: &Context, world: &World, member: &Member) -> kube::Result
     Ok(())
 }
 
-async fn initialize(ctx: &Context, member: &Member) -> kube::Result<()> {
+async fn initialize(ctx: &Context, world: &World, member: &Member) -> kube::Result<()> {
     let (Some(claim), Some(node)) = (&member.claim, &member.node) else { return Ok(()) };
+    if let Some(lacking) = lacking(claim, node) {
+        smaller_than_planned(ctx, world, member, &lacking).await;
+    }
     // The label last: it is what the rest of the world goes by.
     status::initialized(ctx, claim, node).await?;
     patch_node(ctx, node, patches::initialize(node)).await?;
@@ -169,6 +174,31 @@ async fn initialize(ctx: &Context, member: &Member) -> kube::Result<()> {
     ctx.metrics.nodes_created.get_or_create(&label).inc();
     tracing::info!(nodeclaim = %claim.name_any(), node = %node.name_any(), "initialized");
     Ok(())
+}
+
+/// What a Node has less of than was asked for its pods.
+fn lacking(claim: &NodeClaim, node: &Node) -> Option<Excess> {
+    let asked = claims::resource_list(&claim.spec.resources.as_ref()?.requests).ok()?;
+    let there = claims::resource_list(node.status.as_ref()?.allocatable.as_ref()?).ok()?;
+    asked.first_excess(&there)
+}
+
+/// Its pods will not fit, so they would get another machine like it, and another: the pool is left alone for a while.
+async fn smaller_than_planned(ctx: &Context, world: &World, member: &Member, lacking: &Excess) {
+    let there = ResourceList::new().with(lacking.name.clone(), lacking.free);
+    let asked = ResourceList::new().with(lacking.name.clone(), lacking.asked);
+    let note = format!(
+        "{} has come smaller than planned: {there}, where its pods need {asked}; no more machines are made for its pool for a while",
+        member.node_key()
+    );
+    tracing::warn!(machine = %member.name(), "{note}");
+    let (claim, node) = (member.claim.as_deref(), member.node.as_deref());
+    ctx.event_on_member(claim, node, Kind::Warning, "SmallerThanPlanned", "Initialize", &note).await;
+    let pools = Pools::of(world);
+    if let Some(pool) = member.pool().and_then(|key| pools.0.get(&key)) {
+        ctx.recorder.publish(&pool.reference, Kind::Warning, "SmallerThanPlanned", "Initialize", note.clone()).await;
+        ctx.standings().refuse(pool, &note, Timestamp::now());
+    }
 }
 
 async fn give_up(ctx: &Context, member: &Member, ending: Ending) -> kube::Result<()> {
@@ -199,7 +229,7 @@ pub async fn delete_claim(ctx: &Context, member: &Member, reason: &str) -> kube:
         preconditions: Some(Preconditions { uid: claim.metadata.uid.clone(), resource_version: None }),
         ..DeleteParams::default()
     };
-    ctx.all::<api::karpenter_v1::NodeClaim>().delete(&claim.name_any(), &params).await?;
+    ctx.all::<NodeClaim>().delete(&claim.name_any(), &params).await?;
     let label = ReasonAndPool { reason: reason.to_owned(), nodepool: pool_name(member) };
     ctx.metrics.claims_disrupted.get_or_create(&label).inc();
     Ok(())
@@ -231,4 +261,68 @@ pub async fn patch_node(ctx: &Context, node: &Node, patch: Option<serde_json::Va
 
 fn pool_name(member: &Member) -> String {
     member.pool().map(|pool| pool.name).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use cloud::fake::FakeCloud;
+    use http::StatusCode;
+    use scheduling::{PoolKey, PoolKind};
+    use serde_json::Value;
+
+    use super::*;
+    use crate::{
+        testing::{Answer, context_with},
+        world::Objects,
+    };
+
+    fn from<T: serde::de::DeserializeOwned>(value: Value) -> Arc<T> {
+        Arc::new(serde_json::from_value(value).unwrap())
+    }
+
+    /// The events when a machine with so much scratch space is ready for pods that need 60Gi, and why its pool is closed.
+    async fn ready_with(scratch: &str) -> (Vec<String>, Option<String>) {
+        let claim = json!({ "apiVersion": "karpenter.sh/v1", "kind": "NodeClaim",
+            "metadata": { "name": "c", "uid": "u", "labels": { "karpenter.sh/provisioner-name": "p" } },
+            "spec": { "requirements": [], "resources": { "requests": { "ephemeral-storage": "60Gi" } },
+                "nodeClassRef": { "group": "karpenter.sh", "kind": "Provisioner", "name": "p" } },
+            "status": { "providerID": "x:///n", "nodeName": "n" } });
+        let node = json!({ "metadata": { "name": "n", "uid": "n" }, "spec": { "providerID": "x:///n" },
+            "status": { "allocatable": { "ephemeral-storage": scratch } } });
+        let provisioner = json!({ "apiVersion": "karpenter.sh/v1alpha5", "kind": "Provisioner",
+            "metadata": { "name": "p", "uid": "p", "generation": 1 },
+            "spec": { "provider": { "subnetSelector": { "a": "b" }, "securityGroupSelector": { "a": "b" } } } });
+        let answers = [claim.clone(), node.clone()];
+        let (ctx, asked) = context_with(FakeCloud::default(), move |what| {
+            Answer(StatusCode::OK, answers[usize::from(what.contains("/nodes/"))].clone())
+        });
+        let objects = Objects {
+            claims: vec![from(claim)],
+            nodes: vec![from(node)],
+            provisioners: vec![from(provisioner)],
+            ..Objects::default()
+        };
+        let world = World::new(objects);
+        initialize(&ctx, &world, &world.members[0]).await.unwrap();
+        let mut pools = Pools::of(&world);
+        let key = PoolKey { kind: PoolKind::Provisioner, name: "p".to_owned() };
+        let class = pools.0[&key].class.clone().unwrap();
+        let mut standings = ctx.standings();
+        standings.judge(class, &Ok(()), Timestamp::now());
+        standings.apply(&mut pools, Timestamp::now());
+        (asked.events(), pools.0[&key].closed.clone().map(|closed| closed.what))
+    }
+
+    #[tokio::test]
+    async fn a_machine_that_comes_too_small_for_its_pods_has_no_twin() {
+        let (events, closed) = ready_with("17Gi").await;
+        let told = ["NodeClaim/c SmallerThanPlanned", "Node/n SmallerThanPlanned", "Provisioner/p SmallerThanPlanned"];
+        assert_eq!(events, told);
+        let what = closed.expect("the pool is left alone");
+        assert!(
+            what.starts_with("n has come smaller than planned: ephemeral-storage: 17Gi, where its pods need"),
+            "{what}"
+        );
+        assert_eq!(ready_with("60Gi").await, (Vec::new(), None));
+    }
 }

@@ -20,14 +20,14 @@ use k8s_openapi::{
     apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::Time},
 };
 use kube::ResourceExt as _;
-use scheduling::{PoolKey, PoolKind};
+use scheduling::{Conflict, PoolKey, PoolKind};
 use units::{ResourceList, ResourceName};
 
 use crate::{
     claims::core_quantities,
     context::{self, Context, View, Worlds},
     metrics::{NodePoolResource, ProvisionerResource},
-    pools::{self, PoolState, Pools},
+    pools::{self, PoolState},
     provisioning::catalogue,
     snapshot,
     standing::{JUDGED_FOR, NOT_ANSWERED, Which},
@@ -40,14 +40,20 @@ const PAUSE: Duration = Duration::from_secs(1);
 pub(crate) async fn run(ctx: Context, mut worlds: Worlds) {
     loop {
         let view = ctx.view(&mut worlds);
-        let pools = ctx.pools(&view.world, Which::Due).await;
+        let mut pools = ctx.pools(&view.world, Which::Due).await;
+        let offers = catalogue::read(&ctx, &view.world, &pools).await;
+        for (key, unmet) in &offers.unmet {
+            if let Some(pool) = pools.0.get_mut(key) {
+                pool.unmet = Some(unmet.clone());
+            }
+        }
         speak_of_classes(&ctx, &view).await;
         for class in &view.world.objects.node_classes {
             if let Err(error) = node_class(&ctx, &view, class).await {
                 tracing::warn!(class = %class.name_any(), %error, "status not written, trying again");
             }
         }
-        write_overlays(&ctx, &view, &pools).await;
+        write_overlays(&ctx, &view, &offers.conflicts).await;
         let used = snapshot::used(&view.world);
         for pool in pools.0.values() {
             let used = used.get(&pool.key).cloned().unwrap_or_default();
@@ -103,6 +109,9 @@ async fn speak(ctx: &Context, pool: &PoolState) {
     if let (Ok(_), Err(what)) = (&pool.template, &pool.class) {
         ctx.recorder.publish(&pool.reference, Kind::Warning, "Misconfigured", "Validate", what.clone()).await;
     }
+    if let Some(unmet) = &pool.unmet {
+        ctx.recorder.publish(&pool.reference, Kind::Warning, unmet.reason, "Validate", unmet.what.clone()).await;
+    }
     for notice in &pool.notices {
         ctx.recorder.publish(&pool.reference, Kind::Warning, "NotSupportedYet", "Validate", notice.to_string()).await;
     }
@@ -141,7 +150,7 @@ pub(crate) fn provisioner_status(
     let (status, severity, reason, message) = match (&pool.template, &pool.class) {
         (Err(errors), _) => (Status::False, None, Some("Invalid"), Some(in_one_line(errors))),
         (Ok(_), Err(why)) => (Status::False, None, Some("Misconfigured"), Some(why.clone())),
-        (Ok(_), Ok(_)) => match &pool.closed {
+        (Ok(_), Ok(_)) => match pool.closed.as_ref().or(pool.unmet.as_ref()) {
             Some(closed) => (closed.status, None, Some(closed.reason), Some(closed.what.clone())),
             None => (Status::True, None, None, None),
         },
@@ -205,13 +214,8 @@ pub(crate) fn node_class_status(
     new
 }
 
-async fn write_overlays(ctx: &Context, view: &View, pools: &Pools) {
-    let overlays = &view.world.objects.node_overlays;
-    if overlays.is_empty() {
-        return;
-    }
-    let conflicts = catalogue::read(ctx, &view.world, pools).await.conflicts;
-    for overlay in overlays {
+async fn write_overlays(ctx: &Context, view: &View, conflicts: &BTreeMap<String, Conflict>) {
+    for overlay in &view.world.objects.node_overlays {
         let name = overlay.name_any();
         let conflict = conflicts.get(&name).map(ToString::to_string);
         if let Some(what) = &conflict {
@@ -274,7 +278,9 @@ pub(crate) fn node_pool_status(
         }
         (Ok(_), Ok(_)) => None,
     };
-    let closed = || pool.closed.as_ref().map(|closed| (closed.status, closed.reason, closed.what.clone()));
+    let closed = || {
+        pool.closed.as_ref().or(pool.unmet.as_ref()).map(|closed| (closed.status, closed.reason, closed.what.clone()))
+    };
     let not_yet =
         || (Status::False, "NotSupportedYet", "spec.replicas: static NodePools are not supported yet".to_owned());
     set("ValidationSucceeded", invalid.clone());

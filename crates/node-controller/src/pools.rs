@@ -19,7 +19,8 @@ use api::{
 use cloud::NodeClass;
 use k8s_openapi::{api::core::v1::ObjectReference, apimachinery::pkg::apis::meta::v1::OwnerReference};
 use kube::{Resource, ResourceExt as _};
-use scheduling::{PoolKey, PoolKind};
+use requirements::{Requirement, labels};
+use scheduling::{InstanceType, Offering, PoolKey, PoolKind};
 use serde_json::Value;
 
 use crate::{claims::Frame, context, world::World};
@@ -46,6 +47,8 @@ pub struct PoolState {
     pub class: Result<NodeClass, String>,
     /// Why no node may be asked for although the object says how.
     pub closed: Option<Closed>,
+    /// Why nothing that can be bought would do, as far as was looked at.
+    pub unmet: Option<Closed>,
     /// `kubeletConfiguration` as written, `Null` if none.
     pub kubelet: Value,
     /// How long a node may stand empty.
@@ -90,6 +93,45 @@ impl Pools {
     }
 }
 
+/// Which of the pool's requirements nothing that is on sale meets; none if something meets all of them.
+pub fn unmet(template: &PoolTemplate, types: &[InstanceType]) -> Option<String> {
+    let (zone, paid) = (template.requirements.get(labels::ZONE), template.requirements.get(labels::CAPACITY_TYPE));
+    let sold = |offering: &Offering| {
+        zone.is_none_or(|one| one.allows(Some(&offering.zone)))
+            && paid.is_none_or(|one| one.allows(Some(offering.capacity_type.as_str())))
+    };
+    // What a type does not speak of is the pool's to say.
+    let has = |kind: &InstanceType, wanted: &Requirement| match wanted.key() {
+        labels::ZONE => kind.offerings.iter().any(|one| wanted.allows(Some(&one.zone))),
+        labels::CAPACITY_TYPE => kind.offerings.iter().any(|one| wanted.allows(Some(one.capacity_type.as_str()))),
+        key => kind.requirements.get(key).is_none_or(|has| has.overlaps(wanted)),
+    };
+    let meets_all = |kind: &InstanceType| {
+        template.requirements.iter().all(|wanted| has(kind, wanted)) && kind.offerings.iter().any(sold)
+    };
+    if types.iter().any(meets_all) {
+        return None;
+    }
+    let field = match template.key.kind {
+        PoolKind::Provisioner => "spec.requirements",
+        PoolKind::NodePool => "spec.template.spec.requirements",
+    };
+    if types.is_empty() {
+        return Some(format!("{field}: nothing at all is on sale for this pool"));
+    }
+    let alone: Vec<String> = template
+        .requirements
+        .iter()
+        .filter(|wanted| !types.iter().any(|kind| has(kind, wanted)))
+        .map(ToString::to_string)
+        .collect();
+    Some(if alone.is_empty() {
+        format!("{field}: no instance type on sale for this pool meets all of {}", template.requirements)
+    } else {
+        format!("{field}: no instance type on sale for this pool has {}", alone.join(", nor "))
+    })
+}
+
 fn provisioner(world: &World, object: &Provisioner) -> PoolState {
     let spec = &object.spec;
     let terms = spec.requirements.iter().map(|one| {
@@ -117,10 +159,10 @@ fn defines<'a>(
 ) -> BTreeMap<String, BTreeSet<String>> {
     let mut all: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for (key, value) in labels {
-        all.entry(requirements::labels::normalize(key).to_owned()).or_default().insert(value.clone());
+        all.entry(labels::normalize(key).to_owned()).or_default().insert(value.clone());
     }
     for (key, values) in requirements {
-        all.entry(requirements::labels::normalize(key).to_owned()).or_default().extend(values.iter().cloned());
+        all.entry(labels::normalize(key).to_owned()).or_default().extend(values.iter().cloned());
     }
     all
 }
@@ -195,6 +237,7 @@ fn state<K: Resource<DynamicType = ()>>(
         }),
         class,
         closed: None,
+        unmet: None,
         kubelet,
         ttl_after_empty: ready.and_then(|template| template.ttl_after_empty),
         ttl_until_expired: ready.and_then(|template| template.ttl_until_expired),
@@ -231,7 +274,12 @@ pub fn node_class(world: &World, reference: &NodeClassRef) -> Result<NodeClass, 
                 (one.uid(), one.spec.provider.clone().unwrap_or_else(|| Value::Object(serde_json::Map::new())))
             })
         }
-        other => return Err(format!("nodeClassRef.kind: {other:?} is not a kind of node class we know")),
+        other => {
+            return Err(format!(
+                "the reference to its class (spec.providerRef.kind of a Provisioner, nodeClassRef.kind of others): {other:?} is \
+                 not a kind of class known here: AWSNodeTemplate, EC2NodeClass, KWOKNodeClass"
+            ));
+        }
     };
     let field = if reference.kind == "AWSNodeTemplate" { "spec.providerRef" } else { "nodeClassRef" };
     let hint = if reference.kind == "KWOKNodeClass" { ", or the program does not run with cloud kwok" } else { "" };

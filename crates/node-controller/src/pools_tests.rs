@@ -227,3 +227,52 @@ fn a_node_overlay_says_whether_it_counts() {
     let why = "spec.price: \"a lot\" is not a price such as 0.5";
     check(wrong, None, ["False", "RuntimeValidation", why]);
 }
+
+#[test]
+fn a_requirement_that_nothing_on_sale_meets_is_named() {
+    let types = generic_types(&GENERIC_ZONES);
+    let says = |key: &str, operator: &str, values: &[&str]| {
+        let object: NodePool = serde_json::from_value(pool("p", &json!({}))).unwrap();
+        let mut object = object;
+        object.spec.template.spec.requirements =
+            vec![serde_json::from_value(json!({ "key": key, "operator": operator, "values": values })).unwrap()];
+        unmet(&convert::nodepool(&object).unwrap(), &types)
+    };
+    let no = |what: &str| {
+        Some(format!("spec.template.spec.requirements: no instance type on sale for this pool has {what}"))
+    };
+    assert_eq!(says("karpenter.sh/capacity-type", "In", &["on-demnd"]), no("karpenter.sh/capacity-type in [on-demnd]"));
+    assert_eq!(says("topology.kubernetes.io/zone", "In", &["nowhere"]), no("topology.kubernetes.io/zone in [nowhere]"));
+    assert_eq!(
+        says("node.kubernetes.io/instance-type", "In", &["huge"]),
+        no("node.kubernetes.io/instance-type in [huge]")
+    );
+    assert_eq!(says("karpenter.sh/capacity-type", "In", &["on-demand"]), None);
+    // The pool's own label.
+    assert_eq!(says("example.com/team", "In", &["a"]), None);
+}
+
+#[test]
+fn what_nothing_on_sale_meets_is_in_the_condition() {
+    let object = from(pool("p", &json!({})));
+    let world = World::new(Objects { node_pools: vec![object], ..Objects::default() });
+    let mut pools = Pools::of(&world);
+    let state = pools.0.values_mut().next().unwrap();
+    state.class = Ok(NodeClass {
+        group: String::new(),
+        kind: String::new(),
+        name: String::new(),
+        uid: String::new(),
+        spec: Value::Null,
+    });
+    let what = "spec.x: nobody sells it".to_owned();
+    state.unmet = Some(Closed { status: Status::False, reason: "NoCompatibleInstanceTypes", what: what.clone() });
+    let status = crate::pool_loop::node_pool_status(
+        &NodePoolStatus::default(),
+        state,
+        &units::ResourceList::new(),
+        Timestamp::UNIX_EPOCH,
+    );
+    let ready = status.conditions.iter().find(|one| one.type_ == "Ready").unwrap();
+    assert_eq!([&ready.status, &ready.reason, &ready.message], ["False", "NoCompatibleInstanceTypes", what.as_str()]);
+}

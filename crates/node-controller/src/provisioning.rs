@@ -116,6 +116,9 @@ async fn round(ctx: &Context, worlds: &mut Worlds) -> BTreeSet<String> {
     let before = Arc::clone(&worlds.borrow());
     let asked = ctx.pools(&before.value, Which::Unknown).await;
     let catalogue::Offers { catalogue, unreadable, .. } = catalogue::read(ctx, &before.value, &asked).await;
+    for (pool, why) in unreadable.iter().filter(|(pool, _)| asked.usable().any(|(key, _)| key == *pool)) {
+        tracing::warn!(%pool, error = %why, "what the pool can buy is not known");
+    }
     let view = ctx.view(worlds);
     let mut pools = Pools::of(&view.world);
     ctx.standings().apply(&mut pools, Timestamp::now());

@@ -85,9 +85,11 @@ pub fn build(input: &Input<'_>) -> Snapshot {
         let staying = member.pods.iter().filter(|pod| !(pods::is_terminal(pod) || leaving && pods::will_move(pod)));
         node.pods = staying.map(|pod| convert_pod(pod)).collect();
         node.pods.extend(promised.remove(&index).into_iter().flatten());
-        if let Some(kind) = instance_type(&node, input.catalogue).filter(|_| !member.is_initialized()) {
-            // What only a person knows of (NodeOverlay) will be there once the node has joined.
-            for (name, amount) in kind.capacity.iter() {
+        // What only a person knows of (NodeOverlay) will be there once the node has joined. A machine that is not launched keeps
+        // room for what it was planned for and nothing else.
+        let is_coming = !member.is_initialized() && member.provider_id().is_some();
+        if let Some(kind) = instance_type(&node, input.catalogue).filter(|_| is_coming) {
+            for (name, amount) in kind.allocatable().iter() {
                 if node.allocatable.named(name).is_none() {
                     node.allocatable.set(name.clone(), amount);
                 }

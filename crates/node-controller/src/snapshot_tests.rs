@@ -182,16 +182,17 @@ fn what_a_person_says_a_machine_will_have_counts_until_it_can_say_so_itself() {
         overhead: ResourceList::new(),
         offerings: Vec::new(),
     };
-    let shown = |initialized: Option<i64>| {
-        let mut claim = claim("c", Some("x:///n"), &[], initialized);
+    let shown = |provider_id: Option<&str>, initialized: Option<i64>| {
+        let mut claim = claim("c", provider_id, &[], initialized);
         claim["metadata"]["labels"]["node.kubernetes.io/instance-type"] = json!("m");
         let labels = json!({ "node.kubernetes.io/instance-type": "m", "karpenter.sh/initialized": "true" });
         let nodes = initialized.map(|_| node("n", &labels, &json!({})));
         let objects = objects(vec![], vec![claim], nodes.into_iter().collect());
         built_of(objects, &[kind.clone()].into(), &Memory::default(), 1).nodes[0].allocatable.to_string()
     };
-    assert_eq!(shown(None), "cpu: 3900m, example.com/slice: 4, pods: 58");
-    assert_eq!(shown(Some(0)), "cpu: 3500m, pods: 58");
+    assert_eq!(shown(None, None), "cpu: 2", "what it was planned for");
+    assert_eq!(shown(Some("x:///n"), None), "cpu: 3900m, example.com/slice: 4, pods: 58");
+    assert_eq!(shown(Some("x:///n"), Some(0)), "cpu: 3500m, pods: 58");
 }
 
 #[test]

@@ -116,6 +116,24 @@ fn a_wrong_setting_is_refused_by_name() {
 }
 
 #[test]
+fn a_threshold_finer_than_a_thousandth_is_refused_or_told() {
+    let with_threshold = |text: &'static str| connect(&[PLAIN[0], PLAIN[1], ("threshold", text)]);
+    for text in ["0.0001", "0.00099", "1u", "999999n"] {
+        let error = with_threshold(text).expect_err(text);
+        assert_eq!(error.to_string(), "threshold: must be at least 0.001; an HPA reckons in thousandths", "{text}");
+    }
+    for (text, wanted) in [("0.001", None), ("1m", None), ("2.5", None), ("1e3", None), ("0.0015", Some("0.002"))] {
+        let scaler = with_threshold(text).expect(text);
+        let notices: Vec<_> = scaler.notices().iter().map(|n| format!("{}: {}", n.field, n.message)).collect();
+        let wanted = wanted.map(|rounded| format!("threshold: is taken for {rounded}; an HPA reckons in thousandths"));
+        assert_eq!(notices, wanted.into_iter().collect::<Vec<_>>(), "{text}");
+    }
+    // What is only compared keeps every digit.
+    let activation = connect(&with(&[("activationThreshold", "0.0001")])).unwrap();
+    assert_eq!(activation.notices(), []);
+}
+
+#[test]
 fn utilization_is_refused_for_an_external_metric() {
     let as_type = |metric_type| context(Some(metric_type), &[], &PLAIN, source::build::<Prometheus>);
     assert_eq!(as_type(MetricType::Utilization).expect_err("wrong").field, "metricType");

@@ -23,6 +23,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::cloud_events::Announcer;
+use crate::conflict::Claims;
 use crate::hpa::Baseline;
 use crate::listener::Listener;
 use crate::metrics::Metrics;
@@ -39,6 +40,7 @@ pub(crate) struct Shared {
     pub(crate) authentications: Arc<Watched<TriggerAuthentication>>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) announcer: Announcer,
+    pub(crate) claims: Claims,
     /// Bounds the requests under way when many objects change at once.
     pub(crate) acting: Semaphore,
 }

@@ -1,6 +1,8 @@
 //! Two masters on one workload.
 
+use std::collections::HashSet;
 use std::fmt;
+use std::sync::{PoisonError, RwLock};
 
 use api::keda::annotations::{HPA_OWNERSHIP, TRANSFER_HPA_OWNERSHIP};
 use api::keda::{ScaleTarget, ScaledObject};
@@ -22,6 +24,25 @@ pub(crate) struct Conflict {
 impl fmt::Display for Conflict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.field, self.message)
+    }
+}
+
+/// Names of workloads that HPAs of no ScaledObject scale, by namespace. Kept up to date by who watches the HPAs, so that an
+/// object knows at every look, and without a look at all of them, whether [`conflict`] may have something to say.
+#[derive(Debug, Default)]
+pub(crate) struct Claims(RwLock<HashSet<(String, String)>>);
+
+impl Claims {
+    /// Replaces what is claimed.
+    pub(crate) fn set(&self, claimed: HashSet<(String, String)>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = claimed;
+    }
+
+    /// Whether the name of an object's workload is claimed; it may be that of another kind.
+    pub(crate) fn may_concern(&self, object: &ScaledObject) -> bool {
+        let claimed = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let workload = || (object.namespace().unwrap_or_default(), object.spec.scale_target_ref.name.clone());
+        !claimed.is_empty() && claimed.contains(&workload())
     }
 }
 
@@ -210,6 +231,20 @@ mod tests {
         let advanced = serde_json::json!({"horizontalPodAutoscalerConfig": {"name": "by-hand"}});
         heir.spec.advanced = Some(serde_json::from_value(advanced).unwrap());
         assert_eq!(said(&heir, &[], &foreign), None);
+    }
+
+    #[test]
+    fn a_claim_concerns_the_objects_of_its_workload() {
+        let claims = Claims::default();
+        assert!(!claims.may_concern(&object("a", "web", 1)));
+        claims.set([("shop".to_owned(), "web".to_owned())].into());
+        assert!(claims.may_concern(&object("a", "web", 1)));
+        assert!(!claims.may_concern(&object("web", "other", 1)));
+        let mut elsewhere = object("a", "web", 1);
+        elsewhere.metadata.namespace = Some("other".into());
+        assert!(!claims.may_concern(&elsewhere));
+        claims.set(HashSet::new());
+        assert!(!claims.may_concern(&object("a", "web", 1)));
     }
 
     #[test]

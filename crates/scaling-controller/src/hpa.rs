@@ -6,8 +6,8 @@ use std::hash::{Hash, Hasher};
 use api::keda::{SCALED_OBJECT_LABEL, ScaledObject};
 use k8s_openapi::api::autoscaling::v2::{
     ContainerResourceMetricSource, CrossVersionObjectReference, ExternalMetricSource, HPAScalingRules,
-    HorizontalPodAutoscaler, HorizontalPodAutoscalerBehavior, HorizontalPodAutoscalerSpec, MetricIdentifier,
-    MetricSpec, MetricTarget, ResourceMetricSource,
+    HorizontalPodAutoscaler, HorizontalPodAutoscalerBehavior, HorizontalPodAutoscalerCondition,
+    HorizontalPodAutoscalerSpec, MetricIdentifier, MetricSpec, MetricTarget, ResourceMetricSource,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
@@ -140,6 +140,17 @@ fn signed(count: u32) -> i32 {
 pub(crate) fn owned_by(hpa: &HorizontalPodAutoscaler, owner: &ScaledObject) -> bool {
     let uid = owner.metadata.uid.as_deref();
     uid.is_some() && hpa.owner_references().iter().any(|reference| Some(reference.uid.as_str()) == uid)
+}
+
+/// Whether the HPA could not have the scale of its target when it looked last. The target may be back since.
+pub(crate) fn misses_its_target(hpa: &HorizontalPodAutoscaler) -> bool {
+    unable(hpa).is_some_and(|condition| condition.reason.as_deref() == Some("FailedGetScale"))
+}
+
+/// The HPA's own word that it cannot scale at all. Its word about its metrics is from before that.
+pub(crate) fn unable(hpa: &HorizontalPodAutoscaler) -> Option<&HorizontalPodAutoscalerCondition> {
+    let conditions = hpa.status.as_ref()?.conditions.as_ref()?;
+    conditions.iter().find(|condition| condition.type_ == "AbleToScale" && condition.status == "False")
 }
 
 /// What we wrote and what the API server made of it.

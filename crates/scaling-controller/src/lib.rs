@@ -11,19 +11,13 @@
 //! Guarantees: only the leader writes. An actor that panics or waits for a slow source delays nobody else. A source is
 //! asked once for a poll and an HPA question that fall together. A status is written only when it changes, and the last
 //! active time coarsely (see `scaling::activity`). The API server is not polled: `/scale` is read when an object is
-//! first seen and before a write; in between the HPA's own status says whether the target is at zero.
+//! first seen and before a write; in between the HPA's own status says whether the target is there, and whether it is at zero.
 //!
-//! Needs these rights: get, list, watch, update, patch on `scaledobjects`, `scaledjobs` and their
-//! `/status`; everything on
-//! `horizontalpodautoscalers`; get and update on `*/scale`, get on the targets; create and patch on events; get, list and
-//! watch on the two kinds of TriggerAuthentication; get on the Secrets, ConfigMaps and ServiceAccounts they name.
+//! Needs the rights that `tests/rights.rs` lists with their reasons, which are those of the chart. Admission (`admission`) judges
+//! on every replica.
 //!
-//! What is told about objects also goes to the destinations of CloudEventSources (`cloud_events`); for these: get, list, watch
-//! and patch on both kinds, patch on their `/status`.
-//!
-//! ScaledJobs have actors of their own, which make Jobs (`jobs`); for these: get, list, create, delete on Jobs, list on pods.
-//!
-//! Admission (`admission`) needs list on limitranges, and judges on every replica.
+//! What is told about objects also goes to the destinations of CloudEventSources (`cloud_events`). ScaledJobs have actors of their
+//! own, which make Jobs (`jobs`).
 //!
 //! Left to others: election, serving TLS, and the aggregated API's protocol.
 

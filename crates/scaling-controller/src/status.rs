@@ -8,6 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use scaling::hpa::HpaMetric;
 use scaling::{COMPOSITE, Condition, ConditionStatus, Decision, Pausing, Settings, TriggerReading, activity};
 
+use crate::hpa::unable;
 use crate::source::ObjectSource;
 
 /// Puts a decided condition in a status.
@@ -108,12 +109,15 @@ pub(crate) fn decided(
     }
 }
 
-/// Mirrors whether the HPA can scale, as KEDA does since 2.20.
+/// Mirrors whether the HPA can scale, as KEDA does since 2.20; but an HPA that cannot reach its target is not active, whatever
+/// it said of its metrics before.
 pub(crate) fn mirror_hpa(status: &mut ScaledObjectStatus, hpa: Option<&HorizontalPodAutoscaler>) {
     let Some(conditions) = hpa.and_then(|hpa| hpa.status.as_ref()).and_then(|status| status.conditions.as_ref()) else {
         return;
     };
-    let Some(found) = conditions.iter().find(|condition| condition.type_ == "ScalingActive") else { return };
+    let unable = hpa.and_then(unable);
+    let found = unable.or_else(|| conditions.iter().find(|condition| condition.type_ == "ScalingActive"));
+    let Some(found) = found else { return };
     let reason = found.reason.as_deref().unwrap_or("HPAMetricsUnavailable");
     let condition = match (found.status.as_str(), reason) {
         ("True", _) => KedaCondition::new("HPAActive", Status::True, "HPAActive", "HPA is actively scaling"),
@@ -138,6 +142,7 @@ fn whole_seconds(at: Timestamp) -> Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hpa::misses_its_target;
 
     fn hpa(status: &str, reason: &str) -> HorizontalPodAutoscaler {
         serde_json::from_value(serde_json::json!({
@@ -158,6 +163,22 @@ mod tests {
         assert!(is_true(&status, "HPAActive"));
         mirror_hpa(&mut status, None);
         assert_eq!(reason(&status, "HPAActive"), Some("ScalingDisabled"), "left alone when the HPA is not there");
+    }
+
+    #[test]
+    fn an_hpa_that_has_lost_its_target_is_not_active() {
+        let mut status = ScaledObjectStatus::default();
+        let mut lost = hpa("True", "ValidMetricFound");
+        let unable = serde_json::from_value(serde_json::json!({
+            "type": "AbleToScale", "status": "False", "reason": "FailedGetScale",
+            "message": "the HPA controller was unable to get the target's current scale: deployments.apps \"web\" not found",
+        }));
+        assert!(!misses_its_target(&lost));
+        lost.status.as_mut().unwrap().conditions.as_mut().unwrap().push(unable.unwrap());
+        assert!(misses_its_target(&lost));
+        mirror_hpa(&mut status, Some(&lost));
+        assert_eq!(reason(&status, "HPAActive"), Some("FailedGetScale"));
+        assert!(!is_true(&status, "HPAActive"));
     }
 
     #[test]

@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use crate::actor::{Actor, Shared};
 use crate::authentications;
 use crate::cloud_events::{Announcements, Announcer, CloudEventSettings, Dispatcher};
+use crate::conflict::Claims;
 use crate::credentials::{CredentialSettings, Resolver};
 use crate::jobs;
 use crate::metrics::Metrics;
@@ -101,7 +102,9 @@ impl Controller {
         let sources = Arc::new(Sources::new(client.clone(), objects, hpas, Arc::clone(&metrics), http, resolver));
         let jobs = watched(client, one, &wakeup, shutdown);
         let acting = Semaphore::new(ACTING);
-        let shared = Shared { client: client.clone(), sources, jobs, authentications, metrics, announcer, acting };
+        let claims = Claims::default();
+        let shared =
+            Shared { client: client.clone(), sources, jobs, authentications, metrics, announcer, claims, acting };
         Self { shared: Arc::new(shared), settings, wakeup, dispatcher, announcements }
     }
 
@@ -215,8 +218,23 @@ struct Member {
 
 struct Seen {
     version: Option<String>,
-    /// The ScaledObject it belongs to, if any.
-    owner: Option<String>,
+    whose: Whose,
+}
+
+/// Whom an HPA concerns.
+#[derive(Clone, PartialEq, Eq)]
+enum Whose {
+    /// The ScaledObject of this name.
+    Owner(String),
+    /// Nobody's: every object whose workload has this name.
+    Claims(String),
+}
+
+impl Whose {
+    fn of(hpa: &HorizontalPodAutoscaler) -> Self {
+        let owner = hpa.owner_references().iter().find(|o| o.kind == "ScaledObject").map(|o| o.name.clone());
+        owner.map_or_else(|| Self::Claims(hpa.spec.scale_target_ref.name.clone()), Self::Owner)
+    }
 }
 
 impl Crew {
@@ -293,31 +311,35 @@ impl Crew {
     fn wake_for_hpas(&mut self, objects: &HashMap<ObjectKey, &Arc<ScaledObject>>) {
         let found = self.shared.sources.hpas.state();
         let mut gone = std::mem::take(&mut self.hpas);
+        let mut concerned = Vec::new();
         for hpa in found {
             let key = (hpa.namespace().unwrap_or_default(), hpa.name_any());
-            let version = hpa.resource_version();
+            let seen = Seen { version: hpa.resource_version(), whose: Whose::of(&hpa) };
             let old = gone.remove(&key);
-            let owner = hpa.owner_references().iter().find(|o| o.kind == "ScaledObject").map(|o| o.name.clone());
-            if old.is_none_or(|old| old.version != version) {
-                match &owner {
-                    Some(owner) => self.wake(&key.0, owner),
-                    None => self.wake_same_target(&hpa, objects),
-                }
+            if old.as_ref().is_none_or(|old| old.version != seen.version) {
+                concerned.push((key.0.clone(), seen.whose.clone()));
+                concerned.extend(old.filter(|old| old.whose != seen.whose).map(|old| (key.0.clone(), old.whose)));
             }
-            self.hpas.insert(key, Seen { version, owner });
+            self.hpas.insert(key, seen);
         }
-        for ((namespace, _), seen) in gone {
-            if let Some(owner) = seen.owner {
-                self.wake(&namespace, &owner);
+        concerned.extend(gone.into_iter().map(|((namespace, _), seen)| (namespace, seen.whose)));
+        let claims = self.hpas.iter().filter_map(|((namespace, _), seen)| match &seen.whose {
+            Whose::Claims(workload) => Some((namespace.clone(), workload.clone())),
+            Whose::Owner(_) => None,
+        });
+        // Before anybody is woken, who will ask.
+        self.shared.claims.set(claims.collect());
+        for (namespace, whose) in concerned {
+            match whose {
+                Whose::Owner(name) => self.wake(&namespace, &name),
+                Whose::Claims(workload) => self.wake_same_target(&namespace, &workload, objects),
             }
         }
     }
 
-    fn wake_same_target(&self, hpa: &HorizontalPodAutoscaler, objects: &HashMap<ObjectKey, &Arc<ScaledObject>>) {
-        let target = &hpa.spec.scale_target_ref;
-        let namespace = hpa.namespace().unwrap_or_default();
+    fn wake_same_target(&self, namespace: &str, workload: &str, objects: &HashMap<ObjectKey, &Arc<ScaledObject>>) {
         for (key, object) in objects {
-            if key.namespace == namespace && object.spec.scale_target_ref.name == target.name {
+            if key.namespace == namespace && object.spec.scale_target_ref.name == workload {
                 self.wake(&key.namespace, &key.name);
             }
         }

@@ -1,33 +1,20 @@
 //! A CloudEventSource on a real API server, with the CRDs of the repository and the rights of the chart and no others.
 
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Duration;
+mod running;
 
 use anyhow::{Context as _, Result};
 use axum::Router;
 use axum::routing::post;
-use controller_runtime::events::Recorder;
-use controller_runtime::health::Health;
-use controller_runtime::metrics::Registry;
 use http::HeaderMap;
 use kube::{Api, ResourceExt as _};
-use scaling_controller::{CloudEventSettings, Controller, CredentialSettings, Metrics, Settings};
 use serde_json::{Value, json};
-use testkit::apply::{apply, apply_crds};
+use testkit::apply::apply;
 use testkit::bed::{Bed, Options};
-use testkit::charts::apply_chart;
 use testkit::eventually::{eventually, when};
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::mpsc;
 
-const NAMESPACE: &str = "keda";
-const SOON: Duration = Duration::from_mins(1);
-
-fn root(folder: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(folder)
-}
+use running::{SOON, install, start};
 
 /// A program that takes events; says their type and subject.
 async fn sink(listener: TcpListener, told: mpsc::UnboundedSender<(String, String)>) {
@@ -42,11 +29,8 @@ async fn sink(listener: TcpListener, told: mpsc::UnboundedSender<(String, String
 #[tokio::test(flavor = "multi_thread")]
 async fn who_subscribed_is_told_with_the_rights_of_the_chart() -> Result<()> {
     let bed = Bed::start(Options::default()).await?;
-    let (client, shutdown) = (bed.client(), CancellationToken::new());
-    let _stop = shutdown.clone().drop_guard();
-    bed.namespace(NAMESPACE).await?;
-    apply_crds(&client, &root("crds")).await?;
-    apply_chart(&bed, &root("charts/pod-autoscaler"), "pod-autoscaler", NAMESPACE, &[], 1).await?;
+    let client = bed.client();
+    install(&bed).await?;
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let uri = format!("http://{}/", listener.local_addr()?);
     let (sender, mut told) = mpsc::unbounded_channel();
@@ -60,20 +44,7 @@ async fn who_subscribed_is_told_with_the_rights_of_the_chart() -> Result<()> {
         apply(&client, &source).await?;
     }
 
-    let rights = bed.client_for_service_account(NAMESPACE, "pod-autoscaler").await?;
-    let settings = Settings {
-        namespaces: Vec::new(),
-        http_timeout: Duration::from_secs(3),
-        credentials: CredentialSettings { cluster_namespace: NAMESPACE.to_owned(), files: None },
-        cloud_events: CloudEventSettings { cluster_name: "c".to_owned(), own_namespace: NAMESPACE.to_owned() },
-    };
-    let metrics = Arc::new(Metrics::new(&Registry::default()));
-    let recorder = Recorder::new(rights.clone(), "keda-operator");
-    let controller = Controller::start(&rights, recorder, metrics, settings, &shutdown);
-    let (_alone, leading) = watch::channel(true);
-    let ready = Health::default().check("scaled-objects");
-    tokio::spawn(controller.run(leading, ready, shutdown.clone()));
-
+    let _running = start(&bed).await?;
     let sources: Api<api::eventing::CloudEventSource> = Api::namespaced(client.clone(), "default");
     let wide: Api<api::eventing::ClusterCloudEventSource> = Api::all(client.clone());
     eventually("both sources are active", SOON, async || {

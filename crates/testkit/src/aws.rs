@@ -1,6 +1,6 @@
 //! The AWS double (`tests/aws-double`) as a process, and its control endpoints.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -37,7 +37,7 @@ pub struct Account {
     pub vpc: String,
     /// By zone.
     pub subnets: BTreeMap<String, String>,
-    pub security_groups: Vec<String>,
+    pub security_groups: BTreeSet<String>,
     pub instance_profile: String,
     /// By the tail of their parameter's name.
     pub images: BTreeMap<String, String>,
@@ -50,6 +50,10 @@ pub struct Instance {
     pub state: String,
     pub instance_type: String,
     pub zone: String,
+    /// The id of its subnet.
+    pub subnet: String,
+    /// Their ids.
+    pub security_groups: BTreeSet<String>,
     pub region: String,
     pub private_dns: String,
     /// `x86_64` or `arm64`.

@@ -6,11 +6,13 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use sha2::{Digest, Sha256};
+
+use crate::children::{Child, Folder};
 
 /// The control plane and the kubelets' stand-in.
 #[derive(Clone, Debug)]
@@ -211,18 +213,18 @@ fn cache_root() -> Result<PathBuf> {
     Ok(base.join("tandem/testbed"))
 }
 
-/// Runs a command with a sign of life every ten seconds; on failure the error carries its output.
+/// Runs a command with a sign of life every ten seconds; on failure the error carries its output. When we end before it, it
+/// ends with us, and its temporary files go.
 fn run(command: &mut Command) -> Result<()> {
     let shown = format!("{command:?}");
-    let log = tempfile::NamedTempFile::new()?;
-    command.stdin(Stdio::null()).stdout(log.reopen()?).stderr(log.reopen()?);
-    let mut process = command.spawn().with_context(|| format!("starting {shown}"))?;
+    let folder = Folder::new()?;
+    let log = folder.path().join("log");
+    let mut child = Child::start_command(&shown, folder.keeps_temporary_files_of(command), &log)?;
     let started = Instant::now();
     let mut told = 0;
     loop {
-        if let Some(status) = process.try_wait()? {
-            let output = std::fs::read_to_string(log.path()).unwrap_or_default();
-            ensure!(status.success(), "{shown} failed ({status}):\n{output}");
+        if let Some(status) = child.exited() {
+            ensure!(status.success(), "{shown} failed ({status}):\n{}", child.log());
             return Ok(());
         }
         let seconds = started.elapsed().as_secs();
@@ -230,10 +232,7 @@ fn run(command: &mut Command) -> Result<()> {
             told = seconds / 10;
             say(&format!("  … {seconds} s"));
         }
-        if seconds > 3600 {
-            let _ = process.kill();
-            bail!("{shown} took longer than an hour");
-        }
+        ensure!(seconds <= 3600, "{shown} took longer than an hour");
         std::thread::sleep(Duration::from_millis(200));
     }
 }
@@ -242,4 +241,52 @@ fn run(command: &mut Command) -> Result<()> {
 fn say(text: &str) {
     use std::io::Write;
     let _ = writeln!(std::io::stderr(), "test bed: {text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Says to this test that it is the one who builds, and where it is to write what it started.
+    const BUILDER: &str = "TANDEM_TEST_BUILDER";
+    const SOON: Duration = Duration::from_mins(1);
+
+    #[test]
+    fn a_build_and_its_temporary_files_end_with_who_asked_for_it() {
+        if let Some(note) = std::env::var_os(BUILDER) {
+            let script = "echo $$ $TMPDIR $GOTMPDIR > $0.new && touch $TMPDIR/file && mv $0.new $0 && sleep 600 & wait";
+            let ended = run(Command::new("sh").args(["-c", script]).arg(note));
+            unreachable!("killed before: {ended:?}");
+        }
+        let folder = Folder::new().unwrap();
+        let note = folder.path().join("note");
+        let mut builder = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "binaries::tests::a_build_and_its_temporary_files_end_with_who_asked_for_it"])
+            .env(BUILDER, &note)
+            .spawn()
+            .unwrap();
+        let wrote = until(|| std::fs::read_to_string(&note).ok());
+        builder.kill().unwrap();
+        builder.wait().unwrap();
+        let [process, temporary, of_go] = wrote.split_whitespace().collect::<Vec<_>>()[..] else { panic!("{wrote}") };
+        assert_eq!(temporary, of_go);
+        until(|| (!Path::new(temporary).exists()).then_some(()));
+        until(|| is_over(process).then_some(()));
+    }
+
+    fn until<T>(mut look: impl FnMut() -> Option<T>) -> T {
+        let started = Instant::now();
+        loop {
+            if let Some(found) = look() {
+                return found;
+            }
+            assert!(started.elapsed() < SOON, "not so within {SOON:?}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Gone, or dead and not yet collected by whoever inherited it.
+    fn is_over(process: &str) -> bool {
+        std::fs::read(format!("/proc/{process}/cmdline")).map_or(true, |line| line.is_empty())
+    }
 }

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::apply::{apply, documents};
 use crate::bed::Bed;
 use crate::binaries;
+use crate::children::Folder;
 
 /// Workloads of a chart; our programs run as processes of the test instead.
 const NOT_APPLIED: [&str; 6] =
@@ -17,7 +18,7 @@ const NOT_APPLIED: [&str; 6] =
 /// Renders a chart with `helm template` and returns its objects.
 pub fn render(chart: &Path, release: &str, namespace: &str, values: &[(&str, &str)]) -> Result<Vec<Value>> {
     let helm = binaries::helm()?;
-    let home = tempfile::tempdir()?;
+    let home = Folder::new()?;
     let mut command = Command::new(helm);
     command.args(["template", release]).arg(chart).args(["--namespace", namespace, "--include-crds"]);
     for (name, value) in values {

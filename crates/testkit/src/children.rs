@@ -28,6 +28,10 @@ pub struct Child {
 impl Child {
     /// Starts `command` with both outputs appended to `log`.
     pub fn start(name: &str, mut command: Command, log: &Path) -> Result<Self> {
+        Self::start_command(name, &mut command, log)
+    }
+
+    pub(crate) fn start_command(name: &str, command: &mut Command, log: &Path) -> Result<Self> {
         let out =
             File::options().create(true).append(true).open(log).with_context(|| format!("log {}", log.display()))?;
         command.stdin(Stdio::null()).stdout(out.try_clone()?).stderr(out).process_group(0);
@@ -108,6 +112,16 @@ impl Drop for Child {
     }
 }
 
+/// Runs a command to its end, with our own outputs. Neither it nor its temporary files outlive us.
+pub(crate) fn run_to_end(command: &mut Command) -> Result<ExitStatus> {
+    let temporary = Folder::new()?;
+    let mut process = temporary.keeps_temporary_files_of(command).stdin(Stdio::null()).process_group(0).spawn()?;
+    tell_undertaker(&format!("watch {}", process.id()));
+    let status = process.wait();
+    tell_undertaker(&format!("forget {}", process.id()));
+    Ok(status?)
+}
+
 /// A folder that disappears with us, whichever way we end.
 #[derive(Debug)]
 pub struct Folder(tempfile::TempDir);
@@ -121,6 +135,11 @@ impl Folder {
 
     pub fn path(&self) -> &Path {
         self.0.path()
+    }
+
+    /// What is killed does not clear up its temporary files; here somebody else does.
+    pub(crate) fn keeps_temporary_files_of<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+        command.env("TMPDIR", self.path()).env("GOTMPDIR", self.path())
     }
 }
 
@@ -149,7 +168,10 @@ while read -r what arg; do
   esac
 done
 for p in $pids; do kill -KILL "-$p" 2>/dev/null; done
-for f in $folders; do case $f in */tandem-bed-*) rm -rf "$f" ;; esac; done
+for f in $folders; do case $f in */tandem-bed-*)
+  # Whoever was killed a moment ago may still be finishing a last write.
+  for again in 1 2 3 4 5; do rm -rf "$f" && break; sleep 1; done ;;
+esac; done
 "#;
 
 fn tell_undertaker(line: &str) {

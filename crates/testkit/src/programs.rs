@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::aws::AwsDouble;
 use crate::bed::Bed;
 use crate::binaries::workspace;
-use crate::children::Child;
+use crate::children::{Child, run_to_end};
 use crate::eventually::{Seen, eventually, when};
 use crate::{charts, ports};
 
@@ -279,7 +279,7 @@ fn build() -> Result<PathBuf> {
     if profile.ends_with("release") {
         command.arg("--release");
     }
-    let status = command.status().context("running cargo")?;
+    let status = run_to_end(&mut command).context("running cargo")?;
     ensure!(status.success(), "our programs do not build");
     Ok(profile.to_owned())
 }

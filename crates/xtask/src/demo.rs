@@ -3,6 +3,7 @@
 //! Everything runs on this machine: a real control plane and Prometheus, our two programs as processes, the AWS double for
 //! EC2, KWOK for kubelets. The manifests are those of `examples/walkthrough`.
 
+mod stage;
 mod timeline;
 mod world;
 
@@ -11,7 +12,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail, ensure};
 use clap::Args;
 
-use timeline::{Seen, Stage, Timeline};
+use stage::Stage;
+use timeline::{Seen, Timeline};
 use world::{Pace, World};
 
 /// Requests per second of the spike: steep, so that several replicas are wanted at once.
@@ -36,7 +38,8 @@ pub(crate) fn demo(options: &Options) -> Result<()> {
             _ = tokio::signal::ctrl_c() => bail!("interrupted"),
         }
     });
-    runtime.shutdown_timeout(Duration::from_secs(5));
+    // A build that goes on is ended when we are gone.
+    runtime.shutdown_timeout(Duration::from_secs(1));
     outcome
 }
 
@@ -83,16 +86,16 @@ async fn tell(world: &World, started: Instant) -> Result<Seen> {
 
     timeline.heading(&format!("Load rises: {SPIKE} requests per second for nginx"));
     world.load(SPIKE);
-    timeline.mark(Stage::LoadRises);
+    timeline.act(Stage::LoadRises);
     follow(world, &mut timeline, &Stage::RISING, DEADLINE).await?;
 
     timeline.heading("Load falls: no more requests");
     world.load(0.0);
-    timeline.mark(Stage::LoadFalls);
+    timeline.act(Stage::LoadFalls);
     follow(world, &mut timeline, &Stage::FALLING, DEADLINE).await?;
 
     timeline.table();
-    ensure!(timeline.is_complete(), "not every stage was seen");
+    timeline.is_the_story()?;
     Ok(timeline.into_seen())
 }
 

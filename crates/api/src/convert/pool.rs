@@ -356,6 +356,8 @@ impl Reader {
         let found = u64::try_from(seconds?);
         if found.is_err() {
             self.error(field, "must not be negative");
+        } else if found == Ok(0) && field.ends_with("UntilExpired") {
+            self.error(field, "must be above 0: every node would be replaced as soon as it is there");
         }
         found.ok().map(Duration::from_secs)
     }
@@ -366,6 +368,10 @@ impl Reader {
             return None;
         }
         match parse_duration(text) {
+            Ok(found) if SpanOrNever::span(found) == Some(Duration::ZERO) && field.ends_with("expireAfter") => {
+                self.error(field, "must be above 0: every node would be replaced as soon as it is there");
+                None
+            }
             Ok(found) => SpanOrNever::span(found),
             Err(error) => {
                 self.error(field, error.to_string());

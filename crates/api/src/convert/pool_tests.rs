@@ -151,3 +151,13 @@ fn a_nodepools_errors_name_its_own_paths() {
         ]
     );
 }
+
+#[test]
+fn a_node_that_may_not_live_at_all_is_refused() {
+    let said = read_provisioner(&json!({ "provider": {}, "ttlSecondsUntilExpired": 0 })).unwrap_err();
+    assert!(said[0].starts_with("spec.ttlSecondsUntilExpired: must be above 0"), "{said:?}");
+    assert!(read_provisioner(&json!({ "provider": {}, "ttlSecondsAfterEmpty": 0 })).is_ok());
+    let said = read_nodepool(&json!({ "template": { "spec": { "requirements": [], "expireAfter": "0s",
+        "nodeClassRef": { "group": "g", "kind": "k", "name": "n" } } } }));
+    assert!(said.unwrap_err()[0].starts_with("spec.template.spec.expireAfter: must be above 0"));
+}

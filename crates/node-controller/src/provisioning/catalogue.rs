@@ -2,13 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use api::convert;
+use api::{condition::Status, convert};
 use cloud::CloudError;
 use controller_runtime::{boot::chain, events::Kind};
 use futures::future::join_all;
 use scheduling::{Conflict, Offered, Overlaid, Overlay, PoolKey, overlay};
 
-use crate::{context::Context, pools::Pools, snapshot::Catalogue, world::World};
+use crate::{
+    context::Context,
+    pools::{self, Closed, Pools},
+    snapshot::Catalogue,
+    world::World,
+};
 
 /// What pools can buy.
 #[derive(Clone, Debug, Default)]
@@ -17,6 +22,8 @@ pub(crate) struct Offers {
     pub catalogue: Catalogue,
     /// Pools whose answer did not come, with the reason.
     pub unreadable: BTreeMap<PoolKey, String>,
+    /// Pools that nothing on sale would do for, with what a person has to correct.
+    pub unmet: BTreeMap<PoolKey, Closed>,
     /// NodeOverlays that change nothing because they contradict another one, by name.
     pub conflicts: BTreeMap<String, Conflict>,
 }
@@ -69,24 +76,26 @@ pub(crate) async fn read(ctx: &Context, world: &World, pools: &Pools) -> Offers 
     let answers =
         join_all(asked.map(async |(state, class)| (state, ctx.instance_types(class, &state.kubelet).await))).await;
     let mut catalogue = Catalogue::new();
-    let mut unreadable = BTreeMap::new();
+    let (mut unreadable, mut unmet) = (BTreeMap::new(), BTreeMap::new());
+    let mut correct =
+        |key: &PoolKey, reason, what| unmet.insert(key.clone(), Closed { status: Status::False, reason, what });
     for (state, answer) in answers {
         match answer {
             Ok(types) => {
+                if let Some(what) = state.template.as_ref().ok().and_then(|template| pools::unmet(template, &types)) {
+                    correct(&state.key, "NoCompatibleInstanceTypes", what);
+                }
                 catalogue.insert(state.key.clone(), types);
             }
             Err(error) => {
                 let why = match &error {
                     CloudError::Misconfigured { what } => {
-                        let reference = &state.reference;
-                        ctx.recorder
-                            .publish(reference, Kind::Warning, "Misconfigured", "Provision", what.clone())
-                            .await;
+                        correct(&state.key, "Misconfigured", what.clone());
                         what.clone()
                     }
                     other => chain(other),
                 };
-                tracing::warn!(pool = %state.key, error = %why, "what the pool can buy is not known");
+                tracing::debug!(pool = %state.key, error = %why, "what the pool can buy is not known");
                 unreadable.insert(state.key.clone(), why);
             }
         }
@@ -105,5 +114,5 @@ pub(crate) async fn read(ctx: &Context, world: &World, pools: &Pools) -> Offers 
         }
     }
     let Overlaid { instance_types: catalogue, conflicts } = ctx.overlays().of(world, pools, catalogue);
-    Offers { catalogue, unreadable, conflicts }
+    Offers { catalogue, unreadable, unmet, conflicts }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::nearest::hint;
+use super::value::rounding;
 use super::{FromParameter, Origin, Parameter, Shape, TriggerMetadata};
 use crate::context::{Authentication, Notice, TriggerContext};
 use crate::error::BuildError;
@@ -38,6 +39,8 @@ impl Reader<'_> {
         let Some((key, text)) = self.written(parameter) else { return self.unwritten(parameter) };
         self.given.insert(parameter.name);
         let text = if parameter.unescaped { unescape(&text) } else { text };
+        let rounding = rounding(&text, parameter);
+        self.notices.extend(rounding.map(|message| Notice { field: key.clone(), message }));
         T::from_text(&text, parameter).map_err(|what| self.problems.push(BuildError::new(key, what))).ok()
     }
 

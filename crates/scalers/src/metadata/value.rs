@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use reqwest::Url;
-use units::Milli;
+use units::{Milli, Quantity};
 
 use super::nearest::hint;
 use super::{Choice, Kind, Parameter};
@@ -123,7 +123,37 @@ impl FromParameter for Number {
     const KIND: Kind = Kind::Number;
 
     fn from_text(text: &str, parameter: &Parameter) -> Result<Self, String> {
-        limits(text.parse()?, parameter)
+        let number = limits(text.parse()?, parameter)?;
+        match fineness(text, parameter) {
+            Some(Fineness::TooSmall) => Err("must be at least 0.001; an HPA reckons in thousandths".into()),
+            _ => Ok(number),
+        }
+    }
+}
+
+/// How an amount that is for the HPA misses the thousandths that it reckons in.
+enum Fineness {
+    TooSmall,
+    Rounded(Milli),
+}
+
+/// A number that has to be above something is what one replica should have; others are never told to an HPA.
+fn fineness(text: &str, parameter: &Parameter) -> Option<Fineness> {
+    if parameter.kind != Kind::Number || parameter.above.is_none() {
+        return None;
+    }
+    let (exact, milli): (Quantity, Milli) = (text.parse().ok()?, text.parse().ok()?);
+    if exact < Quantity::from_milli(1) {
+        return Some(Fineness::TooSmall);
+    }
+    (exact != Quantity::from_milli(milli.thousandths())).then_some(Fineness::Rounded(milli))
+}
+
+/// What the owner of an amount should know that is taken for another one.
+pub(super) fn rounding(text: &str, parameter: &Parameter) -> Option<String> {
+    match fineness(text, parameter)? {
+        Fineness::TooSmall => None,
+        Fineness::Rounded(milli) => Some(format!("is taken for {milli}; an HPA reckons in thousandths")),
     }
 }
 

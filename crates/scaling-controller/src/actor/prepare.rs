@@ -59,7 +59,15 @@ impl Actor {
         let source = self.source(object).await?;
         self.listener.listen_to(&source);
         let now = fingerprint(object);
-        if self.prepared != Some(now) {
+        let own = self.shared.sources.hpas.get(&self.key.namespace, &object.spec.hpa_name(&self.key.name));
+        let own = own.filter(|hpa| owned_by(hpa, object));
+        status::mirror_hpa(status, own.as_deref());
+        let changed = self.prepared != Some(now);
+        if changed || self.shared.claims.may_concern(object) {
+            self.check_masters(object)?;
+        }
+        // Targets are not watched. The HPA asks for its target's scale all the time, and says so when it gets none.
+        if changed || own.is_some_and(|hpa| hpa::misses_its_target(&hpa)) {
             self.prepare_target(object, status).await?;
         }
         let hpa_name = self.ensure_hpa(object, &settings, &pausing, &source, status).await?;
@@ -67,8 +75,6 @@ impl Actor {
         self.prepared = Some(now);
         self.tell_about(object, &source).await;
         status::set(status, &Condition::paused(&pausing));
-        let found = self.shared.sources.hpas.get(&self.key.namespace, &hpa_name);
-        status::mirror_hpa(status, found.as_deref());
         self.poll(object, &settings, pausing, &source, status).await
     }
 
@@ -110,13 +116,17 @@ impl Actor {
         }
     }
 
-    /// Finds the target and its size, unless it has another master.
-    async fn prepare_target(&mut self, object: &ScaledObject, status: &mut ScaledObjectStatus) -> Result<(), Stop> {
+    /// The target must have no other master.
+    fn check_masters(&self, object: &ScaledObject) -> Result<(), Stop> {
         let sources = &self.shared.sources;
         let (objects, hpas) = (sources.objects.state(), sources.hpas.state());
-        if let Some(what) = conflict(object, objects.iter().map(AsRef::as_ref), hpas.iter().map(AsRef::as_ref)) {
-            return Err(Stop::World(what.to_string()));
-        }
+        let found = conflict(object, objects.iter().map(AsRef::as_ref), hpas.iter().map(AsRef::as_ref));
+        found.map_or(Ok(()), |what| Err(Stop::World(what.to_string())))
+    }
+
+    /// Finds the target and its size.
+    async fn prepare_target(&mut self, object: &ScaledObject, status: &mut ScaledObjectStatus) -> Result<(), Stop> {
+        let sources = &self.shared.sources;
         let _permit = self.shared.acting.acquire().await;
         let target = sources.targets.resolve(&self.key.namespace, &object.spec.scale_target_ref).await?;
         let read = target.read().await?;

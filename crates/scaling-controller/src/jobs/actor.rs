@@ -13,7 +13,7 @@ use controller_runtime::status::{StatusError, patch_if_changed};
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec};
-use kube::api::{ApiResource, DynamicObject, ListParams, Patch, PatchParams, PostParams};
+use kube::api::{DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Resource, ResourceExt};
 use rand::Rng;
 use scaling::Pausing;
@@ -141,6 +141,7 @@ impl JobActor {
         let source = self.source(object).await?;
         self.listener.listen_to(&source);
         status::describe(status, object, &source);
+        self.try_out(object).await?;
         self.roll_out(object).await?;
         self.tell_about(object, &source).await;
         self.poll(object, &settings, &source, status).await
@@ -274,8 +275,7 @@ impl JobActor {
         if wanted == 0 {
             return;
         }
-        let resource = ApiResource::erase::<Job>(&());
-        let api: Api<DynamicObject> = Api::namespaced_with(self.shared.client.clone(), &self.key.namespace, &resource);
+        let api = self.dynamic_jobs();
         let job: DynamicObject = match serde_json::from_value(make::job(object, env!("CARGO_PKG_VERSION"))) {
             Ok(job) => job,
             Err(error) => return tracing::error!(job = %self.key, %error, "a Job that cannot be written down"),

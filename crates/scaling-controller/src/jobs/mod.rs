@@ -8,13 +8,14 @@
 //!
 //! Guarantees: Jobs are counted by a list from the API server itself right before some are made, never from a watch, so that
 //! what was made a moment ago counts, by whoever it was made. If they cannot be counted none is made. An unfinished Job is
-//! deleted only by a roll-out that asks for it.
+//! deleted only by a roll-out that asks for it. A Job that the API server would not take is told before one is needed.
 
 mod actor;
 mod count;
 mod make;
 mod roll;
 mod status;
+mod trial;
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -8,7 +8,6 @@ use testkit::programs::{Program, Provisioner};
 
 use crate::world::*;
 
-const NODE_POOL: Kind = Kind("karpenter.sh", "v1", "NodePool");
 const CLASS: (&str, &str) = ("karpenter.kwok.sh/v1alpha1", "KWOKNodeClass");
 const POOL: &str = "kwok";
 

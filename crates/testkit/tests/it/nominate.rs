@@ -35,6 +35,9 @@ async fn story(world: &World, program: &mut Program) -> Result<()> {
         world.apply(&class).await?;
         world.apply(&node_pool(size, cores)).await?;
     }
+    for size in ["large", "small"] {
+        world.condition((NODE_POOL, None, size), "Ready", "True", &[]).await?;
+    }
     let replicas = u32::try_from(EACH)?;
     // The small ones first: they wait at the head of the scheduler's queue.
     world.apply(&deployment("web", "small", replicas, "1500m", &json!({"team": TEAM}))).await?;
@@ -44,6 +47,9 @@ async fn story(world: &World, program: &mut Program) -> Result<()> {
 
     let claims = world.list(NODE_CLAIM, None).await?;
     ensure!(claims.len() == 2 * EACH, "{} machines for {} pods, each of which fills one", claims.len(), 2 * EACH);
+    // They came within one window.
+    let plans = program.log().lines().filter(|line| line.contains("provisioning: planned ")).count();
+    ensure!(plans == 1, "{plans} plans for pods that came together");
     for pod in &pods {
         let on = text(&pod["spec"]["nodeName"]);
         let claim = claims.iter().find(|claim| claim["status"]["nodeName"] == on);

@@ -174,6 +174,9 @@ async fn what_was_rented(world: &World) -> Result<()> {
     for (uid, instance) in world.launched().await? {
         let claim = uids.get(&uid).with_context(|| format!("instance {} of nobody", instance.id))?;
         rented_as_asked(world, claim, &instance)?;
+        let (subnet, groups) = (machines.account.subnets.get(&instance.zone), &machines.account.security_groups);
+        assert_eq!(Some(&instance.subnet), subnet, "subnet of {} in {}", instance.id, instance.zone);
+        assert_eq!(&instance.security_groups, groups, "security groups of {}", instance.id);
     }
     for node in world.list(NODE, None).await? {
         let labels = &node["metadata"]["labels"];

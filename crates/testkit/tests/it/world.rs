@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result};
 use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
 use testkit::apply::{apply, apply_crds};
-use testkit::aws::{AwsDouble, Instance};
+use testkit::aws::{Account, AwsDouble, Instance};
 use testkit::bed::{Bed, Options};
 use testkit::binaries::workspace;
 use testkit::eventually::{Seen, eventually, when};
@@ -42,6 +42,7 @@ pub(crate) const NODE: Kind = Kind("", "v1", "Node");
 pub(crate) const HPA: Kind = Kind("autoscaling", "v2", "HorizontalPodAutoscaler");
 pub(crate) const SCALED_OBJECT: Kind = Kind("keda.sh", "v1alpha1", "ScaledObject");
 pub(crate) const PROVISIONER: Kind = Kind("karpenter.sh", "v1alpha5", "Provisioner");
+pub(crate) const NODE_POOL: Kind = Kind("karpenter.sh", "v1", "NodePool");
 pub(crate) const NODE_CLAIM: Kind = Kind("karpenter.sh", "v1", "NodeClaim");
 pub(crate) const API_SERVICE: Kind = Kind("apiregistration.k8s.io", "v1", "APIService");
 const EVENT: Kind = Kind("events.k8s.io", "v1", "Event");
@@ -50,6 +51,8 @@ const EVENT: Kind = Kind("events.k8s.io", "v1", "Event");
 pub(crate) struct Machines {
     pub(crate) program: Program,
     pub(crate) aws: AwsDouble,
+    /// What the cluster's tag selects. The account has other subnets and groups, too.
+    pub(crate) account: Account,
     pub(crate) joiner: Joiner,
 }
 
@@ -78,14 +81,14 @@ impl World {
     /// Adds the AWS double, machines that boot, and `node-provisioner`.
     pub(crate) async fn with_machines(mut self) -> Result<Self> {
         let aws = AwsDouble::start(self.bed.folder()).await?;
-        aws.control().seed(CLUSTER).await?;
+        let account = aws.control().seed(CLUSTER).await?;
         aws.control().timing(Duration::from_secs(2), Duration::from_secs(2)).await?;
         let boot = Boot { cluster: CLUSTER.into(), delay: BOOT, startup_taints_for: None };
         let joiner = Joiner::start(&self.bed, aws.control().clone(), boot);
         let mut options = Provisioner::of(CLUSTER);
         options.arguments.push("--garbage-interval=5s".to_owned());
         let program = self.bed.spawn_node_provisioner(&aws, &options).await?;
-        self.machines = Some(Machines { program, aws, joiner });
+        self.machines = Some(Machines { program, aws, account, joiner });
         Ok(self)
     }
 

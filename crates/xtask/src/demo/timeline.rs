@@ -3,11 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use anyhow::{Result, ensure};
 use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt;
 use kube::api::DynamicObject;
 use serde_json::Value;
 
+use super::stage::{Look, Stage, wrong};
 use super::world::{Scene, is_ready};
 
 /// The example wants one replica for so many requests per second.
@@ -17,85 +19,19 @@ const PEAK_REPLICAS: i32 = 10;
 /// The metric moves all the time; it is told again when it has moved so far.
 const TELLING: f64 = 25.0;
 
-/// The stages of a spike, in the order in which they come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Stage {
-    FirstReplica,
-    LoadRises,
-    Metric,
-    Replicas,
-    Unschedulable,
-    Planned,
-    Launched,
-    Joined,
-    Initialized,
-    AllRun,
-    LoadFalls,
-    OneReplica,
-    Empty,
-    Leaving,
-    Gone,
-}
-
-impl Stage {
-    const ALL: [Self; 15] = [
-        Self::FirstReplica,
-        Self::LoadRises,
-        Self::Metric,
-        Self::Replicas,
-        Self::Unschedulable,
-        Self::Planned,
-        Self::Launched,
-        Self::Joined,
-        Self::Initialized,
-        Self::AllRun,
-        Self::LoadFalls,
-        Self::OneReplica,
-        Self::Empty,
-        Self::Leaving,
-        Self::Gone,
-    ];
-
-    pub(super) const RISING: [Self; 8] = [
-        Self::Metric,
-        Self::Replicas,
-        Self::Unschedulable,
-        Self::Planned,
-        Self::Launched,
-        Self::Joined,
-        Self::Initialized,
-        Self::AllRun,
-    ];
-
-    pub(super) const FALLING: [Self; 4] = [Self::OneReplica, Self::Empty, Self::Leaving, Self::Gone];
-
-    fn words(self) -> &'static str {
-        match self {
-            Self::FirstReplica => "one replica runs on the cluster's own node",
-            Self::LoadRises => "load rises at the mesh",
-            Self::Metric => "the metric passes the threshold",
-            Self::Replicas => "the HPA wants more replicas",
-            Self::Unschedulable => "pods fit nowhere",
-            Self::Planned => "a machine is planned and recorded",
-            Self::Launched => "EC2 has launched it",
-            Self::Joined => "it has joined as a node",
-            Self::Initialized => "it is ready and initialized",
-            Self::AllRun => "every wanted replica runs",
-            Self::LoadFalls => "load falls at the mesh",
-            Self::OneReplica => "the HPA wants one replica",
-            Self::Empty => "a machine is empty",
-            Self::Leaving => "a machine is being taken away",
-            Self::Gone => "no claim, no node, no instance is left",
-        }
-    }
-}
-
 /// When each stage was first seen, counted from the start of the set-up.
 pub(super) type Seen = BTreeMap<Stage, Duration>;
 
 pub(super) struct Timeline {
     started: Instant,
     seen: Seen,
+    look: Look,
+    /// Which look saw each stage first.
+    looks: BTreeMap<Stage, Look>,
+    /// Claims, nodes and instances that were there before load rose: they are no answer to it.
+    before: BTreeSet<String>,
+    /// Nodes that the last look before load fell found empty.
+    empty_before: BTreeSet<String>,
     /// The last value told of everything that has a value.
     told: BTreeMap<String, String>,
     metric: Option<f64>,
@@ -108,20 +44,52 @@ impl Timeline {
     pub(super) fn new(started: Instant) -> Self {
         let (seen, told) = (BTreeMap::new(), BTreeMap::new());
         let (claims, nodes, instances) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
-        Self { started, seen, told, metric: None, claims, nodes, instances }
+        let (before, empty_before) = (BTreeSet::new(), BTreeSet::new());
+        Self {
+            started,
+            seen,
+            look: 0,
+            looks: BTreeMap::new(),
+            before,
+            empty_before,
+            told,
+            metric: None,
+            claims,
+            nodes,
+            instances,
+        }
     }
 
     pub(super) fn has(&self, stage: Stage) -> bool {
         self.seen.contains_key(&stage)
     }
 
-    pub(super) fn is_complete(&self) -> bool {
-        Stage::ALL.iter().all(|stage| self.has(*stage))
+    /// An error that names what was not seen, or not in its turn.
+    pub(super) fn is_the_story(&self) -> Result<()> {
+        let wrong = wrong(&self.looks);
+        ensure!(wrong.is_empty(), "{}", wrong.join("; "));
+        Ok(())
     }
 
-    pub(super) fn mark(&mut self, stage: Stage) {
+    /// Notes what we do ourselves, between two looks.
+    pub(super) fn act(&mut self, stage: Stage) {
+        self.look += 2;
+        self.mark(stage);
+        self.look += 2;
+    }
+
+    fn mark(&mut self, stage: Stage) {
         let now = self.started.elapsed();
         self.seen.entry(stage).or_insert(now);
+        self.looks.entry(stage).or_insert(self.look);
+    }
+
+    /// Whether this came after load rose.
+    fn answers(&mut self, name: &str) -> bool {
+        if !self.has(Stage::LoadRises) {
+            self.before.insert(name.to_owned());
+        }
+        !self.before.contains(name)
     }
 
     pub(super) fn heading(&self, text: &str) {
@@ -141,6 +109,7 @@ impl Timeline {
     }
 
     pub(super) fn see(&mut self, scene: &Scene) {
+        self.look += 1;
         self.see_pods(scene);
         self.see_claims(scene);
         self.see_machines(scene);
@@ -172,7 +141,7 @@ impl Timeline {
         if running >= 1 {
             self.mark(Stage::FirstReplica);
         }
-        if waiting > 0 {
+        if waiting > 0 && rising {
             self.mark(Stage::Unschedulable);
         }
         let wanted = usize::try_from(scene.wanted).unwrap_or_default();
@@ -188,7 +157,9 @@ impl Timeline {
         for claim in &scene.claims {
             let name = claim.name_any();
             if self.claims.insert(name.clone()) {
-                self.mark(Stage::Planned);
+                if self.answers(&name) {
+                    self.mark(Stage::Planned);
+                }
                 let note = |key: &str| claim.annotations().get(key).cloned().unwrap_or_default();
                 let pods = note("tandem.dev/pods").replace(',', ", ");
                 self.say("plan", &format!("{name} at {}, for {pods}", note("tandem.dev/price")));
@@ -209,7 +180,9 @@ impl Timeline {
     fn see_machines(&mut self, scene: &Scene) {
         for instance in &scene.instances {
             self.instances.insert(instance.id.clone());
-            self.mark(Stage::Launched);
+            if self.answers(&instance.id) {
+                self.mark(Stage::Launched);
+            }
             let text = format!("{} {} in {}: {}", instance.id, instance.instance_type, instance.zone, instance.state);
             self.value("EC2", &instance.id, text);
         }
@@ -221,27 +194,42 @@ impl Timeline {
         for node in scene.machines() {
             let name = node.name_any();
             self.nodes.insert(name.clone());
-            self.mark(Stage::Joined);
             let state = node_state(node);
-            if state.contains("initialized") {
-                self.mark(Stage::Initialized);
-            }
-            if state.contains("empty") {
-                self.mark(Stage::Empty);
-            }
-            if state.contains("leaving") {
-                self.mark(Stage::Leaving);
-            }
+            self.see_node(&name, &state);
             self.value("node", &name, format!("{name}: {state}"));
         }
         for name in self.nodes.clone() {
             if !scene.nodes.iter().any(|node| node.name_any() == name) {
                 self.value("node", &name, format!("{name}: gone"));
-                self.mark(Stage::Leaving);
             }
         }
         if self.has(Stage::LoadFalls) && self.has(Stage::Launched) && scene.is_clean() {
             self.mark(Stage::Gone);
+        }
+    }
+
+    /// What a machine's node tells of the story.
+    fn see_node(&mut self, name: &str, state: &str) {
+        if self.answers(name) {
+            self.mark(Stage::Joined);
+            if state.contains("initialized") {
+                self.mark(Stage::Initialized);
+            }
+        }
+        let empty = state.contains("empty");
+        if !empty {
+            self.empty_before.remove(name);
+        } else if !self.has(Stage::LoadFalls) {
+            self.empty_before.insert(name.to_owned());
+        }
+        if !self.has(Stage::LoadFalls) || self.empty_before.contains(name) {
+            return;
+        }
+        if empty {
+            self.mark(Stage::Empty);
+        }
+        if state.contains("leaving") {
+            self.mark(Stage::Leaving);
         }
     }
 
@@ -347,6 +335,32 @@ mod tests {
         assert_eq!(median(seconds(&[9, 1, 5])), Duration::from_secs(5));
         assert_eq!(median(seconds(&[4, 2])), Duration::from_secs(2));
         assert_eq!(median(Vec::new()), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_node_that_is_empty_before_load_falls_or_goes_without_leaving_is_no_stage() {
+        let mut timeline = Timeline::new(Instant::now());
+        timeline.act(Stage::LoadRises);
+        timeline.see_node("a", "ready, initialized, empty, leaving");
+        timeline.act(Stage::LoadFalls);
+        timeline.see_node("a", "ready, initialized, empty, leaving");
+        assert!(!timeline.has(Stage::Empty) && !timeline.has(Stage::Leaving));
+        timeline.see_node("a", "ready, initialized");
+        timeline.see_node("a", "ready, initialized, empty");
+        assert!(timeline.has(Stage::Empty) && !timeline.has(Stage::Leaving));
+        timeline.see_node("a", "ready, initialized, empty, leaving");
+        assert!(timeline.has(Stage::Leaving));
+    }
+
+    #[test]
+    fn a_machine_from_before_is_no_answer_to_the_load() {
+        let mut timeline = Timeline::new(Instant::now());
+        timeline.see_node("early", "ready, initialized");
+        timeline.act(Stage::LoadRises);
+        timeline.see_node("early", "ready, initialized");
+        assert!(!timeline.has(Stage::Joined) && !timeline.has(Stage::Initialized));
+        timeline.see_node("late", "ready, initialized");
+        assert!(timeline.has(Stage::Initialized));
     }
 
     #[test]

@@ -1,0 +1,173 @@
+//! What changes around objects that were well, on a real API server and under the real HPA controller: a target goes, an HPA
+//! of somebody else comes; and what the API server alone knows of a manifest.
+
+mod running;
+
+use anyhow::{Context as _, Result, ensure};
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::events::v1::Event;
+use kube::Api;
+use kube::api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams};
+use serde_json::{Value, json};
+use testkit::apply::apply;
+use testkit::bed::{Bed, Options};
+use testkit::eventually::{eventually, when};
+
+use running::{SOON, install, start};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_changes_around_an_object_is_told_and_forgotten() -> Result<()> {
+    let bed = Bed::start(Options::default()).await?;
+    install(&bed).await?;
+    let _running = start(&bed).await?;
+    let (lost, asleep, shared, job) =
+        tokio::join!(a_lost_target(&bed, "lost", 1), a_lost_target(&bed, "asleep", 0), a_rival(&bed), a_job(&bed));
+    let failed: Vec<String> =
+        [lost, asleep, shared, job].into_iter().filter_map(Result::err).map(|error| format!("{error:#}")).collect();
+    ensure!(failed.is_empty(), "{}", failed.join("\n"));
+    bed.check().context("a server of the test bed ended")
+}
+
+/// The target goes, at its minimum or at zero, and comes back.
+async fn a_lost_target(bed: &Bed, name: &str, minimum: u32) -> Result<()> {
+    let deployments: Api<Deployment> = Api::default_namespaced(bed.client());
+    apply(&bed.client(), &deployment(name)).await?;
+    apply(&bed.client(), &scaled_object(name, minimum)).await?;
+    condition(bed, "ScaledObject", name, "Ready", "True", "").await?;
+    eventually(format!("{name} is at its minimum, and its HPA has seen that"), SOON, async || {
+        let replicas = deployments.get(name).await?.spec.and_then(|spec| spec.replicas);
+        let able = hpa(bed, &format!("keda-hpa-{name}")).await?.is_some_and(|hpa| able(&hpa));
+        Ok(when(able && replicas == i32::try_from(minimum).ok(), (able, replicas)))
+    })
+    .await?;
+
+    deployments.delete(name, &DeleteParams::default()).await?;
+    let said = format!("spec.scaleTargetRef: target resource apps/v1.Deployment {name} doesn't exist");
+    condition(bed, "ScaledObject", name, "Ready", "False", &said).await?;
+    condition(bed, "ScaledObject", name, "Active", "Unknown", "").await?;
+    condition(bed, "ScaledObject", name, "HPAActive", "False", "not found").await?;
+    warning(bed, name, &said).await?;
+
+    apply(&bed.client(), &deployment(name)).await?;
+    condition(bed, "ScaledObject", name, "Ready", "True", "").await
+}
+
+/// Somebody makes an HPA for a workload that has one already, and takes it away again.
+async fn a_rival(bed: &Bed) -> Result<()> {
+    const NAME: &str = "shared";
+    apply(&bed.client(), &deployment(NAME)).await?;
+    apply(&bed.client(), &scaled_object(NAME, 1)).await?;
+    condition(bed, "ScaledObject", NAME, "Ready", "True", "").await?;
+    let rival = json!({
+        "apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler",
+        "metadata": {"name": "by-hand", "namespace": "default"},
+        "spec": {
+            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": NAME},
+            "minReplicas": 3, "maxReplicas": 3,
+        },
+    });
+    apply(&bed.client(), &rival).await?;
+    let said = "spec.scaleTargetRef: the workload 'shared' of type 'apps/v1.Deployment' is already managed by the hpa 'by-hand'";
+    condition(bed, "ScaledObject", NAME, "Ready", "False", said).await?;
+    warning(bed, NAME, said).await?;
+    ensure!(hpa(bed, "keda-hpa-shared").await?.is_some(), "the object's own HPA was taken away");
+
+    let hpas: Api<HorizontalPodAutoscaler> = Api::default_namespaced(bed.client());
+    hpas.delete("by-hand", &DeleteParams::default()).await?;
+    condition(bed, "ScaledObject", NAME, "Ready", "True", "").await
+}
+
+/// Only the API server knows what a Job may look like.
+async fn a_job(bed: &Bed) -> Result<()> {
+    let object = |name: &str, policy: Option<&str>| {
+        json!({
+            "apiVersion": "keda.sh/v1alpha1", "kind": "ScaledJob",
+            "metadata": {"name": name, "namespace": "default"},
+            "spec": {
+                "pollingInterval": 1, "triggers": [never()],
+                "jobTargetRef": {"template": {"spec": {
+                    "restartPolicy": policy, "containers": [{"name": "main", "image": "none"}],
+                }}},
+            },
+        })
+    };
+    apply(&bed.client(), &object("plain", None)).await?;
+    apply(&bed.client(), &object("restless", Some("Always"))).await?;
+    let said = "spec.jobTargetRef.template.spec.restartPolicy: Required value: valid values: \"OnFailure\", \"Never\"";
+    condition(bed, "ScaledJob", "restless", "Ready", "False", said).await?;
+    warning(bed, "restless", said).await?;
+    condition(bed, "ScaledJob", "plain", "Ready", "True", "").await?;
+    let jobs: Api<Job> = Api::default_namespaced(bed.client());
+    let made = jobs.list(&ListParams::default()).await?.items.len();
+    ensure!(made == 0, "{made} Jobs were made by asking");
+
+    apply(&bed.client(), &object("restless", Some("Never"))).await?;
+    condition(bed, "ScaledJob", "restless", "Ready", "True", "").await
+}
+
+fn deployment(name: &str) -> Value {
+    let labels = json!({"app": name});
+    json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name, "namespace": "default"},
+        "spec": {"replicas": 1, "selector": {"matchLabels": labels}, "template": {
+            "metadata": {"labels": labels}, "spec": {"containers": [{"name": "main", "image": "none"}]},
+        }},
+    })
+}
+
+/// A trigger that always answers that nothing is wanted.
+fn never() -> Value {
+    json!({"type": "kubernetes-workload", "metadata": {"podSelector": "app=nobody", "value": "1"}})
+}
+
+fn scaled_object(name: &str, minimum: u32) -> Value {
+    json!({
+        "apiVersion": "keda.sh/v1alpha1", "kind": "ScaledObject", "metadata": {"name": name, "namespace": "default"},
+        "spec": {
+            "scaleTargetRef": {"name": name}, "minReplicaCount": minimum, "cooldownPeriod": 1, "pollingInterval": 1,
+            "triggers": [never()],
+        },
+    })
+}
+
+async fn hpa(bed: &Bed, name: &str) -> Result<Option<HorizontalPodAutoscaler>> {
+    Ok(Api::default_namespaced(bed.client()).get_opt(name).await?)
+}
+
+fn able(hpa: &HorizontalPodAutoscaler) -> bool {
+    let conditions = hpa.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    conditions.into_iter().any(|condition| condition.type_ == "AbleToScale" && condition.status == "True")
+}
+
+/// Waits for a condition with these words in its message.
+async fn condition(bed: &Bed, kind: &str, name: &str, which: &str, status: &str, words: &str) -> Result<()> {
+    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("keda.sh", "v1alpha1", kind));
+    let api: Api<DynamicObject> = Api::default_namespaced_with(bed.client(), &resource);
+    eventually(format!("{which} of {kind} {name} is {status} with {words:?}"), SOON, async || {
+        let found = api.get(name).await?.data["status"]["conditions"].clone();
+        let so = |c: &Value| {
+            c["type"] == which && c["status"] == status && c["message"].as_str().is_some_and(|m| m.contains(words))
+        };
+        Ok(when(found.as_array().is_some_and(|all| all.iter().any(so)), found))
+    })
+    .await
+    .map(drop)
+}
+
+/// Waits for a Warning about an object with these words.
+async fn warning(bed: &Bed, name: &str, words: &str) -> Result<()> {
+    let api: Api<Event> = Api::default_namespaced(bed.client());
+    eventually(format!("a warning about {name} says {words:?}"), SOON, async || {
+        let about = |event: &Event| event.regarding.as_ref().is_some_and(|r| r.name.as_deref() == Some(name));
+        let events: Vec<Event> = api.list(&ListParams::default()).await?.items.into_iter().filter(about).collect();
+        let said: Vec<_> = events.into_iter().map(|event| (event.type_, event.note)).collect();
+        let so = |(kind, note): &(Option<String>, Option<String>)| {
+            kind.as_deref() == Some("Warning") && note.as_deref().is_some_and(|note| note.contains(words))
+        };
+        Ok(when(said.iter().any(so), said))
+    })
+    .await
+    .map(drop)
+}
