@@ -38,18 +38,6 @@ impl<'a> Meter<'a> {
         Self { work: budget.work, stop: budget.stop, spent, next_poll, over }
     }
 
-    /// Counts, and never says that it is over.
-    pub(crate) fn endless() -> Self {
-        Self::new(&Budget { work: u64::MAX, stop: &|| false, gap_ppm: 0 })
-    }
-
-    /// For what is to be done whatever work it is: only the caller's guard ends it.
-    pub(crate) fn guarded(&self) -> Self {
-        let meter = Self::new(&Budget { work: u64::MAX, stop: self.stop, gap_ppm: 0 });
-        meter.over.set((self.stop)());
-        meter
-    }
-
     pub(crate) fn spend(&self, steps: usize) {
         let spent = self.spent.get() + steps as u64;
         self.spent.set(spent);

@@ -66,8 +66,18 @@ pub fn solve_within(snapshot: &Snapshot, settings: &Settings, stop: &dyn Fn() ->
     plan::cheapest(snapshot, settings, stop, None)
 }
 
-/// As [`solve_within`], but never dearer than a plan made before, as long as that one can still be carried out: with more
-/// types, a looser limit or fewer constraints it can.
+/// As [`solve_within`], with a plan made before at hand, for the same pods a moment later or for others like them.
+///
+/// # Guarantees
+/// The answer ranks no worse, by pods without a place and then by cost, than the earlier plan does when it is carried out
+/// again: its pods on its nodes in its order, each node at what it cost then, and the pods that are new by the greedy rule.
+/// If the earlier plan is a solution for this snapshot too, that is the earlier plan itself: so more types, a looser limit, a
+/// pod gone or a demand dropped never cost more. Twice the pods cost at most twice as much.
+///
+/// # Caveats
+/// What of the earlier plan is not there any more, or breaks a demand now, is planned anew, and the answer may then be
+/// dearer. A pod that may go to more domains than before has to be spread over more: there a plan that was one may be none
+/// although a demand was dropped. A pod that is given one of its wishes back narrows what its node may be.
 pub fn solve_after(snapshot: &Snapshot, settings: &Settings, stop: &dyn Fn() -> bool, previous: &Solution) -> Solution {
     plan::cheapest(snapshot, settings, stop, Some(previous))
 }
@@ -127,6 +137,9 @@ fn in_order(snapshot: &Snapshot) -> Vec<&Pod> {
 /// How often, when nothing moves any more, one group of pods that must be near each other is let begin before the rest of
 /// it has a place. After that all are.
 const PATIENCE: usize = 16;
+
+/// What makes a plan better: fewer pods without a place, then less money.
+type Rank = (usize, UsdMicrosPerHour);
 
 /// The greedy rule at work.
 #[derive(Clone)]
@@ -248,8 +261,7 @@ impl<'a> Greedy<'a> {
         Placement { node: Target::Existing(node.key.clone()), why, turn: self.placed.len() }
     }
 
-    /// What makes a plan better: fewer pods without a place, then less money.
-    fn rank(&self, rest: &Rest<'_>) -> (usize, UsdMicrosPerHour) {
+    fn rank(&self, rest: &Rest<'_>) -> Rank {
         let cost = (0..self.search.open.len()).map(|index| self.search.bought(index).0.price).sum();
         (rest.refused.len() + rest.untried.len(), cost)
     }
