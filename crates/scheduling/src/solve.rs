@@ -25,6 +25,7 @@ mod kind;
 mod limits;
 mod make;
 mod map;
+mod node_labels;
 mod open;
 mod plan;
 mod reasons;
@@ -298,6 +299,8 @@ impl<'a> Greedy<'a> {
 
 #[cfg(test)]
 mod bad_input_tests;
+#[cfg(test)]
+mod label_tests;
 #[cfg(test)]
 mod laws;
 #[cfg(test)]

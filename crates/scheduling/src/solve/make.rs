@@ -200,6 +200,9 @@ impl<'a> Search<'a> {
                 template.keep_portly(&mut choices, kind);
                 choices
             };
+            if !(0..self.topology.groups.keys.len()).all(|key| self.topology.is_told(template, key, &joint)) {
+                continue;
+            }
             self.left.keep_unreserved(template, &mut choices);
             if let Some(planned) = planned {
                 choices.keep_common(planned.choices);

@@ -8,10 +8,11 @@ use super::{
     kind::{self, Kind, Shape},
     limits::Left,
     map::Map,
+    node_labels::labels_of,
     open::{Fit, Open},
     relations::{Filter, Groups, Place, required},
     template::{Choice, Template},
-    topology::{Here, Seat, Spot, Topology, labels_of},
+    topology::{Here, Seat, Spot, Topology},
     wishes::Asked,
 };
 use crate::{NodeStage, Pod, PodKey, Settings, Snapshot, Unfit};
@@ -84,7 +85,8 @@ impl<'a> Search<'a> {
             repelled_by.insert(&pod.key, groups);
         }
         let mut topology = Topology::new(groups);
-        topology.name_domains(&snapshot.nodes, &mut templates);
+        let wanted = |key: &str| asked.iter().flat_map(|one: &Asked<'_>| one.wanted(key)).cloned().collect();
+        topology.name_domains(&snapshot.nodes, &mut templates, wanted);
         let staying = snapshot.nodes.iter().filter(|node| node.stage != NodeStage::Leaving);
         let mut existing: Vec<_> =
             staying.map(|node| Existing::new(node, axis, &daemons, topology.seats(node))).collect();
