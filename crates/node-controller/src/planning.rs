@@ -228,7 +228,7 @@ mod tests {
         let mut solution = scheduling::solve_greedy(&Snapshot { pods: others, ..snapshot.clone() }, settings);
         if snapshot.pods.iter().any(|pod| pod.key == a) {
             let node = Target::Existing(NodeKey("n".to_owned()));
-            solution.placed.insert(a, Placement { node, why: PlacementReason::RoomOnReadyNode });
+            solution.placed.insert(a, Placement { node, why: PlacementReason::RoomOnReadyNode, turn: 0 });
         }
         solution
     }

@@ -49,7 +49,7 @@ pub fn check(snapshot: &Snapshot, solution: &Solution) -> Vec<Violation> {
     if let Some(crowd) = Crowd::gather(&ground) {
         let mut map = Map::new(&ground);
         apart::check(&crowd, &mut map, &mut violations);
-        order::check(&crowd, &mut map, &mut violations);
+        order::check(&crowd, solution, &mut map, &mut violations);
     }
     // What is wrong with every offering of a node is said once.
     violations.dedup();

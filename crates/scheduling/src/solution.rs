@@ -59,6 +59,10 @@ pub struct Placement {
     pub node: Target,
     /// Why there.
     pub why: PlacementReason,
+    /// When it was placed, counted from 0: bound in this order, every pod's spreads and affinities hold at its turn. The
+    /// checker tries this order before it looks for another.
+    #[serde(default)]
+    pub turn: usize,
 }
 
 /// A node there is, or a new one.

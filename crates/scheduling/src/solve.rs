@@ -25,6 +25,7 @@ mod kind;
 mod limits;
 mod make;
 mod map;
+mod node_labels;
 mod open;
 mod plan;
 mod reasons;
@@ -66,8 +67,18 @@ pub fn solve_within(snapshot: &Snapshot, settings: &Settings, stop: &dyn Fn() ->
     plan::cheapest(snapshot, settings, stop, None)
 }
 
-/// As [`solve_within`], but never dearer than a plan made before, as long as that one can still be carried out: with more
-/// types, a looser limit or fewer constraints it can.
+/// As [`solve_within`], with a plan made before at hand, for the same pods a moment later or for others like them.
+///
+/// # Guarantees
+/// The answer ranks no worse, by pods without a place and then by cost, than the earlier plan does when it is carried out
+/// again: its pods on its nodes in its order, each node at what it cost then, and the pods that are new by the greedy rule.
+/// If the earlier plan is a solution for this snapshot too, that is the earlier plan itself: so more types, a looser limit, a
+/// pod gone or a demand dropped never cost more. Twice the pods cost at most twice as much.
+///
+/// # Caveats
+/// What of the earlier plan is not there any more, or breaks a demand now, is planned anew, and the answer may then be
+/// dearer. A pod that may go to more domains than before has to be spread over more: there a plan that was one may be none
+/// although a demand was dropped. A pod that is given one of its wishes back narrows what its node may be.
 pub fn solve_after(snapshot: &Snapshot, settings: &Settings, stop: &dyn Fn() -> bool, previous: &Solution) -> Solution {
     plan::cheapest(snapshot, settings, stop, Some(previous))
 }
@@ -127,6 +138,9 @@ fn in_order(snapshot: &Snapshot) -> Vec<&Pod> {
 /// How often, when nothing moves any more, one group of pods that must be near each other is let begin before the rest of
 /// it has a place. After that all are.
 const PATIENCE: usize = 16;
+
+/// What makes a plan better: fewer pods without a place, then less money.
+type Rank = (usize, UsdMicrosPerHour);
 
 /// The greedy rule at work.
 #[derive(Clone)]
@@ -212,7 +226,11 @@ impl<'a> Greedy<'a> {
             (Spot::Existing(index), _) => Some(self.on_existing(kind, index)),
             (Spot::Open(index), fit) => {
                 self.search.put_on_open(kind, index, fit.expect("what fits on an opened node says how"), pod);
-                Some(Placement { node: Target::New(index), why: PlacementReason::RoomOnNewNode })
+                Some(Placement {
+                    node: Target::New(index),
+                    why: PlacementReason::RoomOnNewNode,
+                    turn: self.placed.len(),
+                })
             }
         }
     }
@@ -224,10 +242,14 @@ impl<'a> Greedy<'a> {
         }
         if let Some((index, fit)) = search.find_open(kind) {
             search.put_on_open(kind, index, fit, pod);
-            return Some(Placement { node: Target::New(index), why: PlacementReason::RoomOnNewNode });
+            return Some(Placement {
+                node: Target::New(index),
+                why: PlacementReason::RoomOnNewNode,
+                turn: self.placed.len(),
+            });
         }
         let index = search.open_for(kind, pod)?;
-        Some(Placement { node: Target::New(index), why: PlacementReason::OpensNode })
+        Some(Placement { node: Target::New(index), why: PlacementReason::OpensNode, turn: self.placed.len() })
     }
 
     fn on_existing(&mut self, kind: usize, index: usize) -> Placement {
@@ -237,7 +259,12 @@ impl<'a> Greedy<'a> {
             NodeStage::Ready => PlacementReason::RoomOnReadyNode,
             NodeStage::InFlight | NodeStage::Leaving => PlacementReason::RoomOnNodeInFlight,
         };
-        Placement { node: Target::Existing(node.key.clone()), why }
+        Placement { node: Target::Existing(node.key.clone()), why, turn: self.placed.len() }
+    }
+
+    fn rank(&self, rest: &Rest<'_>) -> Rank {
+        let cost = (0..self.search.open.len()).map(|index| self.search.bought(index).0.price).sum();
+        (rest.refused.len() + rest.untried.len(), cost)
     }
 
     fn finish(self, rest: Rest<'a>, solution: &mut Solution) {
@@ -272,6 +299,8 @@ impl<'a> Greedy<'a> {
 
 #[cfg(test)]
 mod bad_input_tests;
+#[cfg(test)]
+mod label_tests;
 #[cfg(test)]
 mod laws;
 #[cfg(test)]

@@ -30,6 +30,6 @@ fn main() -> ExitCode {
 
 fn bytes(seed: u64) -> Vec<u8> {
     let mut random = Random::new(seed);
-    let words = random.below(120);
+    let words = random.below(250);
     (0..words).flat_map(|_| random.bits().to_le_bytes()).collect()
 }

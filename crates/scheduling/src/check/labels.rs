@@ -53,6 +53,18 @@ pub(super) struct Possible<'a> {
     pub(super) capacity_type: &'a str,
 }
 
+impl Possible<'_> {
+    /// Whether the labels that the pool sets are true of what is bought: a pool whose labels name a zone has nodes there alone.
+    pub(super) fn is_as_labelled(&self) -> bool {
+        self.pool.labels.iter().all(|(key, value)| match labels::normalize(key) {
+            labels::ZONE => self.zone == value,
+            labels::INSTANCE_TYPE => self.machine.name == *value,
+            labels::CAPACITY_TYPE => self.capacity_type == value,
+            key => self.machine.requirements.get(key).is_none_or(|can| can.allows(Some(value))),
+        })
+    }
+}
+
 /// Where labels are looked up.
 pub(super) trait Labels {
     /// What is known of the label; the key may be an old name.

@@ -9,8 +9,9 @@
 //! - among pods with different skews that count each other, the emptiest domain first and the tightest skew first does;
 //! - pods that are counted but demand nothing can wait until they are needed to lift the emptiest domain.
 //!
-//! [`forward`] plays that, one group of pods that bear on each other at a time. Where it is stuck, other priorities are tried,
-//! and at last orders are searched for, one pod after the other ([`backtrack`]).
+//! One group of pods that bear on each other after the other, the order that the plan was made in is tried first: a claim that
+//! is checked here turn by turn like any other order. Where it does not hold, [`forward`] plays the rules above. Where that is
+//! stuck, other priorities are tried, and at last orders are searched for, one pod after the other ([`backtrack`]).
 //!
 //! # Caveats
 //! The search has a bound. Where pods of different demands count each other in several ways, it may end before the one order
@@ -34,10 +35,15 @@ use super::{
     ground::Suit,
     topology::{Map, Scope},
 };
-use crate::{NodeInclusion, PodKey, Snapshot, Target, TopologySpread};
+use crate::{NodeInclusion, PodKey, Snapshot, Solution, Target, TopologySpread};
 
 /// Reports the pods for which no order is found, and those whose node may lack the label that a demand of theirs is about.
-pub(super) fn check<'a>(crowd: &Crowd<'a>, map: &mut Map<'_, 'a>, violations: &mut Vec<Violation>) {
+pub(super) fn check<'a>(
+    crowd: &Crowd<'a>,
+    solution: &Solution,
+    map: &mut Map<'_, 'a>,
+    violations: &mut Vec<Violation>,
+) {
     let mut plot = Plot { of_kind: vec![Behaviour::default(); crowd.kinds.len()], ..Plot::default() };
     let placed: BTreeSet<usize> = crowd.placed.iter().map(|cluster| cluster.kind).collect();
     for kind in placed {
@@ -68,7 +74,7 @@ pub(super) fn check<'a>(crowd: &Crowd<'a>, map: &mut Map<'_, 'a>, violations: &m
     let queues = queues(crowd, &of_kind, &behaviours, &state, violations);
     let mut work = backtrack::WORK;
     for mut group in groups(queues, &behaviours) {
-        for (pod, site, refusal) in stuck(&mut group, &behaviours, &mut state, &mut work) {
+        for (pod, site, refusal) in stuck(&mut group, solution, &behaviours, &mut state, &mut work) {
             violations.push(violation(pod, target(crowd.snapshot, site), refusal));
         }
     }
@@ -213,10 +219,16 @@ fn find(leader: &mut [usize], mut index: usize) -> usize {
 /// Looks for an order; the pods that the first attempt leaves over if there is none.
 fn stuck<'a>(
     group: &mut [Queue<'_, 'a>],
+    solution: &Solution,
     behaviours: &[Behaviour],
     state: &mut State<'_>,
     work: &mut u64,
 ) -> Vec<(&'a PodKey, usize, Refusal)> {
+    let turn = |pod: &PodKey| solution.placed.get(pod).map(|placement| placement.turn);
+    if forward::follow(group, behaviours, state, turn) {
+        return Vec::new();
+    }
+    forward::take_off(group, behaviours, state);
     let mut over = Vec::new();
     for priority in Priority::ALL {
         if forward::place(group, behaviours, state, priority) {

@@ -246,7 +246,7 @@ proptest! {
                 bound_for_it.pod_anti_affinity.clear();
                 alone.pods = vec![Arc::new(bound_for_it)];
                 let target = Target::Existing(node.key.clone());
-                let placement = Placement { node: target.clone(), why: PlacementReason::RoomOnReadyNode };
+                let placement = Placement { node: target.clone(), why: PlacementReason::RoomOnReadyNode, turn: 0 };
                 let plan = Solution { placed: [(pod.key.clone(), placement)].into(), ..Solution::default() };
                 let mut only = alone.clone();
                 only.nodes.retain(|one| one.key == node.key);

@@ -260,7 +260,9 @@ fn possible<'a>(ground: &Ground<'a>) -> Vec<Possible<'a>> {
             for offering in machine.offerings.iter().filter(there) {
                 let capacity_type = offering.capacity_type.as_str();
                 let one = Possible { pool, machine, zone: &offering.zone, capacity_type };
-                if pool.requirements.iter().all(|wanted| one.label(wanted.key()).may_be_within(wanted)) {
+                if one.is_as_labelled()
+                    && pool.requirements.iter().all(|wanted| one.label(wanted.key()).may_be_within(wanted))
+                {
                     all.push(one);
                 }
             }

@@ -41,9 +41,12 @@ impl Axis {
 
     /// Takes a pod's requests away, each as it is asked.
     pub(super) fn subtract(&self, rest: &mut [i64], list: &ResourceList) {
+        // Both are in the order of the names.
+        let mut here = self.names.iter().zip(rest).peekable();
         for (name, amount) in list.iter() {
-            if let Ok(position) = self.names.binary_search(name) {
-                rest[position] = rest[position].saturating_sub(amount.0);
+            while here.next_if(|(other, _)| *other < name).is_some() {}
+            if let Some((_, rest)) = here.next_if(|(other, _)| *other == name) {
+                *rest = rest.saturating_sub(amount.0);
             }
         }
     }

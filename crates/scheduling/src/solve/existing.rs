@@ -6,7 +6,8 @@ use std::{
 use super::{
     axis::{self, Axis},
     kind::{Daemon, Kind},
-    topology::{Here, Seat, Topology, Verdict, allowed, labels_of},
+    node_labels::{allowed, labels_of},
+    topology::{Here, Seat, Topology, Verdict},
 };
 use crate::{HostPort, Node, NodeRefusals, Taint};
 

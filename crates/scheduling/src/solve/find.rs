@@ -12,6 +12,9 @@ use super::{
 impl Search<'_> {
     /// The node of the snapshot that a pod of the kind goes to, if one takes it.
     pub(super) fn find_existing(&mut self, kind: usize) -> Option<usize> {
+        if !self.may_fit_existing(kind) {
+            return None;
+        }
         let mut cursors = std::mem::take(&mut self.kinds[kind].cursors.existing);
         let relations = &self.kinds[kind].shape.relations;
         let mut work = 0;

@@ -1,5 +1,7 @@
 //! New nodes: of which pool, and what they may become.
 
+use requirements::Requirements;
+
 use super::{
     axis,
     bits::Bits,
@@ -21,6 +23,14 @@ enum Blocked {
     Limit,
 }
 
+/// What a new node is to be, whatever its pods would let it be.
+#[derive(Clone, Copy)]
+pub(super) struct Preset<'p> {
+    pub(super) choices: &'p Bits,
+    /// What its labels must be besides, if anything.
+    pub(super) labels: Option<&'p Requirements>,
+}
+
 impl<'a> Search<'a> {
     /// Opens a node for a pod of the kind, of the first pool by weight that can.
     pub(super) fn open_for(&mut self, kind: usize, pod: &'a Pod) -> Option<usize> {
@@ -38,10 +48,16 @@ impl<'a> Search<'a> {
         None
     }
 
-    /// Opens a node of this pool that may become these choices only, and puts a pod of the kind on it; `None` if that
-    /// breaks a demand or a limit.
-    pub(super) fn open_with(&mut self, template: usize, choices: &Bits, kind: usize, pod: &'a Pod) -> Option<usize> {
-        let index = self.try_open(template, Some(choices), kind, pod).ok()?;
+    /// Opens a node of this pool that may become no more than this, and puts a pod of the kind on it; `None` if that breaks
+    /// a demand or a limit.
+    pub(super) fn open_with(
+        &mut self,
+        template: usize,
+        preset: Preset<'_>,
+        kind: usize,
+        pod: &'a Pod,
+    ) -> Option<usize> {
+        let index = self.try_open(template, Some(preset), kind, pod).ok()?;
         self.open[index].planned = self.templates[template].min_values.is_empty();
         Some(index)
     }
@@ -49,7 +65,7 @@ impl<'a> Search<'a> {
     fn try_open(
         &mut self,
         template: usize,
-        planned: Option<&Bits>,
+        planned: Option<Preset<'_>>,
         kind: usize,
         pod: &'a Pod,
     ) -> Result<usize, Blocked> {
@@ -90,7 +106,7 @@ impl<'a> Search<'a> {
 
     /// What a new node of the pool would be for a pod of the kind, if need be after taking larger choices away from nodes
     /// opened before.
-    fn fit_new(&mut self, template: usize, planned: Option<&Bits>, kind: usize) -> Result<Fit, Blocked> {
+    fn fit_new(&mut self, template: usize, planned: Option<Preset<'_>>, kind: usize) -> Result<Fit, Blocked> {
         let left = self.left.limits[template].clone();
         if let Some(fit) = self.fit_within(template, planned, kind, Some(&left)) {
             return Ok(fit);
@@ -112,7 +128,7 @@ impl<'a> Search<'a> {
     fn fit_beside(
         &mut self,
         template: usize,
-        planned: Option<&Bits>,
+        planned: Option<Preset<'_>>,
         kind: usize,
         least: Option<usize>,
         mut wide: Vec<usize>,
@@ -157,7 +173,7 @@ impl<'a> Search<'a> {
     pub(super) fn fit_within(
         &self,
         template: usize,
-        planned: Option<&Bits>,
+        planned: Option<Preset<'_>>,
         kind: usize,
         left: Option<&[i64]>,
     ) -> Option<Fit> {
@@ -172,7 +188,7 @@ impl<'a> Search<'a> {
             .iter()
             .flat_map(|relaxed| (fresh.alternative..kind.shape.alternatives.len()).map(|one| (*relaxed, one)))
         {
-            let Ok((joint, changed)) = template.join(&template.base, &kind.shape.alternatives[alternative]) else {
+            let Ok((mut joint, changed)) = template.join(&template.base, &kind.shape.alternatives[alternative]) else {
                 continue;
             };
             let mut choices = if alternative == fresh.alternative {
@@ -184,9 +200,17 @@ impl<'a> Search<'a> {
                 template.keep_portly(&mut choices, kind);
                 choices
             };
+            if !(0..self.topology.groups.keys.len()).all(|key| self.topology.is_told(template, key, &joint)) {
+                continue;
+            }
             self.left.keep_unreserved(template, &mut choices);
             if let Some(planned) = planned {
-                choices.keep_common(planned);
+                choices.keep_common(planned.choices);
+                if let Some(labels) = planned.labels {
+                    let Ok((more, changed)) = template.join(&joint, labels) else { continue };
+                    template.keep_holding(&mut choices, &changed);
+                    joint = more;
+                }
             }
             let charge = template.charge(&choices);
             let unlimited = left.filter(|left| !axis::fits(&charge, left)).map(|left| {

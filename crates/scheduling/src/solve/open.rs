@@ -75,11 +75,20 @@ impl<'a> Open<'a> {
         fit: &Fit,
         why: Vec<NewNodeReason>,
     ) -> Self {
-        let requirements = fit.requirements.clone().unwrap_or_else(|| template.base.clone());
+        let mut requirements = fit.requirements.clone().unwrap_or_else(|| template.base.clone());
         let seats = 0..topology.groups.keys.len();
+        let seats: Vec<Seat> = seats.map(|key| topology.new_seat(template, key, &fit.choices, &requirements)).collect();
+        for (key, seat) in seats.iter().enumerate() {
+            // What the pool leaves open is that from now on.
+            if let Seat::In(domain) = seat
+                && !template.is_of_the_machine(topology.groups.keys[key])
+            {
+                requirements.add(topology.pin(key, *domain));
+            }
+        }
         Self {
             template: index,
-            seats: seats.map(|key| topology.new_seat(template, key, &fit.choices, &requirements)).collect(),
+            seats,
             requirements,
             here: Here::default(),
             used: vec![0; template.axis.len()],
@@ -142,6 +151,9 @@ impl<'a> Open<'a> {
                 let Ok((joint, changed)) = template.join(&self.requirements, &shape.alternatives[alternative]) else {
                     continue;
                 };
+                if !(0..self.seats.len()).all(|key| self.is_told(template, key, &joint, topology)) {
+                    continue;
+                }
                 template.keep_holding(&mut choices, &changed);
                 Some(joint)
             };
@@ -162,6 +174,14 @@ impl<'a> Open<'a> {
             }
         }
         Err(refusal)
+    }
+
+    /// Whether it would still be where it is in terms of a label, or in some domain, with these requirements.
+    fn is_told(&self, template: &Template<'_>, key: usize, has: &Requirements, topology: &Topology<'_>) -> bool {
+        let name = topology.groups.keys[key];
+        let set = || has.get(name).is_some_and(|wanted| !wanted.may_be_absent());
+        let appears = self.seats[key] == Seat::Nowhere && !template.is_of_the_machine(name) && set();
+        !appears && topology.is_told(template, key, has)
     }
 
     /// Takes a pod that fits so.
@@ -281,6 +301,15 @@ impl<'a> Open<'a> {
         });
         choices.add_all(&self.choices);
         self.choices = choices;
+    }
+
+    /// What is bought for it if nothing else is in the way, and for how many pods.
+    pub(super) fn bought<'c>(&self, template: &'c Template<'a>, max_alternatives: usize) -> (&'c Choice<'a>, usize) {
+        let first = match template.min_values.as_slice() {
+            [] => self.choices.iter().next().map(|index| &template.choices[index]),
+            _ => cheapest(template, &self.choices, max_alternatives.max(1)).first().copied(),
+        };
+        (first.expect("a node has a choice for the pod it was opened for"), self.pods.len())
     }
 
     /// The node as it is to be made.

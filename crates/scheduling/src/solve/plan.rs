@@ -22,6 +22,7 @@ mod known;
 mod model;
 mod ports;
 mod reach;
+mod repeat;
 mod together;
 mod wanted;
 
@@ -31,10 +32,8 @@ use packing::{Budget, Packing, Warm, pack};
 use units::UsdMicrosPerHour;
 
 use self::{carry_out::Plan, known::Known, model::Model, reach::Reach, wanted::Wanted};
-use super::{Greedy, Queue, axis::Axis, bits::Bits, prepare};
-use crate::{
-    LowerBound, NewNodeReason, NodeKey, OfferingKey, PodKey, PricedOffering, Settings, Snapshot, Solution, Target,
-};
+use super::{Greedy, Queue, Rank, Rest, axis::Axis, map::Map, prepare};
+use crate::{LowerBound, NewNodeReason, NodeKey, PodKey, PricedOffering, Settings, Snapshot, Solution, Target};
 
 /// Up to so many pods, the search goes on until the plan is proven to be the cheapest or the budget ends.
 const FEW: usize = 200;
@@ -51,61 +50,101 @@ pub(super) fn cheapest(
     previous: Option<&Solution>,
 ) -> Solution {
     let axis = Axis::of(snapshot);
-    let (mut start, queue, blank) = prepare(snapshot, settings, &axis);
+    let (mut start, queue, mut solution) = prepare(snapshot, settings, &axis);
     let stages = Stages::of(&mut start, &queue);
     let mut greedy = start.clone();
     let rest = greedy.place_all(queue.clone());
     let out_of_work = !rest.untried.is_empty();
-    let task = Task::new(&start, &queue, &stages, &greedy, stop);
-    let wanted = wanted::planned(&start.search, &task.reach, &task.left, &greedy.search);
-    let mut by_rule = blank.clone();
-    greedy.finish(rest, &mut by_rule);
-    if out_of_work {
-        return by_rule;
-    }
-    let mut best: Option<Solution> = None;
-    let mut offer = |plan: Plan| {
-        let mut attempt = start.clone();
-        let rest = attempt.carry_out(&queue, &stages.planned, plan);
-        let mut solution = blank.clone();
-        attempt.finish(rest, &mut solution);
-        let other = best.as_ref().unwrap_or(&by_rule);
-        if (solution.unplaced.len(), solution.cost) < (other.unplaced.len(), other.cost) {
-            best = Some(solution);
-        }
-    };
+    let by_rule = ByRule::of(&greedy, &rest);
+    let task = (!out_of_work).then(|| Task::new(&start, &queue, &stages, &greedy, stop));
+    let wanted = task.as_ref().map(|task| wanted::planned(&start.search, &task.reach, &task.left, &greedy.search));
+    let mut best = Best { rank: by_rule.rank, plan: greedy, rest, is_by_rule: true };
     if let Some(previous) = previous {
-        for copies in 1..=2 {
-            offer(task.again(previous, copies));
+        let kind_of: BTreeMap<&PodKey, usize> =
+            queue.iter().map(|(pod, asked)| (&pod.key, stages.planned[*asked].0)).collect();
+        // Once as it was, and with its nodes once and twice more for pods that are new.
+        for copies in 0..=2 {
+            let mut attempt = start.clone();
+            let left = attempt.repeat(&queue, previous);
+            let more = repeat::alike(&start.search, &kind_of, previous, copies);
+            let rest = attempt.carry_out(&left, &stages.planned, more);
+            best.consider(attempt, rest);
+            if left.is_empty() {
+                break;
+            }
         }
     }
-    let bound = task.solve(wanted, &mut offer);
-    let greedy_cost = by_rule.cost;
-    let mut best = match best {
-        Some(mut best) => {
-            compare(&mut best, &by_rule);
-            best
-        }
-        None => by_rule,
-    };
-    best.greedy_cost = Some(greedy_cost);
-    best.lower_bound = bound.filter(|_| task.has_placed_all(&best));
-    best
+    let mut bound = None;
+    if let (Some(task), Some(wanted)) = (task, wanted) {
+        let proven = task.solve(wanted, &mut |plan| {
+            let mut attempt = start.clone();
+            let rest = attempt.carry_out(&queue, &stages.planned, plan);
+            best.consider(attempt, rest);
+        });
+        bound = proven.filter(|_| task.has_placed_all(&best.rest));
+        solution.greedy_cost = Some(by_rule.rank.1);
+    }
+    best.plan.finish(best.rest, &mut solution);
+    if !best.is_by_rule {
+        by_rule.compare(&mut solution);
+    }
+    solution.lower_bound = bound;
+    solution
 }
 
-/// Says of each new node what the greedy rule would have bought for its first pod.
-fn compare(best: &mut Solution, by_rule: &Solution) {
-    for node in &mut best.new_nodes {
-        let first = node.why.iter().find_map(|why| match why {
-            NewNodeReason::OpenedFor { pod } => Some(pod),
-            _ => None,
+/// The best plan so far. Only this one becomes a solution: with its names and alternatives a plan takes many times the
+/// memory.
+struct Best<'a> {
+    rank: Rank,
+    plan: Greedy<'a>,
+    rest: Rest<'a>,
+    is_by_rule: bool,
+}
+
+impl<'a> Best<'a> {
+    fn consider(&mut self, plan: Greedy<'a>, rest: Rest<'a>) {
+        let rank = plan.rank(&rest);
+        if rank < self.rank {
+            *self = Self { rank, plan, rest, is_by_rule: false };
+        }
+    }
+}
+
+/// What the greedy rule buys, for others to be compared with.
+struct ByRule<'a> {
+    rank: Rank,
+    /// The new node of each pod that has one.
+    node_of: Map<&'a PodKey, usize>,
+    /// What is bought for each new node, and for how many pods.
+    bought: Vec<(PricedOffering, usize)>,
+}
+
+impl<'a> ByRule<'a> {
+    fn of(greedy: &Greedy<'a>, rest: &Rest<'a>) -> Self {
+        let on_new = greedy.placed.iter().filter_map(|(pod, placement)| match placement.node {
+            Target::New(index) => Some((*pod, index)),
+            Target::Existing(_) => None,
         });
-        let placed = first.and_then(|pod| by_rule.placed.get(pod)).map(|placement| &placement.node);
-        if let Some(Target::New(index)) = placed {
-            let other = &by_rule.new_nodes[*index];
-            let differs = |offering: &&PricedOffering| node.offerings.first().is_none_or(|one| one.key != offering.key);
-            if let Some(offering) = other.offerings.first().filter(differs) {
-                node.why.push(NewNodeReason::InsteadOf { offering: offering.clone(), pods: other.pods.len() });
+        let bought = |index| {
+            let (choice, pods) = greedy.search.bought(index);
+            (PricedOffering { key: choice.key(), price: choice.price }, pods)
+        };
+        let bought = (0..greedy.search.open.len()).map(bought).collect();
+        Self { rank: greedy.rank(rest), node_of: on_new.collect(), bought }
+    }
+
+    /// Says of each new node of a plan what the greedy rule would have bought for its first pod.
+    fn compare(&self, best: &mut Solution) {
+        for node in &mut best.new_nodes {
+            let first = node.why.iter().find_map(|why| match why {
+                NewNodeReason::OpenedFor { pod } => Some(pod),
+                _ => None,
+            });
+            if let Some(index) = first.and_then(|pod| self.node_of.get(pod)) {
+                let (offering, pods) = self.bought[*index].clone();
+                if node.offerings.first().is_none_or(|one| one.key != offering.key) {
+                    node.why.push(NewNodeReason::InsteadOf { offering, pods });
+                }
             }
         }
     }
@@ -301,44 +340,9 @@ impl<'t, 'a> Task<'t, 'a> {
     }
 
     /// Whether all pods have a place that could have one.
-    fn has_placed_all(&self, solution: &Solution) -> bool {
+    fn has_placed_all(&self, rest: &Rest<'_>) -> bool {
         let could = |asked: usize| !self.reach.is_nowhere(self.stages.least[asked]);
-        solution.unplaced.is_empty()
-            || !self.queue.iter().any(|(pod, asked)| could(*asked) && solution.unplaced.contains_key(&pod.key))
-    }
-
-    /// The plan of an earlier solution, as far as its pods and offerings are still there, with so many copies of each new node
-    /// for other pods of the same kinds.
-    fn again(&self, previous: &Solution, copies: usize) -> Plan {
-        let search = &self.start.search;
-        let kind_of: BTreeMap<&PodKey, usize> =
-            self.queue.iter().map(|(pod, asked)| (&pod.key, self.stages.planned[*asked].0)).collect();
-        let there: BTreeMap<&NodeKey, usize> =
-            search.existing.iter().enumerate().map(|(index, there)| (&there.node.key, index)).collect();
-        let mut plan = Plan::new(self.left.len());
-        for (pod, placement) in &previous.placed {
-            if let Target::Existing(node) = &placement.node
-                && let (Some(kind), Some(node)) = (kind_of.get(pod), there.get(node))
-            {
-                plan.keep(*kind, *node);
-            }
-        }
-        for node in std::iter::repeat_n(&previous.new_nodes, copies).flatten() {
-            let Some(template) = search.templates.iter().position(|template| template.pool.key == node.pool) else {
-                continue;
-            };
-            let of_pool = &search.templates[template];
-            let cheapest = node.offerings.iter().filter(|offering| offering.price == node.price);
-            let keys: BTreeSet<&OfferingKey> = cheapest.map(|offering| &offering.key).collect();
-            let choices = of_pool.choices.iter().enumerate().filter(|(_, choice)| keys.contains(&choice.key()));
-            let choices = Bits::of(of_pool.choices.len(), choices.map(|(index, _)| index));
-            let mut pods: BTreeMap<usize, u64> = BTreeMap::new();
-            for kind in node.pods.iter().filter_map(|pod| kind_of.get(pod)) {
-                *pods.entry(*kind).or_default() += 1;
-            }
-            plan.open(template, choices, pods);
-        }
-        plan
+        rest.untried.is_empty() && !rest.refused.iter().any(|(_, asked)| could(*asked))
     }
 }
 

@@ -3,15 +3,16 @@
 use std::collections::BTreeMap;
 
 use super::{
-    axis::Axis,
+    axis::{self, Axis},
     existing::{Existing, Refusal},
     kind::{self, Kind, Shape},
     limits::Left,
     map::Map,
+    node_labels::labels_of,
     open::{Fit, Open},
     relations::{Filter, Groups, Place, required},
-    template::Template,
-    topology::{Here, Seat, Spot, Topology, labels_of},
+    template::{Choice, Template},
+    topology::{Here, Seat, Spot, Topology},
     wishes::Asked,
 };
 use crate::{NodeStage, Pod, PodKey, Settings, Snapshot, Unfit};
@@ -43,6 +44,8 @@ pub(super) struct Search<'a> {
     pub(super) undecided: Vec<Vec<usize>>,
     /// By group, and the most pods of it that a node may have: all nodes opened before this one have more.
     pub(super) crowded: BTreeMap<(usize, u32), usize>,
+    /// By resource: the most that any node there is has left before this solve.
+    roomiest: Vec<i64>,
     placed: usize,
     pub(super) work: u64,
 }
@@ -72,11 +75,9 @@ impl<'a> Search<'a> {
             Ok(asked.len() - 1)
         });
         let numbers = read.collect();
-        let mut bound: Vec<_> =
-            snapshot.nodes.iter().flat_map(|node| node.pods.iter().map(move |pod| (node, &**pod))).collect();
-        bound.retain(|(_, pod)| !pending(&pod.key));
-        let mut repelling: Vec<_> =
-            bound.iter().copied().filter(|(_, pod)| required(&pod.pod_anti_affinity).next().is_some()).collect();
+        // Of many running pods few repel others: only these are looked up by name, here and when they are counted.
+        let bound = snapshot.nodes.iter().flat_map(|node| node.pods.iter().map(move |pod| (node, &**pod)));
+        let mut repelling: Vec<_> = bound.filter(|(_, pod)| repels(pod) && !pending(&pod.key)).collect();
         repelling.sort_by_key(|(node, pod)| (&pod.key, &node.key));
         let mut repelled_by: BTreeMap<&PodKey, Vec<usize>> = BTreeMap::new();
         for (_, pod) in &repelling {
@@ -84,7 +85,8 @@ impl<'a> Search<'a> {
             repelled_by.insert(&pod.key, groups);
         }
         let mut topology = Topology::new(groups);
-        topology.name_domains(&snapshot.nodes, &mut templates);
+        let wanted = |key: &str| asked.iter().flat_map(|one: &Asked<'_>| one.wanted(key)).cloned().collect();
+        topology.name_domains(&snapshot.nodes, &mut templates, wanted);
         let staying = snapshot.nodes.iter().filter(|node| node.stage != NodeStage::Leaving);
         let mut existing: Vec<_> =
             staying.map(|node| Existing::new(node, axis, &daemons, topology.seats(node))).collect();
@@ -108,9 +110,14 @@ impl<'a> Search<'a> {
             open_in: vec![BTreeMap::new(); keys],
             undecided: vec![Vec::new(); keys],
             crowded: BTreeMap::new(),
+            roomiest: Vec::new(),
             placed: 0,
             work: 0,
         };
+        search.roomiest = vec![i64::MIN; search.axis.len()];
+        for one in &search.existing {
+            axis::max(&mut search.roomiest, &one.free);
+        }
         search.sort_existing_by_domain();
         if !search.topology.groups.is_empty() {
             search.count_bound(snapshot, &repelled_by, pending);
@@ -143,17 +150,17 @@ impl<'a> Search<'a> {
         for (position, node) in nodes {
             let gone = position.is_none();
             let (seats, labels) = if gone { (self.topology.seats(node), labels_of(node)) } else { Default::default() };
-            for pod in node.pods.iter().filter(|pod| !pending(&pod.key)) {
+            for pod in &node.pods {
                 let counted = known.entry((pod.key.namespace.as_str(), &pod.labels)).or_insert_with(|| {
                     let [counted, _] = self.topology.groups.of(&pod.key.namespace, &pod.labels);
                     counted
                 });
-                let repels: Vec<_> = repelled_by.get(&pod.key).into_iter().flatten().copied().collect();
-                if counted.is_empty() && repels.is_empty() {
+                let repels = if repels(pod) { repelled_by.get(&pod.key) } else { None };
+                if (counted.is_empty() && repels.is_none()) || pending(&pod.key) {
                     continue;
                 }
-                let repels: Vec<_> =
-                    repels.into_iter().map(|group| (group, self.topology.groups.found[group].place)).collect();
+                let repels = repels.into_iter().flatten();
+                let repels: Vec<_> = repels.map(|group| (*group, self.topology.groups.found[*group].place)).collect();
                 let spot = position.map(Spot::Existing);
                 if let Some(position) = position {
                     let one = &mut self.existing[position];
@@ -199,6 +206,11 @@ impl<'a> Search<'a> {
             self.kinds.push(kind);
         }
         number
+    }
+
+    /// Whether any node of the snapshot may have room for a pod of the kind: most pods wait because none has.
+    pub(super) fn may_fit_existing(&self, kind: usize) -> bool {
+        axis::fits(&self.kinds[kind].shape.request, &self.roomiest)
     }
 
     /// Whether a node of the snapshot takes one more pod of the kind, or what keeps it away.
@@ -287,8 +299,19 @@ impl<'a> Search<'a> {
         self.free_member_of[asked].iter().for_each(|group| self.topology.await_less(*group));
     }
 
+    /// What is bought for an opened node, and for how many pods.
+    pub(super) fn bought(&self, index: usize) -> (&Choice<'a>, usize) {
+        let open = &self.open[index];
+        open.bought(&self.templates[open.template], self.settings.max_alternatives)
+    }
+
     /// How many pods have been put anywhere.
     pub(super) fn placed(&self) -> usize {
         self.placed
     }
+}
+
+/// Whether a pod demands that some others stay away.
+fn repels(pod: &Pod) -> bool {
+    required(&pod.pod_anti_affinity).next().is_some()
 }

@@ -216,8 +216,8 @@ impl<'a> Template<'a> {
     /// What a node's requirement becomes when a pod wants this of it; `None` if it stays what it is.
     fn meet(&self, node: &Requirements, want: &Requirement) -> Result<Option<Requirement>, Conflict> {
         match (want.key(), node.get(want.key())) {
-            // A new node's name is none that anybody could know.
-            (labels::HOSTNAME, _) if want.finite().is_some() => Err(Conflict::of(want, None)),
+            // A new node's name is none that anybody could know, and no number.
+            (labels::HOSTNAME, _) if !want.allows(Some(NAMELESS)) => Err(Conflict::of(want, None)),
             (labels::HOSTNAME, _) => Ok(None),
             // It will have these before any pod runs on it.
             (labels::INITIALIZED | labels::REGISTERED, None) if want.allows(Some("true")) => Ok(None),
@@ -329,6 +329,9 @@ impl<'a> Template<'a> {
         })
     }
 }
+
+/// A name that no node has.
+const NAMELESS: &str = "\u{0}";
 
 fn limits(pool: &Pool, snapshot: &Snapshot) -> Vec<Limit> {
     let nodes = || snapshot.nodes.iter().filter(|node| node.pool.as_ref() == Some(&pool.key)).count();

@@ -5,11 +5,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use requirements::{Requirement, Requirements, labels};
+use requirements::{Requirement, Requirements};
 
 use super::{
     bits::Bits,
     existing::Existing,
+    node_labels::{label, possible},
     relations::{Demand, Filter, Found, Groups, Place, Relation, Relations, Rule},
     template::Template,
 };
@@ -126,13 +127,18 @@ impl<'a> Topology<'a> {
         Self { groups, names: Vec::new(), tallies, spreads, opened: BTreeSet::new() }
     }
 
-    /// Numbers the domains of every label, from the nodes there are and all that the pools can make.
-    pub(super) fn name_domains(&mut self, nodes: &'a [Node], templates: &mut [Template<'a>]) {
+    /// Numbers the domains of every label, from the nodes there are and all that the pools can make (see [`possible`]).
+    pub(super) fn name_domains(
+        &mut self,
+        nodes: &'a [Node],
+        templates: &mut [Template<'a>],
+        wanted: impl Fn(&str) -> Vec<Requirement>,
+    ) {
         for key in 0..self.groups.keys.len() {
             let name = self.groups.keys[key];
             let mut values: BTreeSet<String> =
                 nodes.iter().filter_map(|node| label(node, name)).map(str::to_owned).collect();
-            let of_pools: Vec<_> = templates.iter().map(|template| possible(template, name)).collect();
+            let of_pools: Vec<_> = templates.iter().map(|template| possible(template, name, &wanted)).collect();
             values.extend(of_pools.iter().flatten().map(|(value, _)| value.clone()));
             let names: Vec<String> = values.into_iter().collect();
             for (template, possible) in templates.iter_mut().zip(of_pools) {
@@ -212,6 +218,15 @@ impl<'a> Topology<'a> {
             }
             _ => Seat::Undecided,
         }
+    }
+
+    /// Whether a new node of these requirements will be in one of the domains of a label, if in any: what the pool leaves
+    /// open is set to some value in the end.
+    pub(super) fn is_told(&self, template: &Template<'_>, key: usize, has: &Requirements) -> bool {
+        let name = self.groups.keys[key];
+        let Some(wanted) = has.get(name).filter(|_| !template.is_of_the_machine(name)) else { return true };
+        let mut known = template.domains[key].iter();
+        wanted.may_be_absent() || known.any(|(domain, _)| wanted.allows(Some(self.name(key, *domain))))
     }
 
     pub(super) fn name(&self, key: usize, domain: Domain) -> &str {
@@ -428,80 +443,7 @@ impl<'a> Topology<'a> {
     }
 }
 
-impl Filter<'_> {
-    /// Whether the pods on a node, and its domain, count.
-    pub(super) fn admits(&self, node: &Node, labels: &BTreeMap<&str, &str>) -> bool {
-        let tolerated = || crate::untolerated(self.tolerations, node.lasting_taints()).is_none();
-        let wanted = || self.alternatives.iter().any(|wanted| allowed(wanted, labels));
-        self.keys.iter().all(|key| labels.contains_key(key))
-            && (!self.by_taints || tolerated())
-            && (!self.by_affinity || wanted())
-    }
-
-    /// The same of a new node.
-    pub(super) fn admits_new(&self, template: &Template<'_>, requirements: &Requirements) -> bool {
-        let tolerated = || crate::untolerated(self.tolerations, &template.pool.taints).is_none();
-        let wanted = || self.alternatives.iter().any(|wanted| template.join(requirements, wanted).is_ok());
-        self.has_keys(template, requirements) && (!self.by_taints || tolerated()) && (!self.by_affinity || wanted())
-    }
-}
-
-impl Filter<'_> {
-    /// Whether a new node bears the labels of all spreads.
-    fn has_keys(&self, template: &Template<'_>, requirements: &Requirements) -> bool {
-        let of_pool = |key: &str| template.pool.labels.contains_key(key) || requirements.get(key).is_some();
-        self.keys.iter().all(|key| template.is_of_the_machine(key) || of_pool(key))
-    }
-}
-
-/// Whether these are the labels that are wanted.
-pub(super) fn allowed(wanted: &Requirements, labels: &BTreeMap<&str, &str>) -> bool {
-    wanted.iter().all(|want| want.allows(labels.get(want.key()).copied()))
-}
-
-/// A node's labels by their present names, its name among them.
-pub(super) fn labels_of(node: &Node) -> BTreeMap<&str, &str> {
-    let mut all: BTreeMap<&str, &str> = BTreeMap::from([(labels::HOSTNAME, node.key.0.as_str())]);
-    let (present, older): (Vec<_>, Vec<_>) =
-        node.labels.iter().partition(|(key, _)| labels::normalize(key) == key.as_str());
-    for (key, value) in older.into_iter().chain(present) {
-        all.insert(labels::normalize(key), value);
-    }
-    all
-}
-
-fn label<'n>(node: &'n Node, name: &str) -> Option<&'n str> {
-    let present = node.labels.get(name);
-    let older = || node.labels.iter().find(|(key, _)| labels::normalize(key) == name).map(|(_, value)| value);
-    present.or_else(older).map(String::as_str)
-}
-
 fn number(names: &[String], value: &str) -> Option<Domain> {
     let position = names.binary_search_by(|name| name.as_str().cmp(value)).ok()?;
     Domain::try_from(position).ok()
-}
-
-/// The values of a label that nodes of the pool can have, and the choices for each.
-fn possible(template: &Template<'_>, name: &str) -> Vec<(String, Bits)> {
-    let all = || Bits::of(template.choices.len(), 0..template.choices.len());
-    let base = template.base.get(name);
-    if !template.is_of_the_machine(name) {
-        let values = match base {
-            // Nobody sets it.
-            None => Vec::new(),
-            Some(wanted) => wanted
-                .finite()
-                .map_or_else(|| wanted.example().into_iter().collect(), |values| values.iter().cloned().collect()),
-        };
-        return values.into_iter().map(|value| (value, all())).collect();
-    }
-    let mut possible: BTreeMap<String, Bits> = BTreeMap::new();
-    for (index, choice) in template.choices.iter().enumerate() {
-        let mut values = BTreeSet::new();
-        choice.adds_to(name, &mut values);
-        for value in values.into_iter().filter(|value| base.is_none_or(|base| base.allows(Some(value)))) {
-            possible.entry(value).or_insert_with(|| Bits::none(template.choices.len())).insert(index);
-        }
-    }
-    possible.into_iter().collect()
 }

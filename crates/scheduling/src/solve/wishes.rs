@@ -7,7 +7,7 @@
 
 use std::cmp::Reverse;
 
-use requirements::{RequirementTerm, Requirements, TermError};
+use requirements::{Requirement, RequirementTerm, Requirements, TermError};
 
 use units::Amount;
 
@@ -107,6 +107,13 @@ impl<'a> Asked<'a> {
         let own: Vec<usize> = self.rules.iter().chain(wished).map(|rule| rule.group).collect();
         let near = |group: &usize| groups.found[*group].relation == Relation::Near && !own.contains(group);
         counted.into_iter().map(|(group, _)| group).filter(near).collect()
+    }
+
+    /// What it wants, or wishes, of a label.
+    pub(super) fn wanted(&self, key: &str) -> impl Iterator<Item = &Requirement> {
+        let wished =
+            self.wishes.iter().filter_map(|wish| if let Wish::Labels(wanted) = wish { Some(wanted) } else { None });
+        self.alternatives.iter().chain(wished).filter_map(move |one| one.get(key))
     }
 
     /// How many wishes there are to give up.

@@ -210,7 +210,7 @@ fn passes(snapshot: &Snapshot, places: &[Place], new_nodes: &[NewNode]) -> bool 
             Place::Existing(index) => Target::Existing(snapshot.nodes[*index].key.clone()),
             Place::New(index) => Target::New(*index),
         };
-        let placement = Placement { node, why: PlacementReason::CheapestPlan };
+        let placement = Placement { node, why: PlacementReason::CheapestPlan, turn: 0 };
         solution.placed.insert(pod.key.clone(), placement);
     }
     check(snapshot, &solution).is_empty()

@@ -214,6 +214,32 @@ pub(super) fn place(
     true
 }
 
+/// Places everybody in the order of these turns, as long as each may come; whether all did.
+pub(super) fn follow<T: Ord>(
+    queues: &mut [Queue<'_, '_>],
+    behaviours: &[Behaviour],
+    state: &mut State<'_>,
+    turn: impl Fn(&PodKey) -> T,
+) -> bool {
+    let mut turns = Vec::new();
+    for (queue, one) in queues.iter().enumerate() {
+        for (class, there) in one.classes.iter().enumerate() {
+            turns.extend(there.pods.iter().map(|pod| (turn(pod), queue, class)));
+        }
+    }
+    turns.sort_unstable();
+    turns.into_iter().all(|(_, queue, class)| {
+        let behaviour = &behaviours[queues[queue].behaviour];
+        let one = &mut queues[queue].classes[class];
+        let may_come = state.refusal(behaviour, one.site).is_none();
+        if may_come {
+            state.add(behaviour, one.site);
+            one.left -= 1;
+        }
+        may_come
+    })
+}
+
 /// Takes everything off again.
 pub(super) fn take_off(queues: &mut [Queue<'_, '_>], behaviours: &[Behaviour], state: &mut State<'_>) {
     for queue in queues {

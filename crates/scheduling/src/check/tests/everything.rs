@@ -116,10 +116,10 @@ pub(super) fn plan() -> (Snapshot, Solution) {
     ];
     let mut solution = Solution { new_nodes, ..Solution::default() };
     for (index, node) in solution.new_nodes.iter().enumerate() {
-        let placement = Placement { node: Target::New(index), why: PlacementReason::OpensNode };
+        let placement = Placement { node: Target::New(index), why: PlacementReason::OpensNode, turn: 0 };
         solution.placed.extend(node.pods.iter().map(|pod| (pod.clone(), placement.clone())));
     }
-    let there = Placement { node: existing("full"), why: PlacementReason::RoomOnReadyNode };
+    let there = Placement { node: existing("full"), why: PlacementReason::RoomOnReadyNode, turn: 0 };
     solution.placed.insert(key("disk"), there);
     solution.cost = solution.new_nodes.iter().map(|node| node.price).sum();
     solution.lower_bound = Some(LowerBound { cost: solution.cost, ignores: Vec::new() });

@@ -40,7 +40,7 @@ fn as_solution(snapshot: &Snapshot, solution: &Solution, realised: &Realised) ->
             Target::New(index) => Target::New(index_of[index]),
             Target::Existing(_) => target.clone(),
         };
-        (key.clone(), Placement { node, why: PlacementReason::RoomOnNewNode })
+        (key.clone(), Placement { node, why: PlacementReason::RoomOnNewNode, turn: 0 })
     });
     let placed: BTreeMap<_, _> = placed.collect();
     let waiting = snapshot.pods.iter().map(|pod| &pod.key).filter(|key| !placed.contains_key(*key));

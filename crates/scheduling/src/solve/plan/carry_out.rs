@@ -3,9 +3,10 @@
 use std::collections::VecDeque;
 
 use packing::Packing;
+use requirements::Requirements;
 
 use super::{
-    super::{Greedy, Queue, Rest, bits::Bits, existing::Refusal, topology::Domain},
+    super::{Greedy, Queue, Rest, bits::Bits, existing::Refusal, make::Preset, topology::Domain},
     model::{Model, Nodes},
 };
 use crate::{Placement, PlacementReason, Pod, Target};
@@ -22,14 +23,23 @@ pub(super) struct Plan {
 }
 
 /// A node of the plan.
-enum Planned {
+pub(super) enum Planned {
     Existing(usize),
     New {
         template: usize,
         choices: Bits,
+        /// What its labels must be, if that is known: it is one of an earlier plan.
+        labels: Option<Requirements>,
     },
     /// Opened in the meantime.
     Open(usize),
+}
+
+impl Planned {
+    /// A new node whose pods decide its labels.
+    fn of(template: usize, choices: Bits) -> Self {
+        Self::New { template, choices, labels: None }
+    }
 }
 
 struct Lane {
@@ -60,7 +70,7 @@ impl Plan {
         for node in &packing.nodes {
             for _ in 0..node.copies {
                 let planned = match &model.bins[node.bin] {
-                    Nodes::New { template, choices } => Planned::New { template: *template, choices: choices.clone() },
+                    Nodes::New { template, choices } => Planned::of(*template, choices.clone()),
                     Nodes::Existing(equal) => Planned::Existing(equal[used[node.bin]]),
                 };
                 used[node.bin] += 1;
@@ -85,7 +95,7 @@ impl Plan {
         for (kind, count) in pods {
             self.lanes[kind].push(Lane { domain: None, places: VecDeque::from([(self.nodes.len(), count)]) });
         }
-        self.nodes.push(Planned::New { template, choices });
+        self.nodes.push(Planned::of(template, choices));
     }
 }
 
@@ -144,7 +154,8 @@ impl<'a> Greedy<'a> {
         None
     }
 
-    fn put(&mut self, pod: &'a Pod, kind: usize, node: &mut Planned) -> Result<Placement, Refused> {
+    /// Puts a pod on this node of a plan, if the engine agrees.
+    pub(super) fn put(&mut self, pod: &'a Pod, kind: usize, node: &mut Planned) -> Result<Placement, Refused> {
         let refused = |refusal: Refusal| if refusal.is_final() { Refused::ForGood } else { Refused::Now };
         let search = &mut self.search;
         search.work += 1;
@@ -158,22 +169,24 @@ impl<'a> Greedy<'a> {
                 search.put_on_open(kind, *index, fit, pod);
                 *index
             }
-            Planned::New { template, choices } => {
+            Planned::New { template, choices, labels } => {
                 let may_change = search.kinds[kind].shape.relations.may_change();
                 let of_pool = &search.templates[*template];
                 // Where the pool demands so many different values, the one machine of the plan will not do.
-                let choices = if of_pool.min_values.is_empty() { &*choices } else { &of_pool.available.clone() };
-                let index = search.open_with(*template, choices, kind, pod);
+                let enough = of_pool.min_values.is_empty() || labels.is_some();
+                let choices = if enough { &*choices } else { &of_pool.available.clone() };
+                let index = search.open_with(*template, Preset { choices, labels: labels.as_ref() }, kind, pod);
                 let index = index.ok_or(if may_change { Refused::Now } else { Refused::ForGood })?;
                 *node = Planned::Open(index);
                 index
             }
         };
-        Ok(Placement { node: Target::New(index), why: PlacementReason::CheapestPlan })
+        Ok(Placement { node: Target::New(index), why: PlacementReason::CheapestPlan, turn: self.placed.len() })
     }
 }
 
-enum Refused {
+/// Why a node of a plan does not take a pod.
+pub(super) enum Refused {
     /// Other pods have to come first.
     Now,
     ForGood,

@@ -204,11 +204,11 @@ proptest! {
 
 /// What a pod may demand of its node and of the pods around it.
 const DEMANDS: [fn(&mut Pod); 7] = [
+    |pod| pod.node_selector.clear(),
+    |pod| pod.required_node_affinity.clear(),
     |pod| pod.pod_anti_affinity.clear(),
     |pod| pod.pod_affinity.clear(),
     |pod| pod.topology_spread.clear(),
-    |pod| pod.node_selector.clear(),
-    |pod| pod.required_node_affinity.clear(),
     |pod| pod.host_ports.clear(),
     |pod| pod.volume_zones.clear(),
 ];
@@ -226,15 +226,17 @@ proptest! {
             pod.topology_spread.retain(|spread| spread.when_unsatisfiable == WhenUnsatisfiable::DoNotSchedule);
             pod.pod_affinity.retain(|term| term.strength == Strength::Required);
             pod.pod_anti_affinity.retain(|term| term.strength == Strength::Required);
+            // Whoever may go to more domains has to be spread over more, and the old plan may be none any more.
+            if which < 2 {
+                pod.topology_spread.clear();
+            }
         }
         let before = solve(&strict, &Settings::default());
         let mut free = strict;
         free.pods.iter_mut().map(Arc::make_mut).for_each(DEMANDS[which]);
         let after = solve_after(&free, &Settings::default(), &|| false, &before);
         prop_assert_eq!(check(&free, &after), []);
-        // Pods that become alike change places when the old plan is repeated, and one may then find none (docs/known-gaps.md).
-        let no_worse = after.cost <= before.cost || rank(&after) <= rank(&before);
-        prop_assert!(no_worse, "{:?} > {:?}", rank(&after), rank(&before));
+        prop_assert!(rank(&after) <= rank(&before), "{:?} > {:?}", rank(&after), rank(&before));
     }
 }
 

@@ -30,14 +30,15 @@ pub(super) fn planned(search: &Search<'_>, reach: &Reach, counts: &[u64], greedy
     let mut filled: BTreeMap<usize, BTreeMap<Domain, u64>> = BTreeMap::new();
     let mut alone: BTreeSet<(usize, Domain)> = BTreeSet::new();
     let mut wanted = Vec::new();
+    let members = members(search, counts);
     for (kind, count) in counted(counts) {
         let templates: Vec<usize> = reach.templates(kind).collect();
         let rules = &search.kinds[kind].shape.relations.rules;
-        if is_one_heap(search, counts, kind) {
+        if is_one_heap(search, &members, kind) {
             wanted.push(Wanted { kind, count: 1, pods: count, templates, within: None });
             continue;
         }
-        if let Some((key, group)) = is_alone(search, counts, kind) {
+        if let Some((key, group)) = is_alone(search, &members, kind) {
             let relations = &search.kinds[kind].shape.relations;
             let free = |domain: &Domain| {
                 !alone.contains(&(group, *domain))
@@ -90,45 +91,52 @@ pub(super) fn planned(search: &Search<'_>, reach: &Reach, counts: &[u64], greedy
 }
 
 /// Whether all pods of the kind have to be on one node, and no others are in question: then they are like one large pod.
-fn is_one_heap(search: &Search<'_>, counts: &[u64], kind: usize) -> bool {
+fn is_one_heap(search: &Search<'_>, members: &[Vec<usize>], kind: usize) -> bool {
     let shape = &search.kinds[kind].shape;
     let rules = &shape.relations.rules;
     let gathers = |rule: &Rule| {
         matches!(rule.demand, Demand::Near { itself: true })
             && !search.topology.is_populated(rule.group)
-            && members(search, counts, rule.group).eq([kind])
+            && members[rule.group] == [kind]
     };
     rules.iter().any(|rule| rule.place == Place::Host) && rules.iter().all(gathers) && shape.ports.is_empty()
 }
 
 /// The label over which pods of the kind have to be away from each other, if that is all, and the group of those that have
 /// to be away from all of it.
-fn is_alone(search: &Search<'_>, counts: &[u64], kind: usize) -> Option<(usize, usize)> {
+fn is_alone(search: &Search<'_>, members: &[Vec<usize>], kind: usize) -> Option<(usize, usize)> {
     let mut over = search.kinds[kind].shape.relations.rules.iter().filter_map(|rule| match rule.place {
         Place::Key(key) => Some((key, rule)),
         Place::Host => None,
     });
     let ((key, rule), None) = (over.next()?, over.next()) else { return None };
     let same = |other: usize| search.kinds[other].shape.relations.rules.contains(rule);
-    let mut all = members(search, counts, rule.group).peekable();
-    (rule.demand == Demand::Apart && all.peek().is_some() && all.all(same)).then_some((key, rule.group))
+    let all = &members[rule.group];
+    (rule.demand == Demand::Apart && !all.is_empty() && all.iter().all(|other| same(*other)))
+        .then_some((key, rule.group))
 }
 
-/// The kinds of the pods to place that count in a group.
-fn members<'s>(search: &'s Search<'_>, counts: &'s [u64], group: usize) -> impl Iterator<Item = usize> + 's {
-    let counts_in =
-        move |kind: &usize| search.kinds[*kind].shape.relations.counted.iter().any(|(other, _)| *other == group);
-    counted(counts).map(|(kind, _)| kind).filter(counts_in)
+/// By group: the kinds of the pods to place that count in it.
+fn members(search: &Search<'_>, counts: &[u64]) -> Vec<Vec<usize>> {
+    let mut members = vec![Vec::new(); search.topology.groups.found.len()];
+    for (kind, _) in counted(counts) {
+        for (group, _) in &search.kinds[kind].shape.relations.counted {
+            members[*group].push(kind);
+        }
+    }
+    members.iter_mut().for_each(Vec::dedup);
+    members
 }
 
 /// What any plan has to provide for at least. Of a spread's pods only those are sure to be in a domain that no other way of
 /// spreading could put elsewhere.
 pub(super) fn unavoidable(search: &Search<'_>, reach: &Reach, counts: &[u64]) -> Vec<Wanted> {
     let mut wanted = Vec::new();
+    let members = members(search, counts);
     for (kind, count) in counted(counts) {
         let templates: Vec<usize> = reach.templates(kind).collect();
         let mut free = count;
-        if let Some((key, least, domains)) = least_in_each(search, counts, kind, count) {
+        if let Some((key, least, domains)) = least_in_each(search, &members, kind, count) {
             for domain in domains.into_iter().filter(|_| least > 0) {
                 let within = Some((key, vec![domain]));
                 wanted.push(Wanted { kind, count: least, pods: 1, templates: templates.clone(), within });
@@ -148,19 +156,25 @@ fn counted(counts: &[u64]) -> impl Iterator<Item = (usize, u64)> {
 
 /// How many pods of the kind are in each of the domains at least, once all have a place: where only they count in a spread
 /// and nothing counts yet.
-fn least_in_each(search: &Search<'_>, counts: &[u64], kind: usize, count: u64) -> Option<(usize, u64, Vec<Domain>)> {
+fn least_in_each(
+    search: &Search<'_>,
+    members: &[Vec<usize>],
+    kind: usize,
+    count: u64,
+) -> Option<(usize, u64, Vec<Domain>)> {
     let rules = &search.kinds[kind].shape.relations.rules;
     rules.iter().find_map(|rule| {
         let (Place::Key(key), Demand::Spread { max_skew, itself: true, .. }) = (rule.place, rule.demand) else {
             return None;
         };
-        let counts_too = |(other, _): (usize, u64)| {
-            other != kind && search.kinds[other].shape.relations.counted.iter().any(|(group, _)| *group == rule.group)
-        };
         let over = search.topology.spread_over(rule.group);
         let fixed =
             search.templates.iter().all(|template| template.is_of_the_machine(search.topology.groups.keys[key]));
-        if !fixed || over.is_empty() || over.iter().any(|(_, pods)| *pods > 0) || counted(counts).any(counts_too) {
+        if !fixed
+            || over.is_empty()
+            || over.iter().any(|(_, pods)| *pods > 0)
+            || members[rule.group].iter().any(|other| *other != kind)
+        {
             return None;
         }
         // The fullest may have so many more than the emptiest: with the most pods elsewhere that many remain for each.
