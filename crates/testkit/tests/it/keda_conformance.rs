@@ -1,8 +1,8 @@
 //! The scenarios that real KEDA was watched with, played with pod-autoscaler in its place.
 //!
-//! Each has a namespace of its own, and many run side by side. What admission said, what became of the object's spec and
-//! conditions (their status and reason), its HPA, its workload's replicas, its Jobs and its metrics is compared with what KEDA
-//! did. A difference passes only if `docs/differences.md` lists it. Messages, events and the rest of the status are not compared.
+//! Each has a namespace of its own, and many run side by side. What admission said, what became of the object's metadata, spec, status
+//! and conditions, its HPA, its workload's replicas, its Jobs, its metrics and its events is compared with what KEDA did. A
+//! difference passes only if `docs/differences.md` lists it.
 
 mod compare;
 mod sources;
