@@ -47,8 +47,12 @@ pub struct Limits {
     /// Connections at once. Default 256: the API server and HPA controller need a few per replica; further ones wait
     /// in the listener's backlog.
     pub connections: usize,
-    /// Time for a TLS handshake, and for the headers of a request. Default 10 s.
+    /// Time for a TLS handshake. Default 10 s.
     pub handshake: Duration,
+    /// Time for the headers of the next request on an HTTP/1.1 connection, that for which nothing is asked included. Default two
+    /// minutes: Go's clients, the API server among them, let go of an idle connection after 90 s. If we let go first, a
+    /// request that is on its way is lost, and a webhook with it.
+    pub idle: Duration,
     /// Requests at once on one HTTP/2 connection. Default 250, Go's default.
     pub streams: u32,
     /// How long requests may go on after the shutdown. Default 5 s, as long as we let a metrics query take.
@@ -57,7 +61,13 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { connections: 256, handshake: Duration::from_secs(10), streams: 250, drain: Duration::from_secs(5) }
+        Self {
+            connections: 256,
+            handshake: Duration::from_secs(10),
+            idle: Duration::from_mins(2),
+            streams: 250,
+            drain: Duration::from_secs(5),
+        }
     }
 }
 
@@ -143,7 +153,7 @@ async fn connection(
         request.map(axum::body::Body::new)
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(limits.handshake);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(limits.idle);
     builder
         .http2()
         .timer(TokioTimer::new())

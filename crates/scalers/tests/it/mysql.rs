@@ -20,7 +20,8 @@ async fn start() -> Option<Server> {
         let mut command = Command::new(install);
         command.args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"]);
         command.arg(format!("--datadir={}", data.display())).arg(format!("--user={user}"));
-        prepare(command.current_dir(folder));
+        // A server that starts clears the temporary tables away that it finds, others' in a folder for all included.
+        prepare(command.current_dir(folder).env("TMPDIR", folder));
         let setup = folder.join("setup.sql");
         let text = "CREATE DATABASE stats_db;\nCREATE USER 'keda'@'%' IDENTIFIED BY 'hunter2';\n\
                     GRANT ALL ON stats_db.* TO 'keda'@'%';\n";
@@ -32,6 +33,7 @@ async fn start() -> Option<Server> {
             "--no-defaults".into(),
             format!("--user={user}"),
             format!("--datadir={}", data.display()),
+            format!("--tmpdir={}", folder.display()),
             format!("--port={port}"),
             "--bind-address=127.0.0.1".into(),
             format!("--socket={}", folder.join("s").display()),

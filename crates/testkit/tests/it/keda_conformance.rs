@@ -31,7 +31,9 @@ const NOT_BEFORE: Duration = Duration::from_secs(22);
 #[tokio::test(flavor = "multi_thread")]
 async fn kedas_scenarios_end_as_with_keda() -> Result<()> {
     let Some(corpus) = corpus::keda()? else { return Ok(()) };
-    let world = World::start().await?.with_metrics_and(&[("admission.failurePolicy", "Fail")]).await?;
+    // Nobody would start the program again if the scenarios kept the cores from renewing a Lease.
+    let alone = ["--leader-elect=false"];
+    let world = World::start().await?.with_metrics_and_flags(&[("admission.failurePolicy", "Fail")], &alone).await?;
     let result = play(&world, corpus).await;
     world.end(result)
 }

@@ -109,10 +109,15 @@ impl World {
     }
 
     /// The same with values of the chart.
-    pub(crate) async fn with_metrics_and(mut self, values: &[(&str, &str)]) -> Result<Self> {
+    pub(crate) async fn with_metrics_and(self, values: &[(&str, &str)]) -> Result<Self> {
+        self.with_metrics_and_flags(values, &[]).await
+    }
+
+    /// The same with flags of the program.
+    pub(crate) async fn with_metrics_and_flags(mut self, values: &[(&str, &str)], flags: &[&str]) -> Result<Self> {
         let mesh = Mesh::start().await?;
         let prometheus = Prometheus::start(self.bed.folder(), &[mesh.address()]).await?;
-        let program = self.bed.spawn_pod_autoscaler_with(values, &[]).await?;
+        let program = self.bed.spawn_pod_autoscaler_with(values, flags).await?;
         self.metrics = Some(Metrics { program, prometheus, mesh });
         Ok(self)
     }

@@ -166,3 +166,8 @@ async fn a_connection_over_the_bound_waits_for_one_to_end() {
     let mut second = second.await.unwrap();
     ask(&mut second).await.unwrap();
 }
+
+#[test]
+fn an_idle_connection_is_let_go_by_gos_clients_first() {
+    assert!(Limits::default().idle > Duration::from_secs(90));
+}
