@@ -3,7 +3,10 @@
 //! A budget that is used up lets the next pod go when another one is ready again; one that all its pods must be there for lets
 //! none go, however long one asks. A replacement for such a pod's node would cost money and stay empty.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use k8s_openapi::api::{
     core::v1::Pod,
@@ -16,7 +19,7 @@ use kube::{
 
 use crate::{pods, world::Objects};
 
-/// By UID of a bound pod, what never lets it go as things are, as a part of a sentence.
+/// By UID of a bound pod that a drain would wait for, what never lets it go as things are, as a part of a sentence.
 pub(crate) fn held(objects: &Objects) -> BTreeMap<String, String> {
     let mut by_namespace: HashMap<&str, Vec<(Selector, &PodDisruptionBudget)>> = HashMap::new();
     for budget in &objects.budgets {
@@ -47,7 +50,9 @@ pub(crate) fn held(objects: &Objects) -> BTreeMap<String, String> {
         let held = is_strict(first) && !is_evictable(pod, first);
         held.then(|| format!("the disruption budget {}, which lets none of its pods go", name(first)))
     };
-    let bound = objects.pods.iter().filter(|pod| pods::node_name(pod).is_some());
+    // Daemons stay with their node, and what has ended or is ending needs nobody's leave.
+    let evicted = |pod: &&Arc<Pod>| pods::node_name(pod).is_some() && pods::occupies(pod) && !pods::is_leaving(pod);
+    let bound = objects.pods.iter().filter(evicted);
     bound.filter_map(|pod| Some((pods::uid(pod).to_owned(), holding(pod)?))).collect()
 }
 
@@ -68,8 +73,6 @@ fn is_evictable(pod: &Pod, budget: &PodDisruptionBudget) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use serde_json::{Value, json};
 
     use super::*;
@@ -124,6 +127,31 @@ mod tests {
         spec["unhealthyPodEvictionPolicy"] = json!("AlwaysAllow");
         let held = held_by(&[spec], &status(2, 2, 0));
         assert!(held.len() == 1 && held[0].starts_with("a "), "{held:?}");
+    }
+
+    #[test]
+    fn nobody_is_held_whom_no_drain_waits_for() {
+        let budget = json!({ "metadata": { "name": "b", "namespace": "d" }, "spec": { "selector": {} }, "status": status(3, 3, 0) });
+        let held_among = |change: &Value| {
+            let mut object = serde_json::to_value(&*pod("a", "web", true)).unwrap();
+            for (part, fields) in change.as_object().into_iter().flatten() {
+                for (field, value) in fields.as_object().into_iter().flatten() {
+                    object[part][field] = value.clone();
+                }
+            }
+            let objects = Objects {
+                pods: vec![Arc::new(serde_json::from_value(object).unwrap())],
+                budgets: vec![Arc::new(serde_json::from_value(budget.clone()).unwrap())],
+                ..Objects::default()
+            };
+            held(&objects).len()
+        };
+        assert_eq!(held_among(&json!({})), 1);
+        let daemon =
+            json!([{ "apiVersion": "apps/v1", "kind": "DaemonSet", "name": "d", "uid": "d", "controller": true }]);
+        assert_eq!(held_among(&json!({ "metadata": { "ownerReferences": daemon } })), 0);
+        assert_eq!(held_among(&json!({ "status": { "phase": "Succeeded" } })), 0);
+        assert_eq!(held_among(&json!({ "metadata": { "deletionTimestamp": "2026-01-01T00:00:00Z" } })), 0);
     }
 
     #[test]
