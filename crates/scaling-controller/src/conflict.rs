@@ -74,9 +74,9 @@ pub(crate) fn conflict<'a>(
             && (about_target || other.spec.hpa_name(&other.name_any()) == hpa_name)
             && rank(other, about_target) < rank(object, about_target)
     });
+    let other_object = with_object(object, first);
     // One with our name is adopted or refused when the HPA is written.
-    let foreign = hpas.clone().filter(|hpa| !owned_by(hpa, object) && hpa.name_any() != hpa_name);
-    with_object(object, first).or_else(|| with_hpa(object, foreign))
+    other_object.or_else(|| with_hpa(object, hpas.filter(|hpa| !owned_by(hpa, object) && hpa.name_any() != hpa_name)))
 }
 
 /// Why an object should not be written: whoever is there already was first.

@@ -93,7 +93,7 @@ async fn create(
         let claim = claims::claim(node, frame, planned_pods.clone(), &name);
         match record(ctx, &claim).await {
             Recorded::Created(created) => {
-                ctx.memory().assume(Arc::new(created), Timestamp::now());
+                ctx.memory().assume(Arc::new(*created), Timestamp::now());
                 let label = ReasonAndPool { reason: "provisioned".to_owned(), nodepool: node.pool.name.clone() };
                 ctx.metrics.claims_created.get_or_create(&label).inc();
                 let why: Vec<String> = node.why.iter().map(ToString::to_string).collect();
@@ -129,7 +129,7 @@ async fn create(
 
 /// What became of a claim that was sent.
 enum Recorded {
-    Created(NodeClaim),
+    Created(Box<NodeClaim>),
     /// Another claim has this name.
     NameTaken,
     Refused(kube::Error),
@@ -141,12 +141,12 @@ enum Recorded {
 async fn record(ctx: &Context, claim: &NodeClaim) -> Recorded {
     let api = ctx.all::<NodeClaim>();
     let error = match api.create(&PostParams::default(), claim).await {
-        Ok(created) => return Recorded::Created(created),
+        Ok(created) => return Recorded::Created(Box::new(created)),
         Err(error) => error,
     };
     match &error {
         kube::Error::Api(status) if status.is_already_exists() => match api.get_opt(&claim.name_any()).await {
-            Ok(Some(found)) if claims::is_same(&found, claim) => Recorded::Created(found),
+            Ok(Some(found)) if claims::is_same(&found, claim) => Recorded::Created(Box::new(found)),
             Ok(Some(_)) => Recorded::NameTaken,
             Ok(None) => Recorded::Unknown(error),
             Err(error) => Recorded::Unknown(error),
