@@ -3,13 +3,14 @@
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use cargo_metadata::Message;
 use clap::Args;
 
 use crate::run::{cargo, run, step, wait};
-use crate::tidy;
+use crate::tidy::{self, house};
 
 /// Name of the end-to-end test binary (`crates/testkit/tests/it`); it runs last.
 const END_TO_END: &str = "it";
@@ -83,6 +84,7 @@ fn all(options: &Options, tally: &mut Tally) -> Result<()> {
     })?;
     let (end_to_end, unit): (Vec<_>, Vec<_>) = binaries.into_iter().partition(Binary::is_end_to_end);
     let unit = if options.only.is_none() { unit } else { Vec::new() };
+    let (pure, servers): (Vec<_>, Vec<_>) = unit.into_iter().partition(Binary::is_pure);
     step("the test bed's programs (built once, then cached)", || {
         // The contract of the AWS adapter is tested against moto in it.
         testkit::binaries::python()?;
@@ -94,27 +96,39 @@ fn all(options: &Options, tally: &mut Tally) -> Result<()> {
         Ok(())
     })?;
     let python = testkit::binaries::python()?;
-    let environment = [("TANDEM_PYTHON", python.as_path())];
-    let units = |tally: &mut Tally, how: How| {
-        step(&format!("unit, property and contract tests ({} binaries)", unit.len()), || {
-            unit.iter().try_for_each(|binary| binary.run(&[], &environment, how, tally))
+    if options.only.is_none() {
+        step(
+            &format!("unit and contract tests of what talks to others ({} binaries, two at once)", servers.len()),
+            || {
+                let queue = Mutex::new(servers.iter());
+                let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
+                let run = |tally: &mut Tally| {
+                    let environment = [("TANDEM_PYTHON", python.as_path())];
+                    std::iter::from_fn(next).try_for_each(|binary| binary.run(&[], &environment, How::Beside, tally))
+                };
+                side_by_side(tally, run, run)
+            },
+        )?;
+    }
+    let pure = |tally: &mut Tally, how| {
+        step(&format!("unit and property tests of what decides ({} binaries)", pure.len()), || {
+            pure.iter().try_for_each(|binary| binary.run(&[], &[], how, tally))
         })
     };
     if options.quick {
-        units(tally, How::Alone)?;
+        pure(tally, How::Alone)?;
         println!("\nend-to-end tests are left out (--quick)");
     } else {
-        step(&format!("end-to-end tests, {} at once; beside them all others", options.at_once), || {
+        step(&format!("end-to-end tests, {} at once, and beside them those of what decides", options.at_once), || {
             let mut arguments = vec![format!("--test-threads={}", options.at_once)];
             arguments.extend(options.only.clone());
-            let mut beside = Tally::default();
-            let (ours, theirs) = std::thread::scope(|scope| {
-                let others = scope.spawn(|| if unit.is_empty() { Ok(()) } else { units(&mut beside, How::Beside) });
-                let run = |binary: &Binary| binary.run(&arguments, &[], How::Alone, tally);
-                (end_to_end.iter().try_for_each(run), others.join())
-            });
-            tally.add(beside);
-            theirs.map_err(|_| anyhow!("a panic beside the end-to-end tests"))?.and(ours)
+            let run = |binary: &Binary, tally: &mut Tally| binary.run(&arguments, &[], How::Alone, tally);
+            // The latter take what the former leave of the cores, and no load makes them fail.
+            side_by_side(
+                tally,
+                |tally| end_to_end.iter().try_for_each(|binary| run(binary, tally)),
+                |tally| if options.only.is_none() { pure(tally, How::Beside) } else { Ok(()) },
+            )
         })?;
     }
     if options.only.is_none() {
@@ -129,6 +143,21 @@ fn all(options: &Options, tally: &mut Tally) -> Result<()> {
     Ok(())
 }
 
+/// Does both at once, and counts both.
+fn side_by_side(
+    tally: &mut Tally,
+    here: impl FnOnce(&mut Tally) -> Result<()>,
+    there: impl FnOnce(&mut Tally) -> Result<()> + Send,
+) -> Result<()> {
+    let mut beside = Tally::default();
+    let (ours, theirs) = std::thread::scope(|scope| {
+        let others = scope.spawn(|| there(&mut beside));
+        (here(tally), others.join())
+    });
+    tally.add(beside);
+    theirs.map_err(|_| anyhow!("a panic beside the tests"))?.and(ours)
+}
+
 /// A test executable and where it expects to run.
 struct Binary {
     name: String,
@@ -140,6 +169,11 @@ struct Binary {
 impl Binary {
     fn is_end_to_end(&self) -> bool {
         self.package == "testkit" && self.name == END_TO_END
+    }
+
+    /// Whether it computes and waits for nobody: those of the crates that decide, and of the tool that plans without a cluster.
+    fn is_pure(&self) -> bool {
+        house::CORE.contains(&self.package.as_str()) || self.package == "tandem"
     }
 
     /// Runs it as cargo would.

@@ -152,7 +152,8 @@ async fn no_capacity(world: &mut World) -> Result<()> {
     control.fail("CreateFleet", "VcpuLimitExceeded", 400, 1).await?;
     control.exhaust(&[("*", "*", "*")]).await?;
     world.apply(&provisioner("poor", &json!({}))).await?;
-    world.apply(&deployment("web", "poor", 1, "500m", &json!({"team": "poor"}))).await?;
+    // For a large pod few machines cost less than three times the cheapest one.
+    world.apply(&deployment("web", "poor", 1, "80", &json!({"team": "poor"}))).await?;
     world.told(PROVISIONER, "poor", &["Warning", "FailedLaunch", "VcpuLimitExceeded"]).await?;
     world.told(POD, "poor*", &["FailedScheduling", "were refused a short while ago", "it waits for them"]).await?;
     control.exhaust(&[]).await?;
