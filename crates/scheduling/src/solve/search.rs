@@ -1,6 +1,6 @@
 //! The state of one solve: nodes, kinds and counts, and the only definition of what fits.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, rc::Rc};
 
 use super::{
     axis::{self, Axis},
@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{NodeStage, Pod, PodKey, Settings, Snapshot, Unfit};
 
-/// See the module.
+/// See the module. A plan that is tried begins with a copy of the state: what does not change in a solve is shared.
 ///
 /// Places are found by [`Search::find_existing`], [`Search::find_open`] and [`Search::open_for`], tested by
 /// [`Search::fits_existing`] and [`Search::fits_open`], and taken by [`Search::put_on_existing`] and
@@ -27,17 +27,19 @@ pub(super) struct Search<'a> {
     pub(super) settings: &'a Settings,
     axis: &'a Axis,
     pub(super) existing: Vec<Existing<'a>>,
-    pub(super) templates: Vec<Template<'a>>,
+    pub(super) templates: Rc<[Template<'a>]>,
     pub(super) open: Vec<Open<'a>>,
     pub(super) kinds: Vec<Kind<'a>>,
     pub(super) topology: Topology<'a>,
     pub(super) left: Left,
-    asked: Vec<Asked<'a>>,
+    asked: Rc<[Asked<'a>]>,
+    /// By number of pods written alike: the kinds of their stages, as far as they were needed.
+    stages: Vec<Vec<usize>>,
     /// By number of pods written alike: groups that others wait for them to begin.
-    free_member_of: Vec<Vec<usize>>,
-    shapes: Map<Shape<'a>, usize>,
+    free_member_of: Rc<[Vec<usize>]>,
+    shapes: Map<Rc<Shape<'a>>, usize>,
     /// By label and domain: the nodes there are.
-    pub(super) existing_in: Vec<BTreeMap<u32, Vec<usize>>>,
+    pub(super) existing_in: Rc<[BTreeMap<u32, Vec<usize>>]>,
     /// By label and domain: the nodes opened, in the order in which they came there.
     pub(super) open_in: Vec<BTreeMap<u32, Vec<usize>>>,
     /// By label: the nodes opened that had not decided it.
@@ -45,7 +47,7 @@ pub(super) struct Search<'a> {
     /// By group, and the most pods of it that a node may have: all nodes opened before this one have more.
     pub(super) crowded: BTreeMap<(usize, u32), usize>,
     /// By resource: the most that any node there is has left before this solve.
-    roomiest: Vec<i64>,
+    roomiest: Rc<[i64]>,
     placed: usize,
     pub(super) work: u64,
 }
@@ -98,26 +100,28 @@ impl<'a> Search<'a> {
             settings,
             axis,
             existing,
-            templates,
+            templates: templates.into(),
             open: Vec::new(),
             kinds: Vec::new(),
             topology,
             left,
-            asked,
-            free_member_of: Vec::new(),
+            stages: vec![Vec::new(); asked.len()],
+            asked: asked.into(),
+            free_member_of: Rc::default(),
             shapes: Map::default(),
-            existing_in: vec![BTreeMap::new(); keys],
+            existing_in: Rc::default(),
             open_in: vec![BTreeMap::new(); keys],
             undecided: vec![Vec::new(); keys],
             crowded: BTreeMap::new(),
-            roomiest: Vec::new(),
+            roomiest: Rc::default(),
             placed: 0,
             work: 0,
         };
-        search.roomiest = vec![i64::MIN; search.axis.len()];
+        let mut roomiest = vec![i64::MIN; search.axis.len()];
         for one in &search.existing {
-            axis::max(&mut search.roomiest, &one.free);
+            axis::max(&mut roomiest, &one.free);
         }
+        search.roomiest = roomiest.into();
         search.sort_existing_by_domain();
         if !search.topology.groups.is_empty() {
             search.count_bound(snapshot, &repelled_by, pending);
@@ -126,13 +130,15 @@ impl<'a> Search<'a> {
     }
 
     fn sort_existing_by_domain(&mut self) {
+        let mut existing_in: Vec<BTreeMap<u32, Vec<usize>>> = vec![BTreeMap::new(); self.topology.groups.keys.len()];
         for (index, one) in self.existing.iter().enumerate() {
             for (key, seat) in one.seats.iter().enumerate() {
                 if let Seat::In(domain) = seat {
-                    self.existing_in[key].entry(*domain).or_default().push(index);
+                    existing_in[key].entry(*domain).or_default().push(index);
                 }
             }
         }
+        self.existing_in = existing_in.into();
     }
 
     /// Counts the pods that run already, those to be placed again excepted.
@@ -180,23 +186,23 @@ impl<'a> Search<'a> {
             return None;
         }
         // Stages are kept by their number, so none before this one may be left out.
-        while self.asked[asked].kinds.len() <= given_up {
-            let stage = self.asked[asked].kinds.len();
+        while self.stages[asked].len() <= given_up {
+            let stage = self.stages[asked].len();
             let shape = self.asked[asked].shape(stage, &self.topology.groups, self.axis);
             let kind = self.kind_of(shape);
-            self.asked[asked].kinds.push(kind);
+            self.stages[asked].push(kind);
         }
-        Some(self.asked[asked].kinds[given_up])
+        Some(self.stages[asked][given_up])
     }
 
     /// The kind of pods of this shape.
     fn kind_of(&mut self, shape: Shape<'a>) -> usize {
-        let next = self.kinds.len();
-        let number = *self.shapes.entry(shape.clone()).or_insert(next);
+        let (next, shape) = (self.kinds.len(), Rc::new(shape));
+        let number = *self.shapes.entry(Rc::clone(&shape)).or_insert(next);
         if number == next {
             let mut kind = Kind {
                 shape,
-                fresh: Vec::new(),
+                fresh: Rc::default(),
                 cursors: kind::Cursors::default(),
                 at_limit: vec![false; self.templates.len()],
                 passed: BTreeMap::new(),
@@ -271,8 +277,7 @@ impl<'a> Search<'a> {
 
     /// Whether pods of this number that find no place may find one later in this solve.
     pub(super) fn may_change(&self, asked: usize) -> bool {
-        self.asked[asked]
-            .kinds
+        self.stages[asked]
             .iter()
             .map(|kind| &self.kinds[*kind])
             .any(|kind| kind.met_a_limit() || kind.shape.relations.may_change())
@@ -288,7 +293,10 @@ impl<'a> Search<'a> {
 
     /// Says that pods of these numbers are to be placed, each as often as it is named.
     pub(super) fn expect_pods(&mut self, asked: impl Iterator<Item = usize>) {
-        self.free_member_of = self.asked.iter().map(|one| one.free_member_of(&self.topology.groups)).collect();
+        if self.free_member_of.is_empty() {
+            let groups = &self.topology.groups;
+            self.free_member_of = self.asked.iter().map(|one| one.free_member_of(groups)).collect();
+        }
         for one in asked {
             self.free_member_of[one].iter().for_each(|group| self.topology.await_pods(*group, 1));
         }
