@@ -13,13 +13,19 @@ use crate::integer::count_nodes;
 use crate::knapsack::Knapsack;
 use crate::meter::{Budget, Meter};
 use crate::model::{Model, Pods};
-use crate::plan::{Plan, Supply, fill};
+use crate::plan::{Opened, Plan, Supply, fill};
 use crate::problem::Problem;
 use crate::rounding::{dive, prefill};
 use crate::warm::Known;
 
 /// Steps of the first turn of column generation; turns grow from there.
-const TURN: u64 = 8_000_000;
+const TURN: u64 = 2_000_000;
+/// Rounds of column generation in a turn at least, while it goes on: with less, what follows has nothing new to begin with.
+const ROUNDS: usize = 4;
+/// Steps of improvement for the first plan.
+const GLANCE: u64 = 1_000_000;
+/// Steps of refinement for a small problem that comes when the time is over already, as behind many pods: some milliseconds.
+const GRANTED: u64 = 12_000_000;
 
 /// Up to so many groups times bins, nodes are counted in every turn, and not only when column generation is through.
 const SMALL: usize = 3_000;
@@ -34,9 +40,12 @@ const PATTERNS: usize = 1000;
 /// Pack pods into bins: the cheapest plan found within the budget, and a proven bound.
 ///
 /// There is a plan of all pods that fit, whatever work is allowed; only if the guard says so before the first one is made,
-/// and there are many groups and bins, pods remain without one.
+/// and there are many groups and bins, pods remain without one. Where there are few, that plan is refined for some
+/// milliseconds although the guard said so from the start.
 pub fn pack(problem: &Problem, budget: &Budget<'_>, warm: Option<&Warm>) -> Packing {
     let meter = Meter::new(budget);
+    let late = budget.work > 0 && (budget.stop)();
+    let granted = Meter::new(&Budget { work: GRANTED, stop: &|| false, gap_ppm: 0 });
     let model = Model::new(problem);
     let mut solve = Solve::blank(&model, budget.gap_ppm, &meter);
     if model.groups.len() > MANY {
@@ -44,12 +53,15 @@ pub fn pack(problem: &Problem, budget: &Budget<'_>, warm: Option<&Warm>) -> Pack
     } else {
         solve.at_once(warm);
         if !solve.solve_small() {
+            if late && solve.size() <= SMALL {
+                solve.meter = &granted;
+            }
             solve.refine();
         }
     }
     let mut packing = answer(problem, &model, &solve.best);
     solve.claim(&mut packing);
-    packing.work_done = meter.spent();
+    packing.work_done = meter.spent() + granted.spent();
     packing
 }
 
@@ -124,7 +136,12 @@ impl<'a> Solve<'a> {
 
     /// Whether a plan is made so soon that nobody need be asked.
     fn is_quick(&self) -> bool {
-        self.model.groups.len().saturating_mul(self.model.bins.len()) <= QUICK
+        self.size() <= QUICK
+    }
+
+    /// Groups times bins.
+    fn size(&self) -> usize {
+        self.model.groups.len().saturating_mul(self.model.bins.len())
     }
 
     /// Whether a bound is close enough to the best plan.
@@ -161,17 +178,14 @@ impl<'a> Solve<'a> {
         self.bound = self.fluid_bound(&guide, &values, &demand);
         self.construct(&values, Fill::Relaxed, &first);
         self.construct(&values, Fill::Ratio, &first);
-        if !first.over() && !self.good() {
-            // Prices that were poured but once are another quick try, and sometimes the better one. It begins from nothing: with
-            // what the last prices have left in mind, nodes would be filled much the same again.
-            self.knapsack = Knapsack::default();
-            let values = bound::values(&roughly_poured(self.model, &demand).prices, self.digits, &self.free);
-            self.construct(&values, Fill::Relaxed, &first);
-        }
         self.meter.spend(usize::try_from(first.spent()).unwrap_or(usize::MAX));
         if !self.meter.over() {
             let plan = greedy::first_fit(self.model, self.meter);
             self.offer(plan);
+        }
+        // Where pods keep each other away, these plans are far from good, and a little of this mends most of it.
+        if !self.good() && !self.meter.over() {
+            self.improve(&values, GLANCE, &mut Dice(0xF157));
         }
         if let Some(warm) = warm {
             let known = Known::new(self.model, warm);
@@ -236,6 +250,16 @@ impl<'a> Solve<'a> {
             fill(model, &mut plan.nodes, &mut plan.missing);
             self.complete(plan, supply.clone(), values, Fill::Relaxed, meter);
         }
+    }
+
+    /// Improve the best plan for so many steps; returns the nodes of what came of it.
+    fn improve(&mut self, values: &[i64], steps: u64, dice: &mut Dice) -> Vec<Opened> {
+        let (model, digits, target, meter) = (self.model, self.digits, self.bound, self.meter);
+        let mut plan = self.best.clone();
+        improve(model, &mut plan, values, digits, target, steps, dice, &mut self.knapsack, meter);
+        let nodes = plan.nodes.clone();
+        self.offer(plan);
+        nodes
     }
 
     /// Open nodes for what a plan misses, and offer it.
@@ -319,11 +343,13 @@ impl<'a> Solve<'a> {
             let end = self.meter.spent().saturating_add(turn);
             let had_more = more;
             let target = self.target();
-            while more && self.meter.spent() < end {
+            let mut rounds = 0;
+            while more && (self.meter.spent() < end || rounds < ROUNDS) {
+                rounds += 1;
                 more = generation.step(&mut self.knapsack, target, self.meter);
                 self.bound = self.bound.max(generation.bound);
             }
-            if !self.good() && (!more || self.model.groups.len() * self.model.bins.len() <= SMALL) {
+            if !self.good() && (!more || self.size() <= SMALL) {
                 self.count_nodes(&generation, turn, &mut dice);
             }
             if self.good() {
@@ -335,23 +361,9 @@ impl<'a> Solve<'a> {
             {
                 self.offer(plan);
             }
-            let target = self.bound;
-            let mut plan = self.best.clone();
-            improve(
-                self.model,
-                &mut plan,
-                &values,
-                self.digits,
-                target,
-                turn,
-                &mut dice,
-                &mut self.knapsack,
-                self.meter,
-            );
-            for node in &plan.nodes {
+            for node in &self.improve(&values, turn, &mut dice) {
                 more |= generation.add(node.bin, &node.content);
             }
-            self.offer(plan);
             turn = turn.saturating_mul(2).min(64 * TURN);
             idle = if (self.best.rank(self.model), self.bound) == before { idle + 1 } else { 0 };
         }

@@ -1,6 +1,6 @@
 //! The state of one solve: nodes, kinds and counts, and the only definition of what fits.
 
-use std::{collections::BTreeMap, rc::Rc};
+use std::{cell::RefCell, collections::BTreeMap, rc::Rc};
 
 use super::{
     axis::{self, Axis},
@@ -10,7 +10,8 @@ use super::{
     map::Map,
     node_labels::labels_of,
     open::{Fit, Open},
-    relations::{Filter, Groups, Place, required},
+    relations::{Filter, Groups, Place},
+    running::Repelling,
     template::{Choice, Template},
     topology::{Here, Seat, Spot, Topology},
     wishes::Asked,
@@ -77,15 +78,7 @@ impl<'a> Search<'a> {
             Ok(asked.len() - 1)
         });
         let numbers = read.collect();
-        // Of many running pods few repel others: only these are looked up by name, here and when they are counted.
-        let bound = snapshot.nodes.iter().flat_map(|node| node.pods.iter().map(move |pod| (node, &**pod)));
-        let mut repelling: Vec<_> = bound.filter(|(_, pod)| repels(pod) && !pending(&pod.key)).collect();
-        repelling.sort_by_key(|(node, pod)| (&pod.key, &node.key));
-        let mut repelled_by: BTreeMap<&PodKey, Vec<usize>> = BTreeMap::new();
-        for (_, pod) in &repelling {
-            let groups = required(&pod.pod_anti_affinity).map(|term| groups.repelling(pod, term)).collect();
-            repelled_by.insert(&pod.key, groups);
-        }
+        let repelling = Repelling::of(snapshot, &mut groups, &pending);
         let mut topology = Topology::new(groups);
         let wanted = |key: &str| asked.iter().flat_map(|one: &Asked<'_>| one.wanted(key)).cloned().collect();
         topology.name_domains(&snapshot.nodes, &mut templates, wanted);
@@ -124,7 +117,7 @@ impl<'a> Search<'a> {
         search.roomiest = roomiest.into();
         search.sort_existing_by_domain();
         if !search.topology.groups.is_empty() {
-            search.count_bound(snapshot, &repelled_by, pending);
+            search.count_bound(snapshot, &repelling, pending);
         }
         (search, numbers)
     }
@@ -142,39 +135,40 @@ impl<'a> Search<'a> {
     }
 
     /// Counts the pods that run already, those to be placed again excepted.
-    fn count_bound(
-        &mut self,
-        snapshot: &'a Snapshot,
-        repelled_by: &BTreeMap<&PodKey, Vec<usize>>,
-        pending: impl Fn(&PodKey) -> bool,
-    ) {
+    fn count_bound(&mut self, snapshot: &'a Snapshot, repelling: &Repelling, pending: impl Fn(&PodKey) -> bool) {
         let mut known: Map<_, Vec<(usize, Place)>> = Map::default();
         let positions: BTreeMap<_, _> =
             self.existing.iter().enumerate().map(|(index, one)| (&one.node.key, index)).collect();
-        let mut nodes: Vec<_> = snapshot.nodes.iter().map(|node| (positions.get(&node.key).copied(), node)).collect();
-        nodes.sort_by_key(|(position, node)| (position.is_none(), *position, &node.key));
-        for (position, node) in nodes {
+        let nodes = snapshot.nodes.iter().enumerate();
+        let mut nodes: Vec<_> = nodes.map(|(at, node)| (positions.get(&node.key).copied(), node, at)).collect();
+        nodes.sort_by_key(|(position, node, _)| (position.is_none(), *position, &node.key));
+        // What a filter says of a node is asked once.
+        let said = RefCell::new(Vec::new());
+        for (position, node, at) in nodes {
             let gone = position.is_none();
             let (seats, labels) = if gone { (self.topology.seats(node), labels_of(node)) } else { Default::default() };
-            for pod in &node.pods {
+            said.borrow_mut().clear();
+            said.borrow_mut().resize(self.topology.groups.filters.len(), None);
+            let mut repelling = repelling.on(at).peekable();
+            for (at, pod) in node.pods.iter().enumerate() {
+                let repels = repelling.next_if(|(position, _)| *position == at).map_or(&[][..], |(_, groups)| groups);
                 let counted = known.entry((pod.key.namespace.as_str(), &pod.labels)).or_insert_with(|| {
                     let [counted, _] = self.topology.groups.of(&pod.key.namespace, &pod.labels);
                     counted
                 });
-                let repels = if repels(pod) { repelled_by.get(&pod.key) } else { None };
-                if (counted.is_empty() && repels.is_none()) || pending(&pod.key) {
+                if (counted.is_empty() && repels.is_empty()) || pending(&pod.key) {
                     continue;
                 }
-                let repels = repels.into_iter().flatten();
-                let repels: Vec<_> = repels.map(|group| (*group, self.topology.groups.found[*group].place)).collect();
                 let spot = position.map(Spot::Existing);
                 if let Some(position) = position {
                     let one = &mut self.existing[position];
-                    let admits = |filter: &Filter<'_>| filter.admits(node, &one.labels);
-                    self.topology.record(counted, &repels, &one.seats, &mut one.here, spot, admits);
+                    let admits = |index: usize, filter: &Filter<'_>| {
+                        *said.borrow_mut()[index].get_or_insert_with(|| filter.admits(node, &one.labels))
+                    };
+                    self.topology.record(counted, repels, &one.seats, &mut one.here, spot, admits);
                 } else {
-                    let admits = |filter: &Filter<'_>| filter.admits(node, &labels);
-                    self.topology.record(counted, &repels, &seats, &mut Here::default(), spot, admits);
+                    let admits = |_: usize, filter: &Filter<'_>| filter.admits(node, &labels);
+                    self.topology.record(counted, repels, &seats, &mut Here::default(), spot, admits);
                 }
             }
         }
@@ -235,7 +229,7 @@ impl<'a> Search<'a> {
         let (one, kind) = (&mut self.existing[index], &self.kinds[kind]);
         one.put(kind);
         let Existing { node, labels, seats, here, .. } = one;
-        let admits = |filter: &Filter<'_>| filter.admits(node, labels);
+        let admits = |_: usize, filter: &Filter<'_>| filter.admits(node, labels);
         let relations = &kind.shape.relations;
         self.topology.record(&relations.counted, &relations.repels, seats, here, Some(Spot::Existing(index)), admits);
         self.placed += 1;
@@ -263,9 +257,14 @@ impl<'a> Search<'a> {
         }
         let relations = &kind.shape.relations;
         let Open { requirements, seats, here, .. } = open;
-        self.topology.record(&relations.counted, &relations.repels, seats, here, Some(Spot::Open(index)), |filter| {
-            admits(requirements, filter)
-        });
+        self.topology.record(
+            &relations.counted,
+            &relations.repels,
+            seats,
+            here,
+            Some(Spot::Open(index)),
+            |_, filter| admits(requirements, filter),
+        );
         self.placed += 1;
     }
 
@@ -317,9 +316,4 @@ impl<'a> Search<'a> {
     pub(super) fn placed(&self) -> usize {
         self.placed
     }
-}
-
-/// Whether a pod demands that some others stay away.
-fn repels(pod: &Pod) -> bool {
-    required(&pod.pod_anti_affinity).next().is_some()
 }

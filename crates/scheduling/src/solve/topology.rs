@@ -381,7 +381,7 @@ impl<'a> Topology<'a> {
         self.tallies[group].pods(domain)
     }
 
-    /// Counts a pod that is on this node now.
+    /// Counts a pod that is on this node now. `admits`: what a filter, by its index, says of the node.
     pub(super) fn record(
         &mut self,
         counted: &[(usize, Place)],
@@ -389,7 +389,7 @@ impl<'a> Topology<'a> {
         seats: &[Seat],
         here: &mut Here,
         spot: Option<Spot>,
-        admits: impl Fn(&Filter<'_>) -> bool,
+        admits: impl Fn(usize, &Filter<'_>) -> bool,
     ) {
         for (group, place) in counted {
             let tally = &mut self.tallies[*group];
@@ -403,9 +403,9 @@ impl<'a> Topology<'a> {
                     }
                 }
                 Place::Key(key) => {
-                    let filter = self.groups.found[*group].filter.map(|filter| &self.groups.filters[filter]);
+                    let filter = self.groups.found[*group].filter;
                     if let Seat::In(domain) = seats[*key]
-                        && filter.is_none_or(&admits)
+                        && filter.is_none_or(|index| admits(index, &self.groups.filters[index]))
                         // Whoever is leaving is no company.
                         && (spot.is_some() || self.groups.found[*group].relation != Relation::Near)
                     {
