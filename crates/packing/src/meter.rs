@@ -78,4 +78,8 @@ impl<'a> Meter<'a> {
     pub(crate) fn spent(&self) -> u64 {
         self.spent.get()
     }
+
+    pub(crate) fn left(&self) -> u64 {
+        self.work.saturating_sub(self.spent.get())
+    }
 }

@@ -21,7 +21,9 @@ use crate::warm::Known;
 /// Steps of the first turn of column generation; turns grow from there.
 const TURN: u64 = 2_000_000;
 /// Rounds of column generation in a turn at least, while it goes on: with less, what follows has nothing new to begin with.
+/// But not for more than this part of the work that is left.
 const ROUNDS: usize = 4;
+const SHARE: u64 = 8;
 /// Steps of improvement for the first plan.
 const GLANCE: u64 = 1_000_000;
 /// Steps of refinement for a small problem that comes when the time is over already, as behind many pods: some milliseconds.
@@ -178,7 +180,16 @@ impl<'a> Solve<'a> {
         self.bound = self.fluid_bound(&guide, &values, &demand);
         self.construct(&values, Fill::Relaxed, &first);
         self.construct(&values, Fill::Ratio, &first);
-        self.meter.spend(usize::try_from(first.spent()).unwrap_or(usize::MAX));
+        let spent = first.spent();
+        self.meter.spend(usize::try_from(spent).unwrap_or(usize::MAX));
+        if (self.meter.over() || self.meter.left() < spent) && !first.over() && !self.good() {
+            // Little will be refined: prices that were poured but once are another quick try, and sometimes the better one. It
+            // begins from nothing: with what the last prices have left in mind, nodes would be filled much the same again.
+            self.knapsack = Knapsack::default();
+            let values = bound::values(&roughly_poured(self.model, &demand).prices, self.digits, &self.free);
+            self.construct(&values, Fill::Relaxed, &first);
+            self.meter.spend(usize::try_from(first.spent() - spent).unwrap_or(usize::MAX));
+        }
         if !self.meter.over() {
             let plan = greedy::first_fit(self.model, self.meter);
             self.offer(plan);
@@ -341,10 +352,11 @@ impl<'a> Solve<'a> {
         while !self.good() && !self.meter.over() && idle < 3 {
             let before = (self.best.rank(self.model), self.bound);
             let end = self.meter.spent().saturating_add(turn);
+            let enough = self.meter.spent().saturating_add(self.meter.left() / SHARE);
             let had_more = more;
             let target = self.target();
             let mut rounds = 0;
-            while more && (self.meter.spent() < end || rounds < ROUNDS) {
+            while more && (self.meter.spent() < end || (rounds < ROUNDS && self.meter.spent() < enough)) {
                 rounds += 1;
                 more = generation.step(&mut self.knapsack, target, self.meter);
                 self.bound = self.bound.max(generation.bound);
