@@ -158,7 +158,7 @@ impl Class {
             Field::UserData => ("userData", "userData"),
             Field::Tags => ("tags", "tags"),
             Field::MetadataOptions => ("metadataOptions", "metadataOptions"),
-            Field::Permissions | Field::Whole => return self.path.to_owned(),
+            Field::Permissions | Field::Protection | Field::Whole => return self.path.to_owned(),
         };
         let name = if self.generation == Generation::V1 { v1 } else { v1alpha };
         format!("{}.{name}", self.path)

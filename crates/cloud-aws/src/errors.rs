@@ -62,6 +62,8 @@ pub(crate) enum Field {
     ImageFamily,
     /// Not about a field of the class: what the controller itself may do.
     Permissions,
+    /// Not about a field of the class: what somebody protected at EC2 (termination protection, for one).
+    Protection,
     /// Somewhere in the class.
     Whole,
 }
@@ -104,9 +106,8 @@ pub(crate) fn classify(code: &str, message: &str) -> Failure {
         | "BandwidthLimitExceeded"
         | "EC2ThrottledException" => Failure::Throttled,
 
-        // `OperationNotPermitted` is what protects an instance from being ended.
+        "OperationNotPermitted" => blames(Field::Protection),
         "UnauthorizedOperation"
-        | "OperationNotPermitted"
         | "AccessDenied"
         | "AccessDeniedException"
         | "AuthFailure"
@@ -183,6 +184,9 @@ impl CallError {
             Failure::Throttled => CloudError::Throttled { retry_after: THROTTLE_PAUSE },
             Failure::Misconfigured { field: Field::Permissions, message } => CloudError::Misconfigured {
                 what: format!("the controller's AWS permissions: {} was refused: {message}", error.operation),
+            },
+            Failure::Misconfigured { field: Field::Protection, message } => CloudError::Misconfigured {
+                what: format!("the machine's protection: {} was refused: {message}", error.operation),
             },
             Failure::Misconfigured { field, message } => CloudError::misconfigured(&spell(*field), message),
             _ => CloudError::Unavailable(Box::new(Arc::clone(error))),
@@ -265,6 +269,7 @@ mod tests {
             ("InvalidGroup.NotFound", "The security group 'sg-1' does not exist", Field::SecurityGroups),
             ("InvalidAMIID.NotFound", "The image id '[ami-1]' does not exist", Field::Image),
             ("UnauthorizedOperation", "You are not authorized", Field::Permissions),
+            ("OperationNotPermitted", "Modify its 'disableApiTermination' instance attribute", Field::Protection),
             (
                 "InvalidParameterValue",
                 "Value (missing) for parameter iamInstanceProfile.name is invalid. Invalid IAM Instance Profile name",

@@ -164,10 +164,13 @@ pub fn plan(pods: &[DrainPod], rules: Rules, deadline: Option<Timestamp>, now: T
     plan
 }
 
+/// A drain is looked at every few seconds. Who may take less than that to stop is told so long before the end, or might never be.
+const LAST_LOOK: Duration = Duration::from_secs(10);
+
 /// What a pod has left to stop, if it has to begin now.
 fn time_left(pod: &DrainPod, deadline: Timestamp, now: Timestamp) -> Option<Duration> {
     let left = Duration::try_from(deadline.duration_since(now)).unwrap_or(Duration::ZERO);
-    (left <= pod.grace).then(|| left.max(Duration::from_secs(1)))
+    (left <= pod.grace.max(LAST_LOOK)).then(|| left.min(pod.grace).max(Duration::from_secs(1)))
 }
 
 fn must_leave(pod: &DrainPod, now: Timestamp) -> bool {

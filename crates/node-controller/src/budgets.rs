@@ -8,19 +8,29 @@ use std::{
     sync::Arc,
 };
 
-use k8s_openapi::api::{
-    core::v1::Pod,
-    policy::v1::{PodDisruptionBudget, PodDisruptionBudgetStatus},
+use k8s_openapi::{
+    api::{core::v1::Pod, policy::v1::PodDisruptionBudget},
+    apimachinery::pkg::util::intstr::IntOrString,
 };
 use kube::{
     ResourceExt as _,
     core::{Selector, SelectorExt as _},
 };
 
-use crate::{pods, world::Objects};
+use crate::{draining::tolerates_removal, pods, world::Objects};
 
-/// By UID of a bound pod that a drain would wait for, what never lets it go as things are, as a part of a sentence.
-pub(crate) fn held(objects: &Objects) -> BTreeMap<String, String> {
+/// What keeps a pod where it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Hold {
+    /// As a part of a sentence.
+    pub(crate) why: String,
+    /// Whether it never lets the pod go as things are. If not, it will when other pods are ready: in a moment, or when somebody
+    /// has mended them.
+    pub(crate) lasting: bool,
+}
+
+/// By UID of a bound pod that a drain would wait for, what does not let it go now.
+pub(crate) fn held(objects: &Objects) -> BTreeMap<String, Hold> {
     let mut by_namespace: HashMap<&str, Vec<(Selector, &PodDisruptionBudget)>> = HashMap::new();
     for budget in &objects.budgets {
         // Without a selector it is about no pod.
@@ -29,8 +39,7 @@ pub(crate) fn held(objects: &Objects) -> BTreeMap<String, String> {
             by_namespace.entry(namespace).or_default().push((selector, budget));
         }
     }
-    let is_strict = |budget: &PodDisruptionBudget| budget.status.as_ref().is_some_and(lets_none_go);
-    by_namespace.retain(|_, budgets| budgets.len() > 1 || budgets.iter().any(|(_, budget)| is_strict(budget)));
+    by_namespace.retain(|_, budgets| budgets.len() > 1 || budgets.iter().any(|(_, budget)| lets_none_go_now(budget)));
     if by_namespace.is_empty() {
         return BTreeMap::new();
     }
@@ -43,24 +52,56 @@ pub(crate) fn held(objects: &Objects) -> BTreeMap<String, String> {
         let first = about.next()?;
         if let Some(second) = about.next() {
             let (first, second) = (name(first), name(second));
-            return Some(format!(
-                "the disruption budgets {first} and {second}: a pod with more than one cannot be evicted"
-            ));
+            let why =
+                format!("the disruption budgets {first} and {second}: a pod with more than one cannot be evicted");
+            return Some(Hold { why, lasting: true });
         }
-        let held = is_strict(first) && !is_evictable(pod, first);
-        held.then(|| format!("the disruption budget {}, which lets none of its pods go", name(first)))
+        if !lets_none_go_now(first) || is_evictable(pod, first) {
+            return None;
+        }
+        let lasting = lets_none_go(first);
+        let now = if lasting { "" } else { " now" };
+        Some(Hold {
+            why: format!("the disruption budget {}, which lets none of its pods go{now}", name(first)),
+            lasting,
+        })
     };
-    // Daemons stay with their node, and what has ended or is ending needs nobody's leave.
-    let evicted = |pod: &&Arc<Pod>| pods::node_name(pod).is_some() && pods::occupies(pod) && !pods::is_leaving(pod);
+    // Daemons, and pods that tolerate a drain, stay with their node. What has not begun, has ended or is ending needs nobody's
+    // leave: the API server lets it go whatever a budget says.
+    let evicted = |pod: &&Arc<Pod>| {
+        pods::node_name(pod).is_some()
+            && pods::occupies(pod)
+            && !pods::is_leaving(pod)
+            && !pods::has_not_begun(pod)
+            && !tolerates_removal(pod)
+    };
     let bound = objects.pods.iter().filter(evicted);
     bound.filter_map(|pod| Some((pods::uid(pod).to_owned(), holding(pod)?))).collect()
 }
 
-/// Whether as many pods must be healthy as there are.
-fn lets_none_go(status: &PodDisruptionBudgetStatus) -> bool {
-    let expected = status.expected_pods.unwrap_or(0);
-    let needed = status.desired_healthy.unwrap_or(0);
-    expected > 0 && needed >= expected && status.disruptions_allowed.unwrap_or(0) == 0
+/// Whether the API server would refuse the eviction of a pod that is ready. Who has not been counted yet allows none.
+fn lets_none_go_now(budget: &PodDisruptionBudget) -> bool {
+    budget.status.as_ref().is_none_or(|status| status.disruptions_allowed.unwrap_or(0) == 0)
+}
+
+/// Whether it allows no disruption as things are, and none that another pod's becoming ready would bring: as many pods must be
+/// healthy as there are, none may be missing by its words, or nobody can count its pods (those of a Job, for example) and the
+/// API server refuses every eviction.
+fn lets_none_go(budget: &PodDisruptionBudget) -> bool {
+    let Some(status) = &budget.status else { return false };
+    let (expected, needed) = (status.expected_pods.unwrap_or(0), status.desired_healthy.unwrap_or(0));
+    let is = |value: Option<&IntOrString>, number: Option<i32>, share: &str| match value {
+        Some(IntOrString::Int(value)) => Some(*value) == number,
+        Some(IntOrString::String(value)) => value == share,
+        None => false,
+    };
+    let by_its_words = budget.spec.as_ref().is_some_and(|spec| {
+        is(spec.max_unavailable.as_ref(), Some(0), "0%") || is(spec.min_available.as_ref(), None, "100%")
+    });
+    let nobody_counts =
+        status.conditions.iter().flatten().any(|c| c.type_ == "DisruptionAllowed" && c.reason == "SyncFailed");
+    let needs_all = expected > 0 && needed >= expected;
+    lets_none_go_now(budget) && (needs_all || by_its_words || nobody_counts)
 }
 
 /// Whether a budget says that pods that are not ready may go whatever it allows, and the pod is not.
@@ -98,7 +139,8 @@ mod tests {
             budgets: specs.iter().enumerate().map(budget).collect(),
             ..Objects::default()
         };
-        held(&objects).into_iter().map(|(pod, why)| format!("{pod} {why}")).collect()
+        let lasting = held(&objects).into_iter().filter(|(_, hold)| hold.lasting);
+        lasting.map(|(pod, hold)| format!("{pod} {}", hold.why)).collect()
     }
 
     fn status(expected: i32, desired: i32, allowed: i32) -> Value {
@@ -118,7 +160,38 @@ mod tests {
         assert_eq!(held_by(&[of("web")], &status(2, 2, 1)), nobody, "not looked at since it was changed");
         assert_eq!(held_by(&[of("web")], &status(0, 0, 0)), nobody);
         assert_eq!(held_by(&[json!({ "selector": {} })], &status(3, 3, 0)).len(), 3);
+        // As the disruption controller leaves a budget whose pods belong to a Job.
+        let mut uncounted = status(0, 0, 0);
+        uncounted["conditions"] = json!([{ "type": "DisruptionAllowed", "status": "False", "reason": "SyncFailed",
+            "message": "jobs.batch does not implement the scale subresource", "lastTransitionTime": "2026-01-01T00:00:00Z" }]);
+        assert_eq!(held_by(&[of("web")], &uncounted).len(), 2);
+        let with = |field: &str, value: Value| {
+            let mut spec = of("web");
+            spec[field] = value;
+            held_by(&[spec], &status(0, 0, 0)).len()
+        };
+        assert_eq!([with("maxUnavailable", json!(0)), with("maxUnavailable", json!("0%"))], [2, 2]);
+        assert_eq!([with("minAvailable", json!("100%")), with("minAvailable", json!("50%"))], [2, 0]);
+        assert_eq!([with("maxUnavailable", json!(1)), with("minAvailable", json!(0))], [0, 0]);
         assert_eq!(held_by(&[json!({})], &status(3, 3, 0)), nobody);
+    }
+
+    #[test]
+    fn a_budget_that_is_used_up_holds_its_pods_for_now() {
+        let held = |status: &Value| {
+            let budget = json!({ "metadata": { "name": "b", "namespace": "d" }, "spec": of("web"), "status": status });
+            let objects = Objects {
+                pods: vec![pod("a", "web", true), pod("c", "db", true)],
+                budgets: vec![Arc::new(serde_json::from_value(budget).unwrap())],
+                ..Objects::default()
+            };
+            held(&objects)
+        };
+        let hold =
+            Hold { why: "the disruption budget d/b, which lets none of its pods go now".to_owned(), lasting: false };
+        assert_eq!(held(&status(2, 1, 0)), BTreeMap::from([("a".to_owned(), hold.clone())]), "a roll-out is stuck");
+        assert_eq!(held(&Value::Null), BTreeMap::from([("a".to_owned(), hold)]), "nobody has counted");
+        assert_eq!(held(&status(2, 1, 1)), BTreeMap::new());
     }
 
     #[test]
@@ -151,6 +224,8 @@ mod tests {
             json!([{ "apiVersion": "apps/v1", "kind": "DaemonSet", "name": "d", "uid": "d", "controller": true }]);
         assert_eq!(held_among(&json!({ "metadata": { "ownerReferences": daemon } })), 0);
         assert_eq!(held_among(&json!({ "status": { "phase": "Succeeded" } })), 0);
+        assert_eq!(held_among(&json!({ "status": { "phase": "Pending" } })), 0);
+        assert_eq!(held_among(&json!({ "spec": { "tolerations": [{ "operator": "Exists" }] } })), 0);
         assert_eq!(held_among(&json!({ "metadata": { "deletionTimestamp": "2026-01-01T00:00:00Z" } })), 0);
     }
 

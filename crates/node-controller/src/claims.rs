@@ -35,6 +35,18 @@ pub struct Frame {
     pub expire_after: String,
 }
 
+/// Whether `found` is what became of `ours`: a claim that was created, or one that was sent and has no UID yet. What is
+/// planned, and for whom, tells two claims apart that happen to have the same name.
+pub fn is_same(found: &NodeClaim, ours: &NodeClaim) -> bool {
+    match &ours.metadata.uid {
+        Some(uid) => found.metadata.uid.as_ref() == Some(uid),
+        None => {
+            found.name_any() == ours.name_any()
+                && found.annotations().get(names::PLAN) == ours.annotations().get(names::PLAN)
+        }
+    }
+}
+
 /// The claim for one planned node.
 pub fn claim(node: &NewNode, frame: &Frame, pods: Vec<PlannedPod>, name: &str) -> NodeClaim {
     let plan = Plan {

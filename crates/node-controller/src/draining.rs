@@ -63,7 +63,8 @@ fn drain_pod(pod: &Pod) -> DrainPod {
     }
 }
 
-fn tolerates_removal(pod: &Pod) -> bool {
+/// Whether it may stay on a node that is being emptied, so that no drain evicts it or waits for it.
+pub(crate) fn tolerates_removal(pod: &Pod) -> bool {
     let tolerations = pod.spec.as_ref().and_then(|spec| spec.tolerations.as_deref()).unwrap_or_default();
     tolerations.iter().any(|toleration| {
         let key = toleration.key.as_deref().unwrap_or_default();

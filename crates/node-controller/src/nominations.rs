@@ -14,8 +14,10 @@ use api::{
     karpenter_v1::{NodeClaim, claim_conditions},
 };
 use jiff::Timestamp;
+use kube::ResourceExt as _;
 
 use crate::{
+    claims,
     plan::Plan,
     pods, snapshot,
     world::{Member, World},
@@ -28,7 +30,8 @@ pub struct Memory {
     nominated: BTreeMap<String, (String, Timestamp)>,
     /// Nodes and claims about to be removed, until the objects say so.
     leaving: BTreeMap<String, Timestamp>,
-    /// Claims created and not yet seen, by UID, and when to ask the API server about them.
+    /// Claims created and not yet seen, by name, and when to ask the API server about them. One without a UID may have
+    /// been created: no answer came.
     assumed: BTreeMap<String, (Arc<NodeClaim>, Timestamp)>,
 }
 
@@ -66,15 +69,19 @@ impl Memory {
 
     /// Remembers a claim that was created.
     pub fn assume(&mut self, claim: Arc<NodeClaim>, now: Timestamp) {
-        let uid = claim.metadata.uid.clone().unwrap_or_default();
-        self.assumed.insert(uid, (claim, now + ECHO));
+        self.assumed.insert(claim.name_any(), (claim, now + ECHO));
+    }
+
+    /// Remembers a claim, as it was sent, of which nobody has said whether it was created. It is one like any other until the
+    /// API server is asked, which is due at once.
+    pub fn assume_sent(&mut self, claim: Arc<NodeClaim>, now: Timestamp) {
+        self.assumed.insert(claim.name_any(), (claim, now));
     }
 
     /// Claims that were created and are not in `world`. Age alone does not make one less real: its machine counts
     /// against the limits and its pods are not planned for again until the API server says that it is gone.
     pub fn unseen(&self, world: &World) -> Vec<Arc<NodeClaim>> {
-        let seen = |uid: &String| world.objects.claims.iter().any(|claim| claim.metadata.uid.as_ref() == Some(uid));
-        self.assumed.iter().filter(|(uid, _)| !seen(uid)).map(|(_, (claim, _))| Arc::clone(claim)).collect()
+        self.assumed.values().filter(|(claim, _)| !is_seen(world, claim)).map(|(claim, _)| Arc::clone(claim)).collect()
     }
 
     /// Claims that no world has shown for so long that the API server should be asked whether they exist.
@@ -85,13 +92,13 @@ impl Memory {
     /// Takes the API server's word on a claim of [`Memory::doubtful`]: `None` says that there is none of that name, and
     /// one with another UID is somebody else's.
     pub fn confirm(&mut self, asked: &NodeClaim, found: Option<NodeClaim>, now: Timestamp) {
-        let Some(uid) = asked.metadata.uid.as_deref() else { return };
-        match found.filter(|found| found.metadata.uid.as_deref() == Some(uid)) {
+        let name = asked.name_any();
+        match found.filter(|found| claims::is_same(found, asked)) {
             // A world may have shown it in the meantime: then it is no longer ours to remember.
-            Some(found) if self.assumed.contains_key(uid) => self.assume(Arc::new(found), now),
+            Some(found) if self.assumed.contains_key(&name) => self.assume(Arc::new(found), now),
             Some(_) => {}
             None => {
-                self.assumed.remove(uid);
+                self.assumed.remove(&name);
             }
         }
     }
@@ -100,9 +107,12 @@ impl Memory {
     pub fn tidy(&mut self, world: &World, now: Timestamp) {
         self.nominated.retain(|_, (_, until)| *until > now);
         self.leaving.retain(|_, until| *until > now);
-        let seen = |uid: &String| world.objects.claims.iter().any(|claim| claim.metadata.uid.as_ref() == Some(uid));
-        self.assumed.retain(|uid, _| !seen(uid));
+        self.assumed.retain(|_, (claim, _)| !is_seen(world, claim));
     }
+}
+
+fn is_seen(world: &World, assumed: &NodeClaim) -> bool {
+    world.objects.claims.iter().any(|claim| claims::is_same(claim, assumed))
 }
 
 /// Pods that may still move to a planned place: those without a node, and those whose node is leaving.

@@ -65,6 +65,11 @@ pub fn is_terminal(pod: &Pod) -> bool {
     pod.status.as_ref().and_then(|s| s.phase.as_deref()).is_some_and(|p| p == "Succeeded" || p == "Failed")
 }
 
+/// Whether it is on its way to run: images are fetched, volumes attached, or its init containers run.
+pub fn has_not_begun(pod: &Pod) -> bool {
+    pod.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Pending")
+}
+
 /// Whether it was told to go.
 pub fn is_leaving(pod: &Pod) -> bool {
     pod.metadata.deletion_timestamp.is_some()

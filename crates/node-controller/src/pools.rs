@@ -100,11 +100,14 @@ pub fn unmet(template: &PoolTemplate, types: &[InstanceType]) -> Option<String> 
         zone.is_none_or(|one| one.allows(Some(&offering.zone)))
             && paid.is_none_or(|one| one.allows(Some(offering.capacity_type.as_str())))
     };
-    // What a type does not speak of is the pool's to say.
+    // What a type does not speak of is the pool's to say, unless it is of the machine.
     let has = |kind: &InstanceType, wanted: &Requirement| match wanted.key() {
         labels::ZONE => kind.offerings.iter().any(|one| wanted.allows(Some(&one.zone))),
         labels::CAPACITY_TYPE => kind.offerings.iter().any(|one| wanted.allows(Some(one.capacity_type.as_str()))),
-        key => kind.requirements.get(key).is_none_or(|has| has.overlaps(wanted)),
+        key => match kind.requirements.get(key) {
+            Some(has) => has.overlaps(wanted),
+            None => !labels::is_of_the_machine(key) || wanted.allows(None),
+        },
     };
     let meets_all = |kind: &InstanceType| {
         template.requirements.iter().all(|wanted| has(kind, wanted)) && kind.offerings.iter().any(sold)

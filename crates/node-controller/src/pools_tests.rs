@@ -248,6 +248,12 @@ fn a_requirement_that_nothing_on_sale_meets_is_named() {
         no("node.kubernetes.io/instance-type in [huge]")
     );
     assert_eq!(says("karpenter.sh/capacity-type", "In", &["on-demand"]), None);
+    assert_eq!(
+        says("karpenter.k8s.aws/instance-tenancy", "In", &["dedicated"]),
+        no("karpenter.k8s.aws/instance-tenancy in [dedicated]")
+    );
+    assert_eq!(says("karpenter.k8s.aws/instance-tenancy", "NotIn", &["dedicated"]), None, "no type has it");
+    assert_eq!(says("example.com/team", "In", &["a"]), None, "the pool's own");
     // The pool's own label.
     assert_eq!(says("example.com/team", "In", &["a"]), None);
 }

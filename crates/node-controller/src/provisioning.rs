@@ -3,7 +3,7 @@
 mod act;
 pub(crate) mod catalogue;
 mod note;
-mod patience;
+pub(crate) mod patience;
 mod rejected;
 
 use std::{
@@ -15,7 +15,7 @@ use std::{
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
-use scheduling::{Settings as SolverSettings, Snapshot, Solution};
+use scheduling::{PodKey, Settings as SolverSettings, Snapshot, Solution};
 use tokio::time::Instant;
 
 use crate::{
@@ -38,6 +38,9 @@ const PROMISES: Duration = Duration::from_secs(1);
 /// machines; pods wait meanwhile.
 const SEARCH: Duration = Duration::from_secs(3);
 
+/// How many pools pods are planned for in turn while those before are too dear.
+const POOLS_ASKED: usize = 4;
+
 /// What a plan was made from, and what it says.
 #[derive(Debug)]
 struct Planned {
@@ -47,6 +50,8 @@ struct Planned {
     solution: Solution,
     /// New nodes that are not bought yet, by index, with the reason.
     held: BTreeMap<usize, String>,
+    /// Pods without a place that wait for a pool to be cheaper, with the reason.
+    waits: BTreeMap<PodKey, String>,
 }
 
 /// Runs until the shutdown. Only the leader may run it.
@@ -143,34 +148,31 @@ async fn round(ctx: &Context, worlds: &mut Worlds) -> BTreeSet<String> {
         ctx.metrics.unschedulable_pods.set(0);
         return considered;
     }
-    let settings = SolverSettings { budget_work_units: ctx.settings.solver_budget, ..SolverSettings::default() };
     let start = Instant::now();
-    let folder = ctx.settings.rejected_plans.clone();
-    let planned = tokio::task::spawn_blocking(move || {
-        let choice = planning::choose(&snapshot, &settings, &PLANNERS, &|| start.elapsed() > SEARCH);
-        for rejected in &choice.rejected {
-            report(&folder, &snapshot, &settings, rejected);
+    let Some(mut made) = plan(ctx, snapshot, start).await else { return considered };
+    let now = Timestamp::now();
+    let shortages = ctx.standings().shortages(now);
+    let mut waits = BTreeMap::new();
+    let mut held = patience::held_back(&made.snapshot, &made.solution, &view.world.objects.pods, &shortages, now);
+    // A pool may be too dear for some pods while one that comes after it is not: they ask the others.
+    for _ in 1..made.snapshot.pools.len().min(POOLS_ASKED) {
+        let passed_over = patience::without_pools(&made.snapshot, &made.solution, &held);
+        if passed_over.is_empty() {
+            break;
         }
-        (snapshot, choice)
-    })
-    .await;
-    let Ok((snapshot, choice)) = planned else {
-        tracing::error!("planning panicked; no machine is launched for this plan");
-        outcome(ctx, "panic");
-        return considered;
-    };
+        for (index, why) in &held {
+            let pods = made.solution.new_nodes[*index].pods.iter();
+            waits.extend(pods.map(|pod| (pod.clone(), why.clone())));
+        }
+        let Some(again) = plan(ctx, Snapshot { pods: passed_over, ..made.snapshot }, start).await else {
+            return considered;
+        };
+        made = again;
+        held = patience::held_back(&made.snapshot, &made.solution, &view.world.objects.pods, &shortages, now);
+    }
+    let Made { snapshot, planner, solution } = made;
+    waits.retain(|pod, _| solution.unplaced.contains_key(pod));
     ctx.metrics.scheduling_duration.observe(start.elapsed().as_secs_f64());
-    for rejected in &choice.rejected {
-        ctx.metrics.plan_violations.inc_by(u64::try_from(rejected.violations.len()).unwrap_or(u64::MAX));
-        outcome(ctx, if rejected.solution.is_some() { "refused" } else { "panic" });
-    }
-    let Some((planner, solution)) = choice.accepted else {
-        tracing::error!(snapshot = snapshot.sequence, "no plan is sound; no machine is launched for these pods");
-        return considered;
-    };
-    if !choice.rejected.is_empty() {
-        tracing::warn!(snapshot = snapshot.sequence, planner, "going on with another plan");
-    }
     if !solution.new_nodes.is_empty() {
         tracing::info!(
             snapshot = snapshot.sequence,
@@ -184,12 +186,49 @@ async fn round(ctx: &Context, worlds: &mut Worlds) -> BTreeSet<String> {
             "planned"
         );
     }
-    let held = patience::held_back(&snapshot, &solution, &view.world.objects.pods, Timestamp::now());
     let waiting: usize = held.keys().map(|index| solution.new_nodes[*index].pods.len()).sum();
     ctx.metrics.unschedulable_pods.set(i64::try_from(solution.unplaced.len() + waiting).unwrap_or(i64::MAX));
     outcome(ctx, if solution.unplaced.is_empty() && held.is_empty() { "complete" } else { "partial" });
-    act::act(ctx, &Planned { world: view.world, pools, snapshot, solution, held }, &unreadable).await;
+    act::act(ctx, &Planned { world: view.world, pools, snapshot, solution, held, waits }, &unreadable).await;
     considered
+}
+
+/// A plan that the checker accepts.
+struct Made {
+    snapshot: Snapshot,
+    planner: &'static str,
+    solution: Solution,
+}
+
+/// Plans, and reports what was refused. None if no plan is sound.
+async fn plan(ctx: &Context, snapshot: Snapshot, start: Instant) -> Option<Made> {
+    let settings = SolverSettings { budget_work_units: ctx.settings.solver_budget, ..SolverSettings::default() };
+    let folder = ctx.settings.rejected_plans.clone();
+    let planned = tokio::task::spawn_blocking(move || {
+        let choice = planning::choose(&snapshot, &settings, &PLANNERS, &|| start.elapsed() > SEARCH);
+        for rejected in &choice.rejected {
+            report(&folder, &snapshot, &settings, rejected);
+        }
+        (snapshot, choice)
+    })
+    .await;
+    let Ok((snapshot, choice)) = planned else {
+        tracing::error!("planning panicked; no machine is launched for this plan");
+        outcome(ctx, "panic");
+        return None;
+    };
+    for rejected in &choice.rejected {
+        ctx.metrics.plan_violations.inc_by(u64::try_from(rejected.violations.len()).unwrap_or(u64::MAX));
+        outcome(ctx, if rejected.solution.is_some() { "refused" } else { "panic" });
+    }
+    let Some((planner, solution)) = choice.accepted else {
+        tracing::error!(snapshot = snapshot.sequence, "no plan is sound; no machine is launched for these pods");
+        return None;
+    };
+    if !choice.rejected.is_empty() {
+        tracing::warn!(snapshot = snapshot.sequence, planner, "going on with another plan");
+    }
+    Some(Made { snapshot, planner, solution })
 }
 
 /// Says what is wrong with a plan that is not carried out, and where to find it.

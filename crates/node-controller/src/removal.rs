@@ -13,7 +13,9 @@ use scheduling::{NodeKey, PoolKey, PoolKind};
 
 use crate::{
     context::pod_name,
-    draining, names,
+    draining,
+    lifecycle::next::longest_drain,
+    names,
     nominations::Nominations,
     pods,
     pools::Pools,
@@ -64,7 +66,7 @@ pub enum Step {
     Finish,
     /// Put the node back into service: it is not empty after all, or its pods found no other place in time.
     TakeBack,
-    /// The replacements are not ready.
+    /// The replacements are not ready, or a disruption budget lets no pod go now.
     Wait {
         /// When to give up and put the node back into service.
         until: Timestamp,
@@ -102,14 +104,18 @@ pub fn step(
         }
         Why::Empty => Step::Finish,
         // What came to hold them since could hold the node for ever, beside its replacement.
-        Why::Expired if member.pods.iter().any(|pod| world.held_by(pod).is_some()) => Step::TakeBack,
+        Why::Expired if !is_forceful(member) && member.pods.iter().any(|pod| world.held_by(pod).is_some()) => {
+            Step::TakeBack
+        }
         Why::Expired => {
             let moving = member.pods.iter().filter(|pod| world.will_move(pod));
             let without_place =
                 moving.filter(|pod| !has_ready_place(pods::uid(pod), member, world, nominations)).count();
             let until = begun.since + replacement_timeout;
+            // A drain would be refused: the claim would be gone, and the machine stay for as long as that.
+            let kept = !is_forceful(member) && member.pods.iter().any(|pod| world.kept_by(pod).is_some());
             match without_place {
-                0 => Step::Finish,
+                0 if !kept => Step::Finish,
                 // Expiry is housekeeping: pods that would have nowhere to go keep their node, and it is tried again.
                 _ if until <= now => Step::TakeBack,
                 _ => Step::Wait { until, without_place },
@@ -170,12 +176,22 @@ pub fn is_promised(member: &Member, nominations: &Nominations) -> bool {
     nominations.is_promised(|place| member.is_called(place))
 }
 
-/// Pods of a member that forbid draining it, by themselves or by a budget that never lets them go.
+/// Whether its drain ends in time whoever is against it: `expireAfter` with a `terminationGracePeriod` bounds the life of a node,
+/// as in Karpenter v1.
+fn is_forceful(member: &Member) -> bool {
+    longest_drain(member).is_some()
+}
+
+/// Pods of a member that forbid draining it, by themselves or by a budget that does not let them go now; none if that ends by
+/// force.
 pub fn blockers(member: &Member, world: &World, now: Timestamp) -> Vec<String> {
+    if is_forceful(member) {
+        return Vec::new();
+    }
     let by_themselves = draining::plan(member, now);
     let by_themselves = by_themselves.blockers().map(|(pod, wait)| format!("pod {pod} {wait}"));
     let held =
-        member.pods.iter().filter_map(|pod| Some(format!("pod {} is kept by {}", pod_name(pod), world.held_by(pod)?)));
+        member.pods.iter().filter_map(|pod| Some(format!("pod {} is kept by {}", pod_name(pod), world.kept_by(pod)?)));
     by_themselves.chain(held).collect()
 }
 

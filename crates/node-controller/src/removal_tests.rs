@@ -94,6 +94,24 @@ fn an_expired_node_is_taken_back_if_a_budget_comes_to_hold_a_pod() {
     assert_eq!(check(&held, &[("p", "b")], 1), Step::TakeBack);
     let said = ["pod d/p is kept by the disruption budget d/b, which lets none of its pods go"];
     assert_eq!(blockers(&held.members[0], &held, at(1)), said);
+    // A NodePool that bounds the drain bounds the life of its nodes.
+    for (grace, wanted) in [(Some("15s"), Step::Finish), (None, Step::TakeBack)] {
+        let mut objects = objects(vec![
+            json!({ "metadata": { "name": "b", "namespace": "d" }, "spec": { "selector": {}, "maxUnavailable": 0 },
+            "status": { "disruptionsAllowed": 0 } }),
+        ]);
+        let mut node = node("a", Some("Expired"), true);
+        node["spec"] = json!({ "providerID": "x:///a" });
+        objects.nodes[0] = from(node);
+        objects.claims = vec![from(
+            json!({ "apiVersion": "karpenter.sh/v1", "kind": "NodeClaim", "metadata": { "name": "c", "uid": "u" },
+            "spec": { "requirements": [], "terminationGracePeriod": grace, "nodeClassRef": { "group": "g", "kind": "k", "name": "n" } },
+            "status": { "providerID": "x:///a" } }),
+        )];
+        let world = World::new(objects);
+        assert_eq!(check(&world, &[], 1), wanted, "{grace:?}");
+        assert_eq!(blockers(&world.members[0], &world, at(1)).is_empty(), grace.is_some(), "{grace:?}");
+    }
 }
 
 #[test]

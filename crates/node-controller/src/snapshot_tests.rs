@@ -359,6 +359,39 @@ fn a_claim_no_watch_shows_counts_until_the_api_server_says_it_is_gone() {
 }
 
 #[test]
+fn a_claim_of_which_nobody_said_whether_it_was_created_counts_and_is_asked_for_at_once() {
+    let created: Arc<api::karpenter_v1::NodeClaim> = from(claim("c", None, &["p"], None));
+    let mut sent = (*created).clone();
+    sent.metadata.uid = None;
+    let sent = Arc::new(sent);
+    let unseen = World::new(objects(vec![], vec![], vec![]));
+    let mut memory = Memory::default();
+    memory.assume_sent(Arc::clone(&sent), at(0));
+    assert_eq!(memory.unseen(&unseen), [Arc::clone(&sent)]);
+    assert_eq!(memory.doubtful(at(0)), [Arc::clone(&sent)]);
+    // It is there: from now on one that was created.
+    memory.confirm(&sent, Some((*created).clone()), at(0));
+    assert_eq!(memory.unseen(&unseen), [Arc::clone(&created)]);
+    assert!(memory.doubtful(at(59)).is_empty());
+    // It is not; or another one has its name.
+    let others: api::karpenter_v1::NodeClaim =
+        (*from::<api::karpenter_v1::NodeClaim>(claim("c", None, &["q"], None))).clone();
+    for found in [None, Some(others)] {
+        let mut memory = Memory::default();
+        memory.assume_sent(Arc::clone(&sent), at(0));
+        memory.confirm(&sent, found, at(5));
+        assert!(memory.unseen(&unseen).is_empty());
+    }
+    // The watch shows it first.
+    let mut memory = Memory::default();
+    memory.assume_sent(Arc::clone(&sent), at(0));
+    let seen = World::new(objects(vec![], vec![claim("c", None, &["p"], None)], vec![]));
+    assert!(memory.unseen(&seen).is_empty());
+    memory.tidy(&seen, at(1));
+    assert!(memory.unseen(&unseen).is_empty());
+}
+
+#[test]
 fn an_invalid_provisioner_makes_no_nodes_but_keeps_those_it_has() {
     let mut all = objects(vec![], vec![claim("c", None, &[], None)], vec![]);
     let mut wrong = provisioner();

@@ -19,6 +19,9 @@ pub const JUDGED_FOR: Duration = Duration::from_mins(1);
 /// corrected at the vendor, and no object says so.
 pub const REFUSED_FOR: Duration = Duration::from_mins(5);
 
+/// Refusals for capacity that are further apart than this do not belong together.
+const SHORTAGE_OVER: Duration = Duration::from_mins(10);
+
 /// What is said of a class that was asked about in vain.
 pub const NOT_ANSWERED: &str = "the cloud has not said yet whether its class can be used";
 
@@ -37,6 +40,8 @@ pub struct Standings {
     /// By kind and name.
     judged: BTreeMap<(String, String), Judgement>,
     refused: BTreeMap<PoolKey, Refusal>,
+    /// When the cloud first, and when it last, had no capacity for something that the pool asked for.
+    short: BTreeMap<PoolKey, (Timestamp, Timestamp)>,
 }
 
 #[derive(Clone, Debug)]
@@ -56,6 +61,21 @@ struct Refusal {
 }
 
 impl Standings {
+    /// The cloud has had no capacity for something that the pool asked for.
+    pub fn short_of_capacity(&mut self, pool: &PoolKey, now: Timestamp) {
+        let (first, last) = self.short.entry(pool.clone()).or_insert((now, now));
+        if *last + SHORTAGE_OVER < now {
+            *first = now;
+        }
+        *last = now;
+    }
+
+    /// By pool, since when the cloud is short of capacity for it.
+    pub fn shortages(&self, now: Timestamp) -> BTreeMap<PoolKey, Timestamp> {
+        let lasting = self.short.iter().filter(|(_, (_, last))| *last + SHORTAGE_OVER >= now);
+        lasting.map(|(pool, (first, _))| (pool.clone(), *first)).collect()
+    }
+
     /// The classes to ask the cloud about, each once.
     pub fn to_ask(&self, classes: Vec<NodeClass>, which: Which, now: Timestamp) -> Vec<NodeClass> {
         let is_known = |class: &NodeClass| {
@@ -202,6 +222,19 @@ mod tests {
                 assert_eq!(said(&standings, pools(1, "b"), 1), None, "another class");
             }
         }
+    }
+
+    #[test]
+    fn a_shortage_lasts_from_its_first_refusal_until_none_has_come_for_ten_minutes() {
+        let mut standings = Standings::default();
+        let since = |standings: &Standings, now| standings.shortages(at(now)).get(&key()).copied();
+        for now in [100, 700, 1_300] {
+            standings.short_of_capacity(&key(), at(now));
+            assert_eq!(since(&standings, now + 600), Some(at(100)), "refused at {now}");
+        }
+        assert_eq!(since(&standings, 1_901), None);
+        standings.short_of_capacity(&key(), at(1_901));
+        assert_eq!(since(&standings, 1_901), Some(at(1_901)));
     }
 
     #[test]

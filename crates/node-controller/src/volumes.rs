@@ -60,8 +60,8 @@ impl<'a> Zones<'a> {
         if let Some(name) = spec.and_then(|spec| spec.volume_name.as_deref()).filter(|name| !name.is_empty()) {
             let volume = self.volumes.get(name).ok_or_else(|| format!("volume {name} does not exist"))?;
             pod.volume_zones.extend(convert::persistent_volume_zones(volume)?);
-            if let Some(csi) = volume.spec.as_ref().and_then(|spec| spec.csi.as_ref()) {
-                pod.volumes_by_driver.entry(csi.driver.clone()).or_default().insert(csi.volume_handle.clone());
+            if let Some((driver, handle)) = convert::attachment(volume) {
+                pod.volumes_by_driver.entry(driver.to_owned()).or_default().insert(handle.to_owned());
             }
             return Ok(());
         }
@@ -80,7 +80,7 @@ impl<'a> Zones<'a> {
         pod.volume_zones.extend(convert::storage_class_zones(class)?);
         let (namespace, name) = (claim.metadata.namespace.as_deref(), claim.metadata.name.as_deref());
         let id = format!("{}/{}", namespace.unwrap_or_default(), name.unwrap_or_default());
-        pod.volumes_by_driver.entry(class.provisioner.clone()).or_default().insert(id);
+        pod.volumes_by_driver.entry(convert::attaching_driver(class).to_owned()).or_default().insert(id);
         Ok(())
     }
 }

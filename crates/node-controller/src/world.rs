@@ -23,7 +23,11 @@ use k8s_openapi::api::{
 use kube::ResourceExt as _;
 use scheduling::PoolKey;
 
-use crate::{budgets, names, pods};
+use crate::{
+    budgets::{self, Hold},
+    lifecycle::next::is_ready,
+    names, pods,
+};
 
 /// The objects, as the watches hold them.
 #[derive(Clone, Debug, Default)]
@@ -75,8 +79,8 @@ pub struct World {
     /// Node of a pool that nobody has registered is left out as long as a claim of that pool names no machine: the claim
     /// stands for it.
     pub members: Vec<Member>,
-    /// By UID of a bound pod, the disruption budgets that never let it go as things are, as a part of a sentence.
-    held: BTreeMap<String, String>,
+    /// By UID of a bound pod, the disruption budgets that do not let it go.
+    held: BTreeMap<String, Hold>,
 }
 
 impl World {
@@ -102,7 +106,12 @@ impl World {
 
     /// What never lets a bound pod go as things are, if anything: a disruption budget, as a part of a sentence.
     pub fn held_by(&self, pod: &Pod) -> Option<&str> {
-        self.held.get(pods::uid(pod)).map(String::as_str)
+        self.held.get(pods::uid(pod)).filter(|hold| hold.lasting).map(|hold| hold.why.as_str())
+    }
+
+    /// What does not let a bound pod go now, if anything; in the same words.
+    pub fn kept_by(&self, pod: &Pod) -> Option<&str> {
+        self.held.get(pods::uid(pod)).map(|hold| hold.why.as_str())
     }
 
     /// Whether a pod of a node that is leaving will want a place elsewhere: it [would](pods::will_move), and no budget holds it.
@@ -149,7 +158,10 @@ impl Member {
         match (&self.claim, &self.node) {
             (_, None) => false,
             (None, Some(node)) => {
-                pool_of(node.labels()).is_none() || node.labels().get(names::INITIALIZED).is_some_and(|v| v == "true")
+                pool_of(node.labels()).is_none()
+                    || node.labels().get(names::INITIALIZED).is_some_and(|v| v == "true")
+                    // Karpenter v0.16 would have said so a little later, and nobody is there who will.
+                    || self.is_managed() && is_ready(node)
             }
             (Some(_), Some(node)) => node.labels().get(names::INITIALIZED).is_some_and(|v| v == "true"),
         }

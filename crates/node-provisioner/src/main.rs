@@ -3,6 +3,8 @@
 mod args;
 mod clouds;
 
+use std::process::ExitCode;
+
 use anyhow::{Context as _, bail};
 use clap::Parser as _;
 use controller_runtime::{
@@ -22,8 +24,19 @@ use crate::args::Args;
 const LEASE: &str = "karpenter-leader-election";
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    let args = Args::parse();
+async fn main() -> ExitCode {
+    match run(Args::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(error = format!("{error:#}"), "ended");
+            // Logs may not have been set up yet.
+            eprintln!("node-provisioner: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(args: Args) -> anyhow::Result<()> {
     let runtime = boot::start(&args.common, "node-provisioner").await?;
     let config = config(&args).await?;
     let evictor = evictor(config.clone())?;

@@ -145,7 +145,10 @@ fn is_unknown_of_aws(key: &str) -> bool {
 }
 
 fn restricted_outright(key: &str) -> Option<String> {
-    matches!(key, HOSTNAME | EMPTINESS_TIMESTAMP).then(|| format!("label {key} belongs to the node alone"))
+    // An exclusion that is not understood would be one that does not hold.
+    let unread = || (key == AWS_ZONE_ID).then(|| format!("label {key} is not read here: name zones by {ZONE}"));
+    let of_the_node = matches!(key, HOSTNAME | EMPTINESS_TIMESTAMP);
+    of_the_node.then(|| format!("label {key} belongs to the node alone")).or_else(unread)
 }
 
 fn domain(key: &str) -> &str {

@@ -117,9 +117,10 @@ impl Actor {
     /// Looks until the object is gone or `stop` is cancelled.
     pub(crate) async fn run(mut self, wake: Arc<Notify>, stop: CancellationToken) {
         loop {
+            // Most objects rest most of the time; what a look needs is taken for its time only.
             let next = tokio::select! {
                 () = stop.cancelled() => return,
-                next = self.look() => next,
+                next = Box::pin(self.look()) => next,
             };
             let Some(next) = next else { return };
             tokio::select! {

@@ -52,17 +52,31 @@ const HPA_NAME: &str = "spec.advanced.horizontalPodAutoscalerConfig.name";
 
 /// Why an object must not act.
 ///
-/// Of two ScaledObjects the older one wins, by creation and then by name, so that exactly one of them acts.
+/// Of two ScaledObjects the one whose HPA scales the workload already wins: an edit that points another one there must not take
+/// it away. If both have one there or neither has, the older one wins, by creation and then by name, so that exactly one acts.
 pub(crate) fn conflict<'a>(
     object: &ScaledObject,
     objects: impl Iterator<Item = &'a ScaledObject>,
-    hpas: impl Iterator<Item = &'a HorizontalPodAutoscaler>,
+    hpas: impl Iterator<Item = &'a HorizontalPodAutoscaler> + Clone,
 ) -> Option<Conflict> {
     let hpa_name = object.spec.hpa_name(&object.name_any());
-    let older = objects.filter(|other| other.uid() != object.uid() && is_older(other, object));
+    let target = &object.spec.scale_target_ref;
+    // Who has what both want comes first, then who is older.
+    let rank = |of: &ScaledObject, about_target: bool| {
+        let has = |hpa: &HorizontalPodAutoscaler| {
+            owned_by(hpa, of) && if about_target { scales(hpa, target) } else { hpa.name_any() == hpa_name }
+        };
+        (!hpas.clone().any(has), of.metadata.creation_timestamp.as_ref().map(|time| time.0), of.name_any())
+    };
+    let first = objects.filter(|other| {
+        let about_target = same_target(&other.spec.scale_target_ref, target);
+        other.uid() != object.uid()
+            && (about_target || other.spec.hpa_name(&other.name_any()) == hpa_name)
+            && rank(other, about_target) < rank(object, about_target)
+    });
+    let other_object = with_object(object, first);
     // One with our name is adopted or refused when the HPA is written.
-    let foreign = hpas.filter(|hpa| !owned_by(hpa, object) && hpa.name_any() != hpa_name);
-    with_object(object, older).or_else(|| with_hpa(object, foreign))
+    other_object.or_else(|| with_hpa(object, hpas.filter(|hpa| !owned_by(hpa, object) && hpa.name_any() != hpa_name)))
 }
 
 /// Why an object should not be written: whoever is there already was first.
@@ -132,16 +146,15 @@ fn with_hpa<'a>(object: &ScaledObject, hpas: impl Iterator<Item = &'a Horizontal
         .filter(|hpa| hpa.annotations().get(HPA_OWNERSHIP).is_none_or(|value| value != "false"))
         // Those of ScaledObjects are judged with their object.
         .filter(|hpa| !hpa.owner_references().iter().any(|owner| owner.kind == "ScaledObject"));
-    for hpa in foreign {
-        let r = &hpa.spec.scale_target_ref;
-        if r.name == target.name
-            && r.kind == target.effective_kind()
-            && group(r.api_version.as_deref().unwrap_or_default()) == group(target.effective_api_version())
-        {
-            return Some(Conflict::with_hpa(object, &hpa.name_any()));
-        }
-    }
-    None
+    let mut foreign = foreign.filter(|hpa| scales(hpa, target));
+    foreign.next().map(|hpa| Conflict::with_hpa(object, &hpa.name_any()))
+}
+
+fn scales(hpa: &HorizontalPodAutoscaler, target: &ScaleTarget) -> bool {
+    let scaled = &hpa.spec.scale_target_ref;
+    scaled.name == target.name
+        && scaled.kind == target.effective_kind()
+        && group(scaled.api_version.as_deref().unwrap_or_default()) == group(target.effective_api_version())
 }
 
 fn same_target(a: &ScaleTarget, b: &ScaleTarget) -> bool {
@@ -156,11 +169,6 @@ fn kind_text(target: &ScaleTarget) -> String {
 
 fn group(api_version: &str) -> &str {
     api_version.split_once('/').map_or("", |(group, _)| group)
-}
-
-fn is_older(other: &ScaledObject, object: &ScaledObject) -> bool {
-    let age = |o: &ScaledObject| (o.metadata.creation_timestamp.as_ref().map(|t| t.0), o.name_any());
-    age(other) < age(object)
 }
 
 #[cfg(test)]
@@ -198,6 +206,34 @@ mod tests {
         );
         let twins = [object("a", "web", 1), object("b", "web", 1)];
         assert_eq!(twins.iter().filter(|t| conflict(t, twins.iter(), [].iter()).is_none()).count(), 1);
+    }
+
+    #[test]
+    fn whose_hpa_scales_the_workload_keeps_it_whoever_is_older() {
+        let (edited, victim) = (object("edited", "web", 1), object("victim", "web", 2));
+        let of = |object: &ScaledObject, name: &str, target: &str| {
+            let mut hpa = hpa(name, target);
+            hpa.metadata.owner_references = Some(vec![serde_json::from_value(serde_json::json!(
+                {"apiVersion": "keda.sh/v1alpha1", "kind": "ScaledObject", "name": object.name_any(), "uid": object.uid()}
+            ))
+            .unwrap()]);
+            hpa
+        };
+        let both = [edited.clone(), victim.clone()];
+        let hpas = [of(&edited, "keda-hpa-edited", "elsewhere"), of(&victim, "keda-hpa-victim", "web")];
+        assert_eq!(conflict(&victim, both.iter(), hpas.iter()), None);
+        let said = conflict(&edited, both.iter(), hpas.iter()).unwrap().message;
+        assert!(said.ends_with("is already managed by the ScaledObject 'victim'"), "{said}");
+        // The same for an HPA's name.
+        let mut named = object("named", "other", 1);
+        named.spec.advanced = serde_json::from_value(serde_json::json!(
+            {"horizontalPodAutoscalerConfig": {"name": "keda-hpa-victim"}}
+        ))
+        .unwrap();
+        let both = [named.clone(), victim.clone()];
+        let hpas = [of(&named, "keda-hpa-named", "other"), of(&victim, "keda-hpa-victim", "web")];
+        assert_eq!(conflict(&victim, both.iter(), hpas.iter()), None);
+        assert_eq!(conflict(&named, both.iter(), hpas.iter()).unwrap().reason, "other-scaled-object-hpa");
     }
 
     #[test]

@@ -116,14 +116,12 @@ impl ObjectSource {
                 }
                 (Err(error), None) => {
                     let failure = given.as_ref().err();
-                    match failure.and_then(|failure| Trigger::remembered(subject, index, written, failure)) {
+                    match failure.and_then(|failure| Trigger::remembered(subject, index, written, failure, &error)) {
                         Some(trigger) => {
                             metrics.extend(trigger.metrics());
                             triggers.push(Arc::new(trigger));
                         }
-                        None => wrong.extend(
-                            error.each().map(|(field, what)| format!("spec.triggers[{index}].{}: {what}", path(field))),
-                        ),
+                        None => wrong.extend(located(index, &error)),
                     }
                 }
             }
@@ -286,7 +284,6 @@ impl Trigger {
 
     /// The same trigger, not to be read.
     fn blocked(&self, given: Result<Credentials, Failure>, error: &BuildError) -> Self {
-        let why: Vec<&str> = error.each().map(|(_, what)| what).collect();
         Self {
             scaler: Arc::clone(&self.scaler),
             readable: self.readable.iter().map(Readable::unread).collect(),
@@ -295,7 +292,7 @@ impl Trigger {
             name: self.name.clone(),
             index: self.index,
             given,
-            blocked: Some(why.join("; ").into()),
+            blocked: Some(located(self.index, error).join("; ").into()),
         }
     }
 }
@@ -379,6 +376,11 @@ fn build_trigger(
 }
 
 /// Where a field of a scaler is in a trigger.
+/// What is wrong with a trigger, each with its place in the manifest.
+fn located(index: usize, error: &BuildError) -> Vec<String> {
+    error.each().map(|(field, what)| format!("spec.triggers[{index}].{}: {what}", path(field))).collect()
+}
+
 fn path(field: &str) -> String {
     match field {
         "type" | "metricType" | "authenticationRef" => field.to_owned(),

@@ -106,7 +106,7 @@ async fn a_trigger_whose_credentials_are_gone_is_not_read_until_they_are_back() 
     let metrics = Arc::new(Metrics::new(&controller_runtime::metrics::Registry::default()));
     let (trigger, readable) = blocked.find("s0-prometheus").unwrap();
     let outcome = blocked.read(trigger, readable, Asker::Hpa, &metrics).await;
-    assert_eq!(outcome, Err("there is no Secret shop/s".into()));
+    assert_eq!(outcome, Err("spec.triggers[0].authenticationRef: there is no Secret shop/s".into()));
     assert!(blocked.settled(&[gone()]));
     let back = build(&triggers, &[password("a")], Some(&blocked)).unwrap();
     assert!(back.triggers[0].blocked.is_none());
@@ -125,7 +125,10 @@ async fn a_trigger_that_was_never_made_here_fails_as_one_that_cannot_be_read() {
     assert_eq!(source.metrics, as_ever.metrics, "the HPA stays as it is");
     let metrics = Arc::new(Metrics::new(&controller_runtime::metrics::Registry::default()));
     let (trigger, readable) = source.find("s0-prometheus").unwrap();
-    assert_eq!(source.read(trigger, readable, Asker::Hpa, &metrics).await, Err("there is no Secret shop/s".into()));
+    assert_eq!(
+        source.read(trigger, readable, Asker::Hpa, &metrics).await,
+        Err("spec.triggers[0].authenticationRef: there is no Secret shop/s".into())
+    );
     assert!(!source.settled(&[password("a"), password("b")]));
     let back = ObjectSource::build(&subject, &[password("a"), password("b")], Some(&source), &http(), None).unwrap();
     assert!(back.triggers[0].blocked.is_none());

@@ -26,7 +26,7 @@ use units::Milli;
 const NAMESPACE: &str = "tandem-system";
 const SERVICE: &str = "pod-autoscaler";
 const METRIC: &str = "/apis/external.metrics.k8s.io/v1beta1/namespaces/default/s0-prometheus?labelSelector=scaledobject.keda.sh%2Fname%3Dcart";
-const SOON: Duration = Duration::from_mins(1);
+const SOON: Duration = Duration::from_mins(3);
 
 /// One metric; below zero means that nobody knows it.
 struct Queue(Arc<AtomicI64>);

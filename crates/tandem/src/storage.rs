@@ -95,15 +95,15 @@ impl<'a> Storage<'a> {
             ));
         }
         pod.volume_zones.extend(convert::storage_class_zones(class)?);
-        pod.volumes_by_driver.entry(class.provisioner.clone()).or_default().insert(id);
+        pod.volumes_by_driver.entry(convert::attaching_driver(class).to_owned()).or_default().insert(id);
         Ok(())
     }
 
     fn of_volume(&self, name: &str, pod: &mut Pod) -> Result<(), String> {
         let volume = self.volumes.get(name).ok_or_else(|| format!("volume {name} does not exist"))?;
         pod.volume_zones.extend(convert::persistent_volume_zones(volume)?);
-        if let Some(csi) = volume.spec.as_ref().and_then(|spec| spec.csi.as_ref()) {
-            pod.volumes_by_driver.entry(csi.driver.clone()).or_default().insert(csi.volume_handle.clone());
+        if let Some((driver, handle)) = convert::attachment(volume) {
+            pod.volumes_by_driver.entry(driver.to_owned()).or_default().insert(handle.to_owned());
         }
         Ok(())
     }

@@ -6,8 +6,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-/// How often a condition is looked at.
+/// How soon a condition is looked at again at first. Looks cost time on cores that others need, so they become rarer the longer
+/// one waits, by this part of it.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
+const PART: u32 = 20;
+
+fn pause(waited: Duration) -> Duration {
+    LOOK_EVERY.max(waited / PART)
+}
 
 /// What one look saw.
 #[derive(Debug)]
@@ -39,7 +45,7 @@ where
         if started.elapsed() >= deadline {
             bail!("waited {deadline:?} for: {what}; last seen: {last}");
         }
-        tokio::time::sleep(LOOK_EVERY).await;
+        tokio::time::sleep(pause(started.elapsed())).await;
     }
 }
 

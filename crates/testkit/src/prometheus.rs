@@ -6,6 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::children::Child;
@@ -66,6 +67,16 @@ impl Prometheus {
     /// Kills the server, as when it crashes.
     pub fn kill(&mut self) {
         self.child.kill();
+    }
+
+    /// Stops it where it is; it takes connections and answers none.
+    pub fn pause(&self) {
+        self.child.signal(Signal::SIGSTOP);
+    }
+
+    /// Lets it go on where it was.
+    pub fn resume(&self) {
+        self.child.signal(Signal::SIGCONT);
     }
 
     /// The value of an instant query with one result; `None` without a result.

@@ -2,15 +2,15 @@
 
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, ExitStatus};
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
-/// The group of what is being run just now; 0 when nothing is. There is one at a time.
-static RUNNING: AtomicI32 = AtomicI32::new(0);
+/// The groups of what is being run just now.
+static RUNNING: Mutex<Vec<Pid>> = Mutex::new(Vec::new());
 
 /// Cargo, as the one that runs us.
 pub(crate) fn cargo() -> Command {
@@ -40,12 +40,18 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
 /// [`end_together`] ends with us.
 pub(crate) fn wait(command: &mut Command, meanwhile: impl FnOnce(&mut Child) -> Result<()>) -> Result<ExitStatus> {
     let mut process = command.process_group(0).spawn()?;
-    RUNNING.store(i32::try_from(process.id())?, Ordering::SeqCst);
+    let group = Pid::from_raw(i32::try_from(process.id())?);
+    running(|groups| groups.push(group));
     let read = meanwhile(&mut process);
     let status = process.wait();
-    RUNNING.store(0, Ordering::SeqCst);
+    running(|groups| groups.retain(|other| *other != group));
     read?;
     Ok(status?)
+}
+
+/// Looks at, or changes, what is being run. A panic in between leaves nothing half done there.
+fn running(change: impl FnOnce(&mut Vec<Pid>)) {
+    change(&mut RUNNING.lock().unwrap_or_else(PoisonError::into_inner));
 }
 
 /// From now on SIGINT and SIGTERM end what [`wait`] waits for, too, with all that it has started.
@@ -63,10 +69,11 @@ pub(crate) fn end_together() -> Result<()> {
                 _ = terminate.recv() => {}
             }
         });
-        let running = RUNNING.load(Ordering::SeqCst);
-        if running != 0 {
-            let _ = killpg(Pid::from_raw(running), Signal::SIGTERM);
-        }
+        running(|groups| {
+            for group in groups.iter() {
+                let _ = killpg(*group, Signal::SIGTERM);
+            }
+        });
         eprintln!("\ninterrupted");
         std::process::exit(130);
     });

@@ -3,13 +3,14 @@
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use cargo_metadata::Message;
 use clap::Args;
 
 use crate::run::{cargo, run, step, wait};
-use crate::tidy;
+use crate::tidy::{self, house};
 
 /// Name of the end-to-end test binary (`crates/testkit/tests/it`); it runs last.
 const END_TO_END: &str = "it";
@@ -19,9 +20,8 @@ pub(crate) struct Options {
     /// Leave the end-to-end tests out.
     #[arg(long)]
     quick: bool,
-    /// How many end-to-end tests run at once. Each has a control plane of its own (1 GB of memory), and mostly waits: two
-    /// of them leave two cores three quarters idle.
-    #[arg(long, default_value_t = 3)]
+    /// How many end-to-end tests run at once. Each has a control plane of its own (1 GB of memory), and mostly waits.
+    #[arg(long, default_value_t = 4)]
     at_once: usize,
     /// Only end-to-end tests whose name contains this.
     #[arg(long)]
@@ -34,6 +34,23 @@ struct Tally {
     passed: u64,
     failed: u64,
     ignored: u64,
+}
+
+impl Tally {
+    fn add(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.ignored += other.ignored;
+    }
+}
+
+/// How a binary runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum How {
+    /// Its lines are shown as they come.
+    Alone,
+    /// Others have the terminal and go first on the cores; its lines are shown together when it has ended.
+    Beside,
 }
 
 /// Whether everything passed. The last line on standard output is the sum.
@@ -66,40 +83,79 @@ fn all(options: &Options, tally: &mut Tally) -> Result<()> {
         Ok(())
     })?;
     let (end_to_end, unit): (Vec<_>, Vec<_>) = binaries.into_iter().partition(Binary::is_end_to_end);
-    if options.only.is_none() {
+    let unit = if options.only.is_none() { unit } else { Vec::new() };
+    let (pure, servers): (Vec<_>, Vec<_>) = unit.into_iter().partition(Binary::is_pure);
+    step("the test bed's programs (built once, then cached)", || {
         // The contract of the AWS adapter is tested against moto in it.
-        let mut python = PathBuf::new();
-        step("the test bed's Python (installed once, then cached)", || {
-            python = testkit::binaries::python()?;
-            Ok(())
+        testkit::binaries::python()?;
+        if !options.quick {
+            testkit::binaries::control_plane()?;
+            testkit::binaries::prometheus()?;
+            testkit::binaries::helm()?;
+        }
+        Ok(())
+    })?;
+    let python = testkit::binaries::python()?;
+    if options.only.is_none() {
+        step(
+            &format!("unit and contract tests of what talks to others ({} binaries, two at once)", servers.len()),
+            || {
+                let queue = Mutex::new(servers.iter());
+                let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
+                let run = |tally: &mut Tally| {
+                    let environment = [("TANDEM_PYTHON", python.as_path())];
+                    std::iter::from_fn(next).try_for_each(|binary| binary.run(&[], &environment, How::Beside, tally))
+                };
+                side_by_side(tally, run, run)
+            },
+        )?;
+    }
+    let pure = |tally: &mut Tally, how| {
+        step(&format!("unit and property tests of what decides ({} binaries)", pure.len()), || {
+            pure.iter().try_for_each(|binary| binary.run(&[], &[], how, tally))
+        })
+    };
+    if options.quick {
+        pure(tally, How::Alone)?;
+        println!("\nend-to-end tests are left out (--quick)");
+    } else {
+        step(&format!("end-to-end tests, {} at once, and beside them those of what decides", options.at_once), || {
+            let mut arguments = vec![format!("--test-threads={}", options.at_once)];
+            arguments.extend(options.only.clone());
+            let run = |binary: &Binary, tally: &mut Tally| binary.run(&arguments, &[], How::Alone, tally);
+            // The latter take what the former leave of the cores, and no load makes them fail.
+            side_by_side(
+                tally,
+                |tally| end_to_end.iter().try_for_each(|binary| run(binary, tally)),
+                |tally| if options.only.is_none() { pure(tally, How::Beside) } else { Ok(()) },
+            )
         })?;
-        step(&format!("unit, property and contract tests ({} binaries)", unit.len()), || {
-            unit.iter().try_for_each(|binary| binary.run(&[], &[("TANDEM_PYTHON", &python)], tally))
-        })?;
+    }
+    if options.only.is_none() {
         step("documentation tests", || {
             let mut command = cargo();
             command.args(["test", "--workspace", "--doc", "--quiet"]);
-            count(command, tally, "documentation tests")
-        })?;
-    }
-    if options.quick {
-        println!("\nend-to-end tests are left out (--quick)");
-    } else {
-        step("the test bed's programs (built once, then cached)", || {
-            testkit::binaries::control_plane()?;
-            testkit::binaries::prometheus()?;
-            testkit::binaries::python()?;
-            testkit::binaries::helm().map(drop)
-        })?;
-        step(&format!("end-to-end tests, {} at once", options.at_once), || {
-            let mut arguments = vec![format!("--test-threads={}", options.at_once)];
-            arguments.extend(options.only.clone());
-            end_to_end.iter().try_for_each(|binary| binary.run(&arguments, &[], tally))
+            count(command, How::Alone, tally, "documentation tests")
         })?;
     }
     // Failing tests let the other binaries run; the result is judged here.
     ensure!(tally.failed == 0, "{} tests failed", tally.failed);
     Ok(())
+}
+
+/// Does both at once, and counts both.
+fn side_by_side(
+    tally: &mut Tally,
+    here: impl FnOnce(&mut Tally) -> Result<()>,
+    there: impl FnOnce(&mut Tally) -> Result<()> + Send,
+) -> Result<()> {
+    let mut beside = Tally::default();
+    let (ours, theirs) = std::thread::scope(|scope| {
+        let others = scope.spawn(|| there(&mut beside));
+        (here(tally), others.join())
+    });
+    tally.add(beside);
+    theirs.map_err(|_| anyhow!("a panic beside the tests"))?.and(ours)
 }
 
 /// A test executable and where it expects to run.
@@ -115,16 +171,26 @@ impl Binary {
         self.package == "testkit" && self.name == END_TO_END
     }
 
-    /// Runs it as cargo would, showing its lines as they come.
-    fn run(&self, arguments: &[String], environment: &[(&str, &Path)], tally: &mut Tally) -> Result<()> {
-        println!("-- {} {}", self.package, if self.name == self.package { "" } else { &self.name });
-        let mut command = Command::new(&self.path);
+    /// Whether it computes and waits for nobody: those of the crates that decide, and of the tool that plans without a cluster.
+    fn is_pure(&self) -> bool {
+        house::CORE.contains(&self.package.as_str()) || self.package == "tandem"
+    }
+
+    /// Runs it as cargo would.
+    fn run(&self, arguments: &[String], environment: &[(&str, &Path)], how: How, tally: &mut Tally) -> Result<()> {
+        let mut command = match how {
+            How::Alone => Command::new(&self.path),
+            How::Beside => Command::new("nice"),
+        };
+        if how == How::Beside {
+            command.arg(&self.path);
+        }
         command.args(arguments).current_dir(&self.folder).env("CARGO_MANIFEST_DIR", &self.folder);
         command.envs(environment.iter().copied());
         command.env(testkit::programs::PROGRAMS_ARE_BUILT, "1");
         // The same random inputs in every run: what passed here passes in CI. `cargo test` alone draws others each time.
         command.env("PROPTEST_RNG_SEED", "11");
-        count(command, tally, &self.name)
+        count(command, how, tally, &format!("{} {}", self.package, self.name))
     }
 }
 
@@ -148,24 +214,30 @@ fn build_tests() -> Result<Vec<Binary>> {
     Ok(found)
 }
 
-/// Passes the lines on and adds up those that say `test result:`. A binary that fails without counting a failed test
+/// Shows the lines and adds up those that say `test result:`. A binary that fails without counting a failed test
 /// (it crashed) is an error; one that counted some is not, so that the others still run.
-fn count(mut command: Command, tally: &mut Tally, what: &str) -> Result<()> {
+fn count(mut command: Command, how: How, tally: &mut Tally, what: &str) -> Result<()> {
     let before = tally.failed;
+    let mut shown = format!("-- {what}\n");
+    if how == How::Alone {
+        print!("{}", std::mem::take(&mut shown));
+    }
     let status = wait(command.stdout(Stdio::piped()), |process| {
         let output = process.stdout.take().context("a test's output")?;
         for line in BufReader::new(output).split(b'\n') {
             let line = String::from_utf8_lossy(&line?).into_owned();
             if let Some(found) = result_line(&line) {
-                tally.passed += found.passed;
-                tally.failed += found.failed;
-                tally.ignored += found.ignored;
+                tally.add(found);
             }
-            println!("{line}");
+            match how {
+                How::Alone => println!("{line}"),
+                How::Beside => shown.extend([line.as_str(), "\n"]),
+            }
         }
         Ok(())
     })
     .with_context(|| what.to_owned())?;
+    print!("{shown}");
     if !status.success() && tally.failed == before {
         bail!("{what} ended with {status}");
     }

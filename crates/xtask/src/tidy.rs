@@ -1,6 +1,6 @@
 //! `cargo xtask tidy`: the house rules that a machine can check.
 
-mod house;
+pub(crate) mod house;
 mod licences;
 mod sources;
 

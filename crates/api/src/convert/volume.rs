@@ -58,6 +58,46 @@ fn one_of_them(mut alternatives: Vec<Vec<RequirementTerm>>) -> Result<Vec<Requir
     Ok(merged.into_iter().collect())
 }
 
+/// The CSI driver that attaches the volume, and what that driver calls it; none for a volume that nobody has to attach.
+///
+/// Volumes that were described before there were drivers are attached by those, and count against their limits (Kubernetes'
+/// CSI migration, complete since 1.27): of EBS alone every cluster has some whose class is `gp2`.
+pub fn attachment(volume: &PersistentVolume) -> Option<(&str, &str)> {
+    let spec = volume.spec.as_ref()?;
+    let old = || {
+        if let Some(disk) = &spec.aws_elastic_block_store {
+            // `aws://us-east-1a/vol-1`, or the identifier alone.
+            return Some((EBS, disk.volume_id.rsplit('/').next()?));
+        }
+        if let Some(disk) = &spec.gce_persistent_disk {
+            return Some((GCE, disk.pd_name.as_str()));
+        }
+        if let Some(disk) = &spec.azure_disk {
+            return Some((AZURE, disk.disk_uri.as_str()));
+        }
+        if let Some(disk) = &spec.cinder {
+            return Some((CINDER, disk.volume_id.as_str()));
+        }
+        spec.vsphere_volume.as_ref().map(|disk| (VSPHERE, disk.volume_path.as_str()))
+    };
+    match &spec.csi {
+        Some(csi) => Some((csi.driver.as_str(), csi.volume_handle.as_str())),
+        None => old(),
+    }
+}
+
+/// The CSI driver that will attach what the class makes.
+pub fn attaching_driver(class: &StorageClass) -> &str {
+    match class.provisioner.as_str() {
+        "kubernetes.io/aws-ebs" => EBS,
+        "kubernetes.io/gce-pd" => GCE,
+        "kubernetes.io/azure-disk" => AZURE,
+        "kubernetes.io/cinder" => CINDER,
+        "kubernetes.io/vsphere-volume" => VSPHERE,
+        driver => driver,
+    }
+}
+
 /// How many volumes of each driver the node can attach, by driver; a driver that says nothing has no limit. The node has the
 /// object's name.
 pub fn volume_limits(node: &CSINode) -> BTreeMap<String, u32> {
@@ -68,11 +108,36 @@ pub fn volume_limits(node: &CSINode) -> BTreeMap<String, u32> {
     node.spec.drivers.iter().filter_map(limit).collect()
 }
 
+const EBS: &str = "ebs.csi.aws.com";
+const GCE: &str = "pd.csi.storage.gke.io";
+const AZURE: &str = "disk.csi.azure.com";
+const CINDER: &str = "cinder.csi.openstack.org";
+const VSPHERE: &str = "csi.vsphere.vmware.com";
+
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
+
+    #[test]
+    fn a_volume_of_before_csi_is_attached_by_the_driver_that_took_over() {
+        let attached = |source: Value| {
+            let volume = serde_json::from_value(json!({ "metadata": {}, "spec": source })).unwrap();
+            attachment(&volume).map(|(driver, handle)| format!("{driver} {handle}"))
+        };
+        let ebs = |id: &str| attached(json!({ "awsElasticBlockStore": { "volumeID": id } }));
+        let csi = json!({ "csi": { "driver": "ebs.csi.aws.com", "volumeHandle": "vol-1" } });
+        assert_eq!(ebs("aws://us-east-1a/vol-1"), attached(csi), "one volume, however it is written");
+        assert_eq!(ebs("vol-1").as_deref(), Some("ebs.csi.aws.com vol-1"));
+        assert_eq!(attached(json!({ "nfs": { "server": "s", "path": "/" } })), None);
+        let class = |provisioner: &str| {
+            let class = json!({ "metadata": {}, "provisioner": provisioner });
+            attaching_driver(&serde_json::from_value(class).unwrap()).to_owned()
+        };
+        assert_eq!(class("kubernetes.io/aws-ebs"), "ebs.csi.aws.com");
+        assert_eq!(class("disk.example.com"), "disk.example.com");
+    }
 
     #[test]
     fn alternatives_on_one_key_become_one_term() {

@@ -128,6 +128,11 @@ fn before_the_end_of_the_node_every_pod_is_asked_to_stop_with_the_time_it_needs(
     assert_eq!(deleted(960), "training 40");
     assert_eq!(deleted(975), "training 25, web 25, dns 25");
     assert_eq!(deleted(1001), "training 1, web 1, dns 1");
+    // The next look may come too late for who needs less time than passes between two.
+    let quick = DrainPod { protected: true, grace: Duration::ZERO, ..pod("quick") };
+    let deleted = |now: i64| plan(std::slice::from_ref(&quick), Rules::V1, Some(at(1000)), at(now)).delete;
+    assert_eq!(deleted(989), []);
+    assert_eq!(deleted(990), [(quick.key.clone(), Duration::from_secs(1))]);
 }
 
 #[test]

@@ -133,7 +133,11 @@ async fn delete(ctx: &Context, node: &Node, pod: &Pod, left: Duration) {
     let api: kube::Api<Pod> = kube::Api::namespaced(ctx.evictor.0.clone(), &pod.namespace().unwrap_or_default());
     match api.delete(&pod.name_any(), &params).await {
         Ok(_) => {
-            let note = format!("Deleted pod: node {} ends in {} s whoever is there", node.name_any(), left.as_secs());
+            let note = format!(
+                "Deleted pod: node {} ends soon whoever is there; {} s to stop",
+                node.name_any(),
+                left.as_secs()
+            );
             tracing::info!(pod = %crate::context::pod_name(pod), node = %node.name_any(), "deleted before its node ends");
             ctx.event(pod, Kind::Warning, "TerminationGracePeriodExpiring", "Delete", note).await;
         }
@@ -165,9 +169,7 @@ pub(super) async fn terminate(ctx: &Context, member: &Member) -> Outcome {
         },
     };
     let Some(provider_id) = provider_id else { return release(ctx, member).await };
-    if let Some(claim) = &member.claim
-        && let Err(error) = status::terminating(ctx, claim).await
-    {
+    if let Err(error) = note_ending(ctx, member, None).await {
         return settle(&name, Err(error));
     }
     match ctx.end("nodeclaim.lifecycle", &provider_id).await {
@@ -177,9 +179,19 @@ pub(super) async fn terminate(ctx: &Context, member: &Member) -> Outcome {
             ctx.metrics.claims_terminated.get_or_create(&place).inc();
             release(ctx, member).await
         }
-        Ok(Presence::There) => Outcome::Again(ENDING),
+        Ok(Presence::There) => {
+            // For people to read: the machine ends whether or not it is written.
+            let _ = settle(&name, note_ending(ctx, member, Some(Ok(()))).await);
+            Outcome::Again(ENDING)
+        }
         Err(error) => later(ctx, member, &error).await,
     }
+}
+
+/// Writes on the claim how far the end of the machine is.
+async fn note_ending(ctx: &Context, member: &Member, said: Option<Result<(), &str>>) -> kube::Result<()> {
+    let Some(claim) = &member.claim else { return Ok(()) };
+    status::ending(ctx, claim, draining::plan(member, Timestamp::now()).is_drained(), said).await
 }
 
 async fn later(ctx: &Context, member: &Member, error: &CloudError) -> Outcome {
@@ -189,6 +201,7 @@ async fn later(ctx: &Context, member: &Member, error: &CloudError) -> Outcome {
         let note = format!("the machine cannot be ended: {what}");
         let (claim, node) = (member.claim.as_deref(), member.node.as_deref());
         ctx.event_on_member(claim, node, Kind::Warning, "FailedTermination", "Terminate", &note).await;
+        let _ = settle(&member.name(), note_ending(ctx, member, Some(Err(&note))).await);
     }
     match error {
         CloudError::Throttled { retry_after } => Outcome::FailedFor(*retry_after),

@@ -8,6 +8,8 @@
 //! Every step may be repeated: the process can die after any of them, and the next one is found again from the objects
 //! alone.
 
+use std::time::Duration;
+
 use api::{
     condition, convert,
     karpenter_v1::{NodeClaim, claim_conditions},
@@ -219,10 +221,14 @@ fn leave(member: &Member, drained: bool, now: Timestamp) -> Step {
 
 /// When a NodePool's `terminationGracePeriod` ends, counted from the deletion of the claim: nothing is waited for then.
 pub fn deadline(member: &Member) -> Option<Timestamp> {
-    let claim = member.claim.as_ref()?;
-    let deleted = claim.metadata.deletion_timestamp.as_ref()?.0;
-    let grace = convert::parse_duration(claim.spec.termination_grace_period.as_deref()?).ok()?.span()?;
-    deleted.checked_add(grace).ok()
+    let deleted = member.claim.as_ref()?.metadata.deletion_timestamp.as_ref()?.0;
+    deleted.checked_add(longest_drain(member)?).ok()
+}
+
+/// How long a drain may take at most, whoever is against it: the claim's `terminationGracePeriod`.
+pub fn longest_drain(member: &Member) -> Option<Duration> {
+    let written = member.claim.as_ref()?.spec.termination_grace_period.as_deref()?;
+    convert::parse_duration(written).ok()?.span()
 }
 
 /// Whether the [`deadline`] has passed.

@@ -75,10 +75,24 @@ pub(super) async fn found(ctx: &Context, claim: &NodeClaim) -> kube::Result<()> 
     .await
 }
 
-pub(super) async fn terminating(ctx: &Context, claim: &NodeClaim) -> kube::Result<()> {
+/// How far the end of the machine is: whether everybody has left, and what the cloud said when it was asked to end it, if it was:
+/// that it does, or why it does not.
+pub(super) async fn ending(
+    ctx: &Context,
+    claim: &NodeClaim,
+    is_drained: bool,
+    said: Option<Result<(), &str>>,
+) -> kube::Result<()> {
+    let (drained, reason) =
+        if is_drained { (Status::True, "Drained") } else { (Status::False, "TerminationGracePeriodElapsed") };
     write(ctx, claim, |status| {
-        set(status, claim_conditions::DRAINED, Status::True, "Drained", "");
-        set(status, claim_conditions::INSTANCE_TERMINATING, Status::True, "InstanceTerminating", "");
+        set(status, claim_conditions::DRAINED, drained, reason, "");
+        let kind = claim_conditions::INSTANCE_TERMINATING;
+        match said {
+            None => {}
+            Some(Ok(())) => set(status, kind, Status::True, "InstanceTerminating", ""),
+            Some(Err(why)) => set(status, kind, Status::False, "FailedTermination", why),
+        }
     })
     .await
 }

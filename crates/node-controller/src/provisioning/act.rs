@@ -9,7 +9,7 @@ use api::karpenter_v1::NodeClaim;
 use controller_runtime::{boot::chain, events::Kind};
 use futures::{StreamExt as _, stream};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Pod as CorePod;
+use k8s_openapi::api::core::v1::{Node, Pod as CorePod};
 use kube::{ResourceExt as _, api::PostParams};
 use scheduling::{NewNode, Placement, Pod, PodKey, PoolKey, Target};
 
@@ -41,7 +41,8 @@ pub(super) async fn act(ctx: &Context, planned: &Planned, unreadable: &BTreeMap<
     }
     let by_key: HashMap<&PodKey, &Arc<Pod>> = planned.snapshot.pods.iter().map(|pod| (&pod.key, pod)).collect();
     // Claims before anything else: what is recorded is what happens.
-    for why in planned.held.values() {
+    let waits: BTreeSet<&String> = planned.held.values().chain(planned.waits.values()).collect();
+    for why in waits {
         tracing::info!(why, "not bought yet");
     }
     let creations: Vec<_> = solution
@@ -59,7 +60,7 @@ pub(super) async fn act(ctx: &Context, planned: &Planned, unreadable: &BTreeMap<
 /// One line for all pods that have no place for the same reasons.
 fn log_unplaced(planned: &Planned) {
     let mut groups: BTreeMap<String, Vec<&PodKey>> = BTreeMap::new();
-    for (key, reasons) in &planned.solution.unplaced {
+    for (key, reasons) in planned.solution.unplaced.iter().filter(|(key, _)| !planned.waits.contains_key(*key)) {
         let reasons: Vec<String> = reasons.iter().map(ToString::to_string).collect();
         groups.entry(reasons.join("; ")).or_default().push(key);
     }
@@ -90,9 +91,9 @@ async fn create(
         let moment = Timestamp::now().as_nanosecond().to_string();
         let name = claims::name(&node.pool.name, &[&first, &moment, &attempt.to_string()]);
         let claim = claims::claim(node, frame, planned_pods.clone(), &name);
-        match ctx.all::<NodeClaim>().create(&PostParams::default(), &claim).await {
-            Ok(created) => {
-                ctx.memory().assume(Arc::new(created), Timestamp::now());
+        match record(ctx, &claim).await {
+            Recorded::Created(created) => {
+                ctx.memory().assume(Arc::new(*created), Timestamp::now());
                 let label = ReasonAndPool { reason: "provisioned".to_owned(), nodepool: node.pool.name.clone() };
                 ctx.metrics.claims_created.get_or_create(&label).inc();
                 let why: Vec<String> = node.why.iter().map(ToString::to_string).collect();
@@ -109,14 +110,50 @@ async fn create(
                 );
                 return Some(name);
             }
-            Err(kube::Error::Api(status)) if status.is_already_exists() => {}
-            Err(error) => {
+            Recorded::NameTaken => {}
+            Recorded::Refused(error) => {
                 tracing::warn!(pool = %node.pool, error = %chain(&error), "claim not created, its pods are planned again");
                 return None;
+            }
+            Recorded::Unknown(error) => {
+                // Planned again, its pods might get a second machine.
+                tracing::warn!(nodeclaim = %name, pool = %node.pool, error = %chain(&error),
+                    "nobody said whether the claim was created; it counts until the API server has been asked");
+                ctx.memory().assume_sent(Arc::new(claim), Timestamp::now());
+                return Some(name);
             }
         }
     }
     None
+}
+
+/// What became of a claim that was sent.
+enum Recorded {
+    Created(Box<NodeClaim>),
+    /// Another claim has this name.
+    NameTaken,
+    Refused(kube::Error),
+    Unknown(kube::Error),
+}
+
+/// Sends the claim. The client sends it again when the API server is too busy to say what became of it; then it may be there
+/// already, and is ours.
+async fn record(ctx: &Context, claim: &NodeClaim) -> Recorded {
+    let api = ctx.all::<NodeClaim>();
+    let error = match api.create(&PostParams::default(), claim).await {
+        Ok(created) => return Recorded::Created(Box::new(created)),
+        Err(error) => error,
+    };
+    match &error {
+        kube::Error::Api(status) if status.is_already_exists() => match api.get_opt(&claim.name_any()).await {
+            Ok(Some(found)) if claims::is_same(&found, claim) => Recorded::Created(Box::new(found)),
+            Ok(Some(_)) => Recorded::NameTaken,
+            Ok(None) => Recorded::Unknown(error),
+            Err(error) => Recorded::Unknown(error),
+        },
+        kube::Error::Api(status) if status.code < 500 => Recorded::Refused(error),
+        _ => Recorded::Unknown(error),
+    }
 }
 
 /// Keeps the places in memory, until the watches show them or they are taken.
@@ -144,13 +181,33 @@ fn announce(
     by_key: &HashMap<&PodKey, &Arc<Pod>>,
     unreadable: &BTreeMap<PoolKey, String>,
 ) {
-    let nodes: BTreeSet<&str> =
-        planned.world.objects.nodes.iter().filter_map(|node| node.metadata.name.as_deref()).collect();
+    let objects = &planned.world.objects;
+    let nodes: HashMap<&str, &Arc<Node>> =
+        objects.nodes.iter().filter_map(|node| Some((node.metadata.name.as_deref()?, node))).collect();
+    let pods: HashMap<(&str, &str), &Arc<CorePod>> = objects
+        .pods
+        .iter()
+        .filter_map(|pod| Some(((pod.metadata.namespace.as_deref()?, pod.metadata.name.as_deref()?), pod)))
+        .collect();
+    let now = Timestamp::now();
     let placed = planned.solution.placed.iter().filter_map(|(key, placement)| {
         let place = place(placement, names)?;
-        let kind = if nodes.contains(place.as_str()) { "node" } else { "nodeclaim" };
-        let note = format!("Pod should schedule on: {kind}/{place} ({})", placement.why);
-        Some((key, Kind::Normal, "Nominated", note))
+        let node = nodes.get(place.as_str());
+        let refused = node.and_then(|node| {
+            let pod = pods.get(&(key.namespace.as_str(), key.name.as_str()))?;
+            note::refused_there(pod, node, now)
+        });
+        Some(match (node, refused) {
+            (Some(_), Some(why)) => {
+                let note = format!("node/{place} has room for the pod, yet the scheduler leaves it aside: {why}");
+                (key, Kind::Warning, "FailedScheduling", note)
+            }
+            (node, _) => {
+                let kind = if node.is_some() { "node" } else { "nodeclaim" };
+                let note = format!("Pod should schedule on: {kind}/{place} ({})", placement.why);
+                (key, Kind::Normal, "Nominated", note)
+            }
+        })
     });
     let held = planned.held.iter().flat_map(|(index, why)| {
         let note = format!("Failed to schedule pod, {why}");
@@ -158,18 +215,18 @@ fn announce(
         pods.iter().map(move |key| (key, Kind::Warning, "FailedScheduling", note.clone()))
     });
     let unplaced = planned.solution.unplaced.iter().filter_map(|(key, reasons)| {
+        if let Some(why) = planned.waits.get(key) {
+            return Some((key, Kind::Warning, "FailedScheduling", format!("Failed to schedule pod, {why}")));
+        }
         let reasons = note::unplaced(by_key.get(key)?, reasons, unreadable, &planned.pools);
         Some((key, Kind::Warning, "FailedScheduling", format!("Failed to schedule pod, {reasons}")))
     });
-    let pods: HashMap<(&str, &str), &Arc<CorePod>> = planned
-        .world
-        .objects
-        .pods
-        .iter()
-        .filter_map(|pod| Some(((pod.metadata.namespace.as_deref()?, pod.metadata.name.as_deref()?), pod)))
-        .collect();
     let events = placed.chain(held).chain(unplaced).filter_map(|(key, kind, reason, note)| {
         let pod = *pods.get(&(key.namespace.as_str(), key.name.as_str()))?;
+        // One that runs, and is only to move, has not failed to be scheduled; its node is told.
+        if kind == Kind::Warning && crate::pods::node_name(pod).is_some() {
+            return None;
+        }
         Some((Arc::clone(pod), kind, reason, note))
     });
     let events: Vec<_> = events.collect();
@@ -186,4 +243,55 @@ fn announce(
             })
             .await;
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use http::StatusCode;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::testing::{Answer, context};
+
+    fn claim(plan: &str, uid: Option<&str>) -> Value {
+        json!({
+            "apiVersion": "karpenter.sh/v1", "kind": "NodeClaim",
+            "metadata": { "name": "c", "uid": uid, "annotations": { "tandem.dev/plan": plan } },
+            "spec": { "requirements": [], "nodeClassRef": { "group": "g", "kind": "k", "name": "n" } },
+        })
+    }
+
+    #[tokio::test]
+    async fn a_claim_whose_creation_nobody_confirmed_is_not_made_a_second_time() {
+        let exists = json!({ "kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "AlreadyExists",
+            "message": "", "code": 409 });
+        let exists = || Answer(StatusCode::CONFLICT, exists.clone());
+        let there = |plan| Answer(StatusCode::OK, claim(plan, Some("u")));
+        let table = [
+            (Answer(StatusCode::CREATED, claim("mine", Some("u"))), Answer::status(StatusCode::NOT_FOUND), "created"),
+            // The client sent it twice, and the first time it arrived.
+            (exists(), there("mine"), "created"),
+            (exists(), there("another's"), "name taken"),
+            (exists(), Answer::status(StatusCode::NOT_FOUND), "unknown"),
+            (exists(), Answer::status(StatusCode::SERVICE_UNAVAILABLE), "unknown"),
+            (Answer::status(StatusCode::FORBIDDEN), there("mine"), "refused"),
+            (Answer::status(StatusCode::TOO_MANY_REQUESTS), there("mine"), "refused"),
+            (Answer::status(StatusCode::GATEWAY_TIMEOUT), there("mine"), "unknown"),
+            (Answer::status(StatusCode::INTERNAL_SERVER_ERROR), there("mine"), "unknown"),
+        ];
+        for (sent, looked, wanted) in table {
+            let said = (sent.0, looked.0);
+            let (ctx, _) = context(move |what| if what.starts_with("GET") { looked.clone() } else { sent.clone() });
+            let recorded = match record(&ctx, &serde_json::from_value(claim("mine", None)).unwrap()).await {
+                Recorded::Created(created) => {
+                    assert_eq!(created.metadata.uid.as_deref(), Some("u"));
+                    "created"
+                }
+                Recorded::NameTaken => "name taken",
+                Recorded::Refused(_) => "refused",
+                Recorded::Unknown(_) => "unknown",
+            };
+            assert_eq!(recorded, wanted, "{said:?}");
+        }
+    }
 }

@@ -3,8 +3,13 @@
 //! An event is cut at a length, so what its reader can act on comes first, and it is told apart from others by its text, so no
 //! number is in it that changes with every node.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Node, Pod as CorePod};
 use requirements::{Operator, labels};
 use scheduling::{NodeRefusals, Pod, PoolKey, Unfit};
 
@@ -38,6 +43,20 @@ pub(super) fn unplaced(pod: &Pod, reasons: &[Unfit], unreadable: &BTreeMap<PoolK
         pools => format!("{} {other}pools do not have {demand}", pools.len()),
     }));
     said.join("; ")
+}
+
+/// How long the scheduler may leave a pod aside that a ready node has room for: it tries such a pod again after five minutes at
+/// the latest, and much earlier when something changes.
+const SCHEDULER_IS_SLOW: Duration = Duration::from_mins(6);
+
+/// What the scheduler says of a pod that should have gone to this node long ago. Something keeps it away that no plan knows of:
+/// its owner has to hear it, because nothing is rented for a pod that has a place.
+pub(super) fn refused_there(pod: &CorePod, node: &Node, now: Timestamp) -> Option<String> {
+    let status = pod.status.as_ref()?;
+    let refusal = status.conditions.iter().flatten().find(|c| c.type_ == "PodScheduled" && c.status == "False")?;
+    let ready = node.status.as_ref()?.conditions.iter().flatten().find(|c| c.type_ == "Ready" && c.status == "True")?;
+    let since = refusal.last_transition_time.as_ref()?.0.max(ready.last_transition_time.as_ref()?.0);
+    (since + SCHEDULER_IS_SLOW <= now).then(|| refusal.message.clone().unwrap_or_default())
 }
 
 /// `no node fits: too full, taint not tolerated`
@@ -101,6 +120,23 @@ mod tests {
 
     fn pod(team: &str) -> Pod {
         Pod { node_selector: BTreeMap::from([("team".to_owned(), team.to_owned())]), ..Pod::new(PodKey::new("d", "p")) }
+    }
+
+    #[test]
+    fn a_pod_that_the_scheduler_leaves_aside_for_long_is_told_why() {
+        let pod = json!({ "metadata": {}, "status": { "conditions": [
+            { "type": "PodScheduled", "status": "False", "lastTransitionTime": "2026-01-01T10:00:00Z", "message": "why" }] } });
+        let node = |ready: &str, since: &str| {
+            let ready = json!({ "type": "Ready", "status": ready, "lastTransitionTime": since });
+            serde_json::from_value::<Node>(json!({ "metadata": {}, "status": { "conditions": [ready] } })).unwrap()
+        };
+        let pod: CorePod = serde_json::from_value(pod).unwrap();
+        let said = |node: &Node, now: &str| refused_there(&pod, node, now.parse().unwrap());
+        let early = node("True", "2026-01-01T09:00:00Z");
+        assert_eq!(said(&early, "2026-01-01T10:05:59Z"), None);
+        assert_eq!(said(&early, "2026-01-01T10:06:00Z").as_deref(), Some("why"));
+        assert_eq!(said(&node("True", "2026-01-01T10:01:00Z"), "2026-01-01T10:06:00Z"), None, "it has just come up");
+        assert_eq!(said(&node("False", "2026-01-01T09:00:00Z"), "2026-01-01T10:06:00Z"), None);
     }
 
     #[test]

@@ -3,14 +3,14 @@
 //! EC2 is out of the cheap types for minutes at a time, and a quota is used up until a machine ends. Whoever buys the next dearer
 //! type at each refusal ends, within a minute, with a machine a hundred times too dear, and it stays as long as its pod.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod as CorePod;
-use requirements::labels;
-use scheduling::{InstanceType, NewNode, Offering, Snapshot, Solution};
+use requirements::{Operator, RequirementTerm, labels};
+use scheduling::{InstanceType, NewNode, Offering, Pod, PodKey, PoolKey, Snapshot, Solution};
 use units::UsdMicrosPerHour;
 
 use crate::pods;
@@ -18,29 +18,74 @@ use crate::pods;
 /// Up to so many times the price of what would do, a machine is bought at once.
 const DEARER: i64 = 3;
 
-/// How long pods wait for better prices. Refused offerings are asked for again after three minutes, so they are at least once.
-pub(super) const PATIENCE: Duration = Duration::from_mins(5);
+/// Nobody waits for less: a few minutes of it cost a cent or two.
+const SMALL_CHANGE: UsdMicrosPerHour = UsdMicrosPerHour(250_000);
 
-/// The new nodes of a plan that are not to be bought yet, by index, with the reason. `pods` are those of the world.
-pub(super) fn held_back(
+/// After so long a wait it may cost twice as much, and so on. Refused offerings are asked for again after three minutes, so at
+/// least once in each step.
+const STEP: Duration = Duration::from_mins(5);
+
+/// The new nodes of a plan that are not to be bought yet, by index, with the reason. `pods` are those of the world;
+/// `shortages` says since when the cloud has had too little for a pool.
+///
+/// A wait begins when its pods are pending and something was refused: who has waited for something else has waited for no better
+/// price.
+pub(crate) fn held_back(
     snapshot: &Snapshot,
     solution: &Solution,
     pods: &[Arc<CorePod>],
+    shortages: &BTreeMap<PoolKey, Timestamp>,
     now: Timestamp,
 ) -> BTreeMap<usize, String> {
-    // Who runs and is only to move loses nothing by waiting; if it takes too long the move is given up.
-    let may_wait = |pod: &&Arc<CorePod>| {
-        pods::node_name(pod).is_some() || waits_since(pod).is_some_and(|since| !is_over(since, now))
-    };
-    let patient: BTreeSet<&str> = pods.iter().filter(may_wait).map(|pod| pods::uid(pod)).collect();
+    let waiting: BTreeMap<&str, Option<Timestamp>> = pods
+        .iter()
+        // Who runs and is only to move loses nothing by waiting; if it takes too long the move is given up.
+        .map(|pod| (pods::uid(pod), pods::node_name(pod).is_none().then(|| waits_since(pod)).flatten()))
+        .collect();
     let uids: BTreeMap<_, _> = snapshot.pods.iter().map(|pod| (&pod.key, pod.uid.as_str())).collect();
-    let all_wait = |node: &NewNode| node.pods.iter().all(|pod| uids.get(pod).is_some_and(|uid| patient.contains(uid)));
-    let dear = solution.new_nodes.iter().enumerate().filter(|(_, node)| all_wait(node));
-    dear.filter_map(|(index, node)| Some((index, too_dear(snapshot, node)?))).collect()
+    let held = |node: &NewNode| {
+        let longest = node.pods.iter().filter_map(|pod| *waiting.get(uids.get(pod)?)?).min();
+        let short = shortages.get(&node.pool).copied().unwrap_or(now);
+        too_dear(snapshot, node, dearer(longest.map_or(now, |since| since.max(short)), now))
+    };
+    solution.new_nodes.iter().enumerate().filter_map(|(index, node)| Some((index, held(node)?))).collect()
 }
 
-fn is_over(since: Timestamp, now: Timestamp) -> bool {
-    now.duration_since(since).unsigned_abs() >= PATIENCE && now >= since
+/// The pods of a snapshot, where those of nodes that are held back ask for every pool but the one that is too dear; nothing if
+/// nobody is held back or there is no other pool.
+pub(super) fn without_pools(snapshot: &Snapshot, solution: &Solution, held: &BTreeMap<usize, String>) -> Vec<Arc<Pod>> {
+    let dear: BTreeMap<&PodKey, &PoolKey> = held
+        .keys()
+        .flat_map(|index| {
+            let node = &solution.new_nodes[*index];
+            node.pods.iter().map(move |pod| (pod, &node.pool))
+        })
+        .collect();
+    if dear.is_empty() || snapshot.pools.len() < 2 {
+        return Vec::new();
+    }
+    let asked = snapshot.pods.iter().map(|pod| match dear.get(&pod.key) {
+        None => Arc::clone(pod),
+        Some(pool) => {
+            let mut elsewhere = (**pod).clone();
+            let not_there = RequirementTerm::new(pool.kind.label(), Operator::NotIn, [pool.name.as_str()]);
+            if elsewhere.required_node_affinity.is_empty() {
+                elsewhere.required_node_affinity.push(Vec::new());
+            }
+            for alternative in &mut elsewhere.required_node_affinity {
+                alternative.push(not_there.clone());
+            }
+            Arc::new(elsewhere)
+        }
+    });
+    asked.collect()
+}
+
+/// How many times the price of what would do a machine may cost after such a wait.
+fn dearer(since: Timestamp, now: Timestamp) -> i64 {
+    let waited = Duration::try_from(now.duration_since(since)).unwrap_or_default();
+    let steps = u32::try_from(waited.as_secs() / STEP.as_secs()).unwrap_or(u32::MAX);
+    DEARER.saturating_mul(2_i64.saturating_pow(steps))
 }
 
 /// Since when the scheduler has had no node for the pod.
@@ -51,8 +96,11 @@ fn waits_since(pod: &CorePod) -> Option<Timestamp> {
     told.or(pod.metadata.creation_timestamp.as_ref()).map(|time| time.0)
 }
 
-/// Why a node costs too much, if it does: what its pods would fit on, paid for in the same way, for less than a third.
-fn too_dear(snapshot: &Snapshot, node: &NewNode) -> Option<String> {
+/// Why a node costs too much, if it does: more than so many times what its pods would fit on, paid for in the same way.
+fn too_dear(snapshot: &Snapshot, node: &NewNode, dearer: i64) -> Option<String> {
+    if node.price <= SMALL_CHANGE {
+        return None;
+    }
     let pool = snapshot.pools.iter().find(|pool| pool.key == node.pool)?;
     let paid = node.offerings.first()?.key.capacity_type;
     let allows = |key: &str, value: &str| node.requirements.get(key).is_none_or(|wanted| wanted.allows(Some(value)));
@@ -67,23 +115,24 @@ fn too_dear(snapshot: &Snapshot, node: &NewNode) -> Option<String> {
             && offering.capacity_type == paid
             && allows(labels::ZONE, &offering.zone)
             && allows(labels::CAPACITY_TYPE, offering.capacity_type.as_str())
-            && offering.price.0.saturating_mul(DEARER) < node.price.0
+            && offering.price.0.saturating_mul(dearer) < node.price.0
     };
     let prices = pool.instance_types.iter().filter(would_do).flat_map(|kind| kind.offerings.iter().filter(refused));
     let prices: Vec<UsdMicrosPerHour> = prices.map(|offering| offering.price).collect();
     let least = prices.iter().min()?;
     Some(format!(
-        "{}: {} offerings from {least} on were refused a short while ago, and the next costs {}: it waits for them, for {} minutes at most",
+        "{}: {} offerings from {least} on were refused a short while ago, and the next costs {}: it waits for them; \
+         {dearer} times their price would do, and twice as much every {} minutes",
         node.pool,
         prices.len(),
         node.price,
-        PATIENCE.as_secs() / 60,
+        STEP.as_secs() / 60,
     ))
 }
 
 #[cfg(test)]
 mod tests {
-    use scheduling::{CapacityType, Pod, Pool, PoolKey, PoolKind, Settings};
+    use scheduling::{CapacityType, Pool, PoolKind, Settings};
     use serde_json::json;
     use units::{Amount, ResourceList, ResourceName};
 
@@ -143,11 +192,20 @@ mod tests {
         Snapshot { pods: vec![pod], pools: vec![pool], ..Snapshot::default() }
     }
 
+    /// What was refused was refused at once.
     fn held(types: &[Kind<'_>], seconds: i64) -> Option<String> {
+        held_since(types, 0, seconds)
+    }
+
+    fn short_since(seconds: i64) -> BTreeMap<PoolKey, Timestamp> {
+        BTreeMap::from([(PoolKey { kind: PoolKind::NodePool, name: "p".to_owned() }, at(seconds))])
+    }
+
+    fn held_since(types: &[Kind<'_>], short: i64, seconds: i64) -> Option<String> {
         let snapshot = snapshot(types);
         let solution = scheduling::solve(&snapshot, &Settings::default());
         assert_eq!(solution.new_nodes.len(), 1, "{solution:?}");
-        held_back(&snapshot, &solution, &[waiting()], at(seconds)).remove(&0)
+        held_back(&snapshot, &solution, &[waiting()], &short_since(short), at(seconds)).remove(&0)
     }
 
     #[test]
@@ -158,25 +216,64 @@ mod tests {
         let why = held(types, 10).unwrap();
         assert!(why.contains("1 offerings from $0.01/h on were refused"), "{why}");
         assert!(why.contains("the next costs $2.00/h"), "{why}");
-        assert!(held(types, 299).is_some());
-        assert_eq!(held(types, 300), None, "it has waited for long enough");
+        // 200 times the price: 3, 6, 12, 24, 48, 96, 192, 384.
+        for minutes in [5, 34] {
+            assert!(held(types, minutes * 60).is_some(), "after {minutes} minutes");
+        }
+        assert_eq!(held(types, 35 * 60), None, "it has waited for long enough");
+        assert!(held_since(types, 3600, 3600 + 34 * 60).is_some(), "what it waited for before was something else");
+        assert_eq!(held_since(types, 3600, 3600 + 35 * 60), None);
+        let twice: &[Kind<'_>] = &[("a", 1, &[(OnDemand, 100_000, false)]), ("b", 1, &[(OnDemand, 600_000, true)])];
+        assert!(held(twice, 299).is_some());
+        assert_eq!(held(twice, 300), None);
+        assert!(held(types, i64::from(i32::MAX)).is_none(), "no sum overflows");
+        for (price, waits) in [(250_000, false), (250_001, true)] {
+            let cents: &[Kind<'_>] = &[("a", 1, &[(OnDemand, 10_000, false)]), ("b", 1, &[(OnDemand, price, true)])];
+            assert_eq!(held(cents, 10).is_some(), waits, "{price}");
+        }
         let mut running = (*waiting()).clone();
         running.spec.as_mut().unwrap().node_name = Some("n".to_owned());
         let snapshot = snapshot(types);
         let solution = scheduling::solve(&snapshot, &Settings::default());
-        assert_eq!(held_back(&snapshot, &solution, &[Arc::new(running)], at(9000)).len(), 1, "it runs where it is");
+        assert_eq!(
+            held_back(&snapshot, &solution, &[Arc::new(running)], &short_since(0), at(9000)).len(),
+            1,
+            "it runs where it is"
+        );
+    }
+
+    #[test]
+    fn who_waits_for_one_pool_asks_the_others() {
+        use CapacityType::OnDemand;
+        let mut one =
+            snapshot(&[("small", 1, &[(OnDemand, 10_000, false)]), ("large", 48, &[(OnDemand, 2_000_000, true)])]);
+        let mut other = snapshot(&[("small2", 1, &[(OnDemand, 20_000, true)])]).pools.remove(0);
+        other.key.name = "q".to_owned();
+        one.pools[0].weight = 10;
+        let solution = scheduling::solve(&one, &Settings::default());
+        let held = held_back(&one, &solution, &[waiting()], &short_since(0), at(10));
+        assert!(without_pools(&one, &solution, &held).is_empty(), "there is no other");
+        one.pools.push(other);
+        let solution = scheduling::solve(&one, &Settings::default());
+        let held = held_back(&one, &solution, &[waiting()], &short_since(0), at(10));
+        assert_eq!((held.len(), solution.new_nodes[0].pool.name.as_str()), (1, "p"), "the heavier pool comes first");
+        let again = Snapshot { pods: without_pools(&one, &solution, &held), ..one.clone() };
+        let solution = scheduling::solve(&again, &Settings::default());
+        assert_eq!((solution.new_nodes.len(), solution.new_nodes[0].pool.name.as_str()), (1, "q"));
+        assert!(held_back(&again, &solution, &[waiting()], &short_since(0), at(10)).is_empty());
     }
 
     #[test]
     fn a_little_dearer_or_paid_for_in_another_way_or_too_small_is_no_reason_to_wait() {
         use CapacityType::{OnDemand, Spot};
-        let next: &[Kind<'_>] = &[("a", 1, &[(OnDemand, 10_000, false)]), ("b", 1, &[(OnDemand, 30_000, true)])];
+        let next: &[Kind<'_>] = &[("a", 1, &[(OnDemand, 1_000_000, false)]), ("b", 1, &[(OnDemand, 3_000_000, true)])];
         assert_eq!(held(next, 10), None);
-        let no_spot: &[Kind<'_>] = &[("a", 1, &[(Spot, 10_000, false), (OnDemand, 40_000, true)])];
+        let no_spot: &[Kind<'_>] = &[("a", 1, &[(Spot, 1_000_000, false), (OnDemand, 4_000_000, true)])];
         assert_eq!(held(no_spot, 10), None, "who allows both does not wait for spot");
-        let small: &[Kind<'_>] = &[("a", 0, &[(OnDemand, 1_000, false)]), ("b", 1, &[(OnDemand, 30_000, true)])];
+        let small: &[Kind<'_>] = &[("a", 0, &[(OnDemand, 100_000, false)]), ("b", 1, &[(OnDemand, 3_000_000, true)])];
         assert_eq!(held(small, 10), None);
-        let other: &[Kind<'_>] = &[("other", 1, &[(OnDemand, 1_000, false)]), ("b", 1, &[(OnDemand, 30_000, true)])];
+        let other: &[Kind<'_>] =
+            &[("other", 1, &[(OnDemand, 100_000, false)]), ("b", 1, &[(OnDemand, 3_000_000, true)])];
         assert_eq!(held(other, 10), None);
     }
 }

@@ -1,17 +1,17 @@
 //! One expired node at a time: first a place for its pods, then its end.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use disruption::{Candidate, Expirations, Verdict, next_expired};
 use jiff::Timestamp;
-use scheduling::Settings as SolverSettings;
+use scheduling::{Settings as SolverSettings, Snapshot};
 
 use super::{begin, blocked, member, node_uid};
 use crate::{
     context::{Context, View},
     expiry::{self, Pauses, Tries},
     pods,
-    provisioning::catalogue,
+    provisioning::{catalogue, patience},
     removal::{self, Why},
     snapshot::{self, Input},
     standing::Which,
@@ -52,7 +52,7 @@ pub(super) async fn expire(
         });
         return looks.chain(tries.next_look).min();
     }
-    let chosen = choose(ctx, view, old).await?;
+    let (chosen, snapshot) = choose(ctx, view, old).await?;
     for (node, homeless) in &chosen.stuck {
         let Some(member) = member(view, node) else { continue };
         let reasons: Vec<String> = homeless
@@ -68,6 +68,15 @@ pub(super) async fn expire(
     if let Some(replacement) = &chosen.next
         && let Some(member) = member(view, &replacement.node)
     {
+        // Nobody is closed for a machine that would not be bought.
+        let shortages = ctx.standings().shortages(view.at);
+        let pods = &view.world.objects.pods;
+        let dear = patience::held_back(&snapshot, &replacement.plan, pods, &shortages, view.at);
+        if let Some(why) = dear.values().next() {
+            pauses.failed(&node_uid(member), view.at);
+            blocked(ctx, member, &format!("expired, but a machine for its pods is too dear now: {why}")).await;
+            return chosen.next_look.into_iter().chain(tries.next_look).min();
+        }
         tracing::info!(
             node = %replacement.node,
             reason = %replacement.reason,
@@ -81,29 +90,30 @@ pub(super) async fn expire(
 }
 
 /// Simulates the removal of the old ones, the oldest first. None if the solver broke down.
-async fn choose(ctx: &Context, view: &View, old: Vec<Candidate>) -> Option<Expirations> {
+async fn choose(ctx: &Context, view: &View, old: Vec<Candidate>) -> Option<(Expirations, Arc<Snapshot>)> {
     let pools = ctx.pools(&view.world, Which::Unknown).await;
     let catalogue = catalogue::read(ctx, &view.world, &pools).await.catalogue;
-    let snapshot = snapshot::build(&Input {
+    let snapshot = Arc::new(snapshot::build(&Input {
         sequence: view.sequence,
         world: &view.world,
         pools: &pools,
         catalogue: &catalogue,
         nominations: &view.nominations,
         leaving: &view.leaving,
-    });
+    }));
     let moving = view.world.objects.pods.iter().filter(|pod| view.world.will_move(pod));
     let moving: BTreeSet<String> = moving.map(|pod| pods::uid(pod).to_owned()).collect();
     let settings = SolverSettings { budget_work_units: ctx.settings.solver_budget, ..SolverSettings::default() };
     let at = view.at;
+    let given = Arc::clone(&snapshot);
     let chosen = tokio::task::spawn_blocking(move || {
-        next_expired(&old, &snapshot, &settings, |_, pod| moving.contains(&pod.uid), at)
+        next_expired(&old, &given, &settings, |_, pod| moving.contains(&pod.uid), at)
     })
     .await;
     if chosen.is_err() {
         tracing::error!("the solver panicked; no expired node is replaced");
     }
-    chosen.ok()
+    Some((chosen.ok()?, snapshot))
 }
 
 async fn say_stuck(ctx: &Context, view: &View, tries: &Tries) {

@@ -3,8 +3,10 @@
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _};
+use testkit::eventually::{Seen, eventually, when};
 use testkit::pki::Authority;
 
 use crate::support::{Server, build, installed_in, prepare, read};
@@ -69,17 +71,27 @@ async fn start() -> Option<Postgres> {
     })
     .await
     .unwrap();
+    // It takes connections before it has started, and says so on them.
+    eventually("PostgreSQL to have started", Duration::from_mins(2), || async {
+        options(&server).connect().await?.close().await?;
+        Ok(Seen::Done(()))
+    })
+    .await
+    .unwrap();
     Some(Postgres { server, authority })
 }
 
-async fn run(server: &Server, statements: &[&str]) {
-    let options = sqlx::postgres::PgConnectOptions::new_without_pgpass()
+fn options(server: &Server) -> sqlx::postgres::PgConnectOptions {
+    sqlx::postgres::PgConnectOptions::new_without_pgpass()
         .host("127.0.0.1")
         .port(server.port())
         .username("keda")
         .password("hunter2")
-        .database("postgres");
-    let mut connection = options.connect().await.unwrap();
+        .database("postgres")
+}
+
+async fn run(server: &Server, statements: &[&str]) {
+    let mut connection = options(server).connect().await.unwrap();
     for statement in statements {
         sqlx::raw_sql(AssertSqlSafe(*statement)).execute(&mut connection).await.unwrap();
     }
@@ -147,6 +159,12 @@ async fn a_connection_that_the_server_ended_is_made_again_and_an_outage_is_a_fai
         ("targetQueryValue", "4"),
     ];
     let scaler = build("postgresql", &question, &[("connection", &url)]);
+    eventually("the connections of others to have ended", Duration::from_mins(1), || async {
+        let connections = read(&scaler).await;
+        Ok(when(connections == Ok((1_000, true)), connections).found(Some(())))
+    })
+    .await
+    .unwrap();
     for _ in 0..3 {
         assert_eq!(read(&scaler).await, Ok((1_000, true)), "one connection is kept");
     }

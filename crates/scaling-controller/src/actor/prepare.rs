@@ -37,7 +37,7 @@ impl From<TargetError> for Stop {
             TargetError::Kind { .. } | TargetError::Missing { .. } | TargetError::NoScale { .. } => {
                 Self::Target(error.to_string())
             }
-            TargetError::Api { .. } => Self::World(chain(&error)),
+            TargetError::Api { .. } => Self::World(format!("spec.scaleTargetRef: {}", chain(&error))),
         }
     }
 }

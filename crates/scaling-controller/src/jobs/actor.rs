@@ -75,7 +75,7 @@ impl JobActor {
         loop {
             let next = tokio::select! {
                 () = stop.cancelled() => return,
-                next = self.look() => next,
+                next = Box::pin(self.look()) => next,
             };
             let Some(next) = next else { return };
             tokio::select! {

@@ -144,7 +144,7 @@ mod tests {
         decided(&mut status, &[], &decision(true, &[]), at(2));
         decided(&mut status, &[], &decision(true, &[]), at(3));
         assert_eq!(status.last_active_time, Some(Time(at(2))));
-        decided(&mut status, &[], &decision(true, &[]), at(40));
-        assert_eq!(status.last_active_time, Some(Time(at(40))));
+        decided(&mut status, &[], &decision(true, &[]), at(1_802));
+        assert_eq!(status.last_active_time, Some(Time(at(1_802))));
     }
 }

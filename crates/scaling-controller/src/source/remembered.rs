@@ -9,10 +9,10 @@ use api::keda::{ScaleTrigger, ScaledObject};
 use async_trait::async_trait;
 use k8s_openapi::api::autoscaling::v2::{HorizontalPodAutoscaler, MetricTarget};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use scalers::{MetricSpec, Sampled, Scaler, ScalerError, catalog};
+use scalers::{BuildError, MetricSpec, Sampled, Scaler, ScalerError, catalog};
 use scaling::{COMPOSITE, Target};
 
-use super::{Failure, Subject, Trigger};
+use super::{Failure, Subject, Trigger, located};
 use crate::hpa::owned_by;
 
 /// The metrics of an object as its status and its HPA have them; none without an HPA of its own.
@@ -39,12 +39,13 @@ pub(super) fn of_trigger(remembered: &[MetricSpec], index: usize) -> Vec<MetricS
 }
 
 impl Trigger {
-    /// A trigger that is not to be read because of `failure`; nothing if nobody remembers its metrics.
+    /// A trigger that is not to be read because of `failure`, which `error` tells; nothing if nobody remembers its metrics.
     pub(super) fn remembered(
         subject: &Subject<'_>,
         index: usize,
         written: &ScaleTrigger,
         failure: &Failure,
+        error: &BuildError,
     ) -> Option<Self> {
         let specs = of_trigger(subject.remembered, index);
         if specs.is_empty() {
@@ -59,7 +60,7 @@ impl Trigger {
             name: written.name.clone().filter(|name| !name.is_empty()),
             index,
             given: Err(failure.clone()),
-            blocked: Some(failure.to_string().into()),
+            blocked: Some(located(index, error).join("; ").into()),
         };
         Some(unmade.knowing(subject, &specs))
     }

@@ -48,7 +48,7 @@ fn evenness(used: [i64; 2], there: [i64; 2]) -> i64 {
         // One resource, or none, is always even with itself.
         return MOST;
     }
-    let share = |index: usize| (used[index] as f64 / there[index] as f64).min(1.0);
+    let share = |index: usize| (used[index] as f64 / there[index] as f64).clamp(0.0, 1.0);
     let deviation = ((share(0) - share(1)) / 2.0).abs();
     ((1.0 - deviation) * MOST as f64) as i64
 }

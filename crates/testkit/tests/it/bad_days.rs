@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use testkit::apply::apply_many;
 use testkit::bed::{Options, http_get};
 use testkit::eventually::{Seen, always, eventually, when};
+use testkit::prometheus::Prometheus;
 
 use crate::world::*;
 
@@ -36,6 +37,8 @@ async fn away(world: &mut World) -> Result<()> {
     world.wait_for_one_machine_per_claim().await?;
     let rented = rented(world).await?;
 
+    // Both, so that nobody knows the load when the API server is back: what was known is two minutes old then.
+    prometheus(world)?.pause();
     world.bed.pause("kube-apiserver")?;
     // A kubelet starts again whoever ends.
     for _ in 0..AWAY.as_secs() / 10 {
@@ -50,13 +53,14 @@ async fn away(world: &mut World) -> Result<()> {
     })
     .await?;
 
-    // Every kubelet has been silent, every HPA without a value, and no sample is fresh.
+    // Every kubelet has been silent, every HPA is without a value, and no sample is fresh.
     always("the target keeps its replicas", Duration::from_secs(15), || async {
         let replicas = world.replicas("web", APP).await?;
         Ok(when(replicas == 3, replicas).found(Some(())))
     })
     .await?;
     nothing_is_rented_or_given_back(world, &rented, Duration::from_secs(1)).await?;
+    prometheus(world)?.resume();
     world.start_whoever_ended().await?;
 
     // And the work goes on.
@@ -69,6 +73,10 @@ async fn away(world: &mut World) -> Result<()> {
     world.delete(SCALED_OBJECT, Some("web"), APP).await?;
     world.delete(DEPLOYMENT, Some("web"), APP).await?;
     world.wait_for_nothing_rented().await
+}
+
+fn prometheus(world: &World) -> Result<&Prometheus> {
+    Ok(&world.metrics.as_ref().context("metrics")?.prometheus)
 }
 
 async fn rented(world: &World) -> Result<BTreeSet<String>> {
@@ -137,6 +145,8 @@ async fn replicas_stay(world: &World, wanted: u64, why: &str) -> Result<()> {
 
 /// How many objects come at once.
 const MANY: usize = 1000;
+/// How the names of those end whose load is unknown at first: a tenth of them.
+const UNKNOWN: &str = "5";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_objects_at_once_are_all_served_and_none_is_scaled_in() -> Result<()> {
@@ -158,23 +168,30 @@ async fn many(world: &World) -> Result<()> {
         target
     };
     apply_many(&world.bed.client(), names().map(target), AT_ONCE).await?;
-    let more = json!({"pollingInterval": 30});
     let prometheus = world.prometheus().to_owned();
-    // Two replicas are what is wanted, and three of the last.
+    // Two replicas are what is wanted, and three of the last; of some nobody knows before there is traffic.
     let object = |name: String| {
-        let load = if name.ends_with("-999") { "vector(30)" } else { "vector(20)" };
-        scaled_object(&name, &prometheus, load, &more)
+        let load = if name.ends_with("-999") { 30 } else { 20 };
+        let known = if name.ends_with(UNKNOWN) { format!("and on() ({} > 0)", rate_of(APP)) } else { String::new() };
+        let query = format!("vector({load}) {known}");
+        let mut object = scaled_object(&name, &prometheus, &query, &json!({"pollingInterval": 30}));
+        object["spec"]["triggers"][0]["metadata"]["ignoreNullValues"] = json!("false");
+        object
     };
     apply_many(&world.bed.client(), names().map(object), AT_ONCE).await?;
+    let unknown = |c: &Value| c["type"] == "ScalingActive" && c["reason"] == "FailedGetExternalMetric";
+    eventually("every HPA whose load is unknown to miss it", LATER, || async {
+        let missing = with_condition(world, HPA, unknown).await?;
+        unless_scaled_in(world, when(missing == MANY / 10, missing)).await
+    })
+    .await?;
 
+    world.traffic(APP, 5.0);
+    let is = |condition: &'static str| move |c: &Value| c["type"] == condition && c["status"] == "True";
     eventually("every ScaledObject to be ready and its HPA to know its load", LATER, || async {
-        let fewest = replicas(world).await?.into_iter().min();
-        if fewest.is_some_and(|fewest| fewest < 2) {
-            return Ok(Seen::Never(format!("a target has {fewest:?} replicas")));
-        }
-        let ready = with_condition(world, SCALED_OBJECT, "Ready").await?;
-        let active = with_condition(world, HPA, "ScalingActive").await?;
-        Ok(when(ready == MANY && active == MANY, (ready, active)))
+        let ready = with_condition(world, SCALED_OBJECT, is("Ready")).await?;
+        let active = with_condition(world, HPA, is("ScalingActive")).await?;
+        unless_scaled_in(world, when(ready == MANY && active == MANY, (ready, active))).await
     })
     .await?;
     world.wait_for_replicas("web", "many-999", 3).await?;
@@ -188,11 +205,15 @@ async fn replicas(world: &World) -> Result<Vec<u64>> {
     targets.iter().map(|target| target["spec"]["replicas"].as_u64().context("no spec.replicas")).collect()
 }
 
-/// How many objects have a condition that is true.
-async fn with_condition(world: &World, kind: Kind, condition: &str) -> Result<usize> {
-    let is_true = |object: &Value| {
-        let conditions = object["status"]["conditions"].as_array();
-        conditions.into_iter().flatten().any(|c| c["type"] == condition && c["status"] == "True")
-    };
-    Ok(world.list(kind, Some("web")).await?.iter().filter(|object| is_true(object)).count())
+/// What was seen, as long as every target has its two replicas.
+async fn unless_scaled_in<T>(world: &World, seen: Seen<T>) -> Result<Seen<T>> {
+    let fewest = replicas(world).await?.into_iter().min();
+    let kept = fewest.is_none_or(|fewest| fewest >= 2);
+    Ok(if kept { seen } else { Seen::Never(format!("a target has {fewest:?} replicas")) })
+}
+
+/// How many objects have a condition that is as wanted.
+async fn with_condition(world: &World, kind: Kind, wanted: impl Fn(&Value) -> bool) -> Result<usize> {
+    let is_so = |object: &Value| object["status"]["conditions"].as_array().is_some_and(|all| all.iter().any(&wanted));
+    Ok(world.list(kind, Some("web")).await?.iter().filter(|object| is_so(object)).count())
 }

@@ -133,8 +133,21 @@ async fn karpenters_scenarios_place_the_same_pods_on_kwok() -> Result<()> {
     options.arguments.push("--leader-elect=false".to_owned());
     let program = world.bed.spawn_node_provisioner_on_kwok(&options).await?;
     let result = play(&world, &scenarios, &expected, &prices).await;
-    let said = program.last_lines(40);
-    world.end(result.map_err(|error| anyhow::anyhow!("{error:#}\n--- node-provisioner\n{said}")))
+    world.end(result.map_err(|error| {
+        let error = format!("{error:#}");
+        let log = program.log();
+        let said =
+            what_was_said(&log, scenarios.iter().map(|one| one.name.as_str()).filter(|name| error.contains(name)));
+        anyhow::anyhow!("{error}\n--- node-provisioner\n{said}")
+    }))
+}
+
+/// The lines that name one of the scenarios, without the long reasons of pods that have no place.
+fn what_was_said<'a>(log: &str, names: impl Iterator<Item = &'a str>) -> String {
+    const LONGEST: usize = 400;
+    let names: Vec<&str> = names.collect();
+    let lines = log.lines().filter(|line| names.iter().any(|name| line.contains(name)));
+    lines.map(|line| line.chars().take(LONGEST).collect::<String>()).collect::<Vec<_>>().join("\n")
 }
 
 /// Applies all objects, and waits until the scheduler has found no node for any pod.

@@ -20,8 +20,9 @@ async fn nobody_pays_for_machines_that_help_nobody() -> Result<()> {
 
 async fn story(world: &mut World) -> Result<()> {
     world.bed.namespace("web").await?;
-    let (kept, left) = tokio::join!(a_budget(world), a_node_of_karpenter_0_16(world));
-    kept.and(left)?;
+    let (kept, left, full) =
+        tokio::join!(a_budget(world), a_node_of_karpenter_0_16(world), a_node_full_of_volumes(world));
+    kept.and(left).and(full)?;
     // Last: what is refused is left alone for three minutes.
     no_capacity(world).await
 }
@@ -84,6 +85,66 @@ async fn a_node_of_karpenter_0_16(world: &World) -> Result<()> {
     .map(drop)
 }
 
+/// There is room on the node but for the volume: a second one is rented, and nobody waits for the first.
+async fn a_node_full_of_volumes(world: &World) -> Result<()> {
+    const DRIVER: &str = "disk.example.com";
+    let with_volume = |name: &str| {
+        let mut target = deployment("web", name, 1, "200m", &json!({"team": "volumes"}));
+        let template = &mut target["spec"]["template"]["spec"];
+        template["volumes"] = json!([{"name": "data", "persistentVolumeClaim": {"claimName": name}}]);
+        template["containers"][0]["volumeMounts"] = json!([{"name": "data", "mountPath": "/data"}]);
+        target
+    };
+    let requirements = json!([
+        {"key": "karpenter.sh/capacity-type", "operator": "In", "values": ["on-demand"]},
+        {"key": "node.kubernetes.io/instance-type", "operator": "In", "values": ["m5.xlarge"]},
+    ]);
+    world.apply(&provisioner("volumes", &json!({"requirements": requirements}))).await?;
+    for name in ["first", "second"] {
+        let size = json!({"storage": "1Gi"});
+        let volume = json!({
+            "apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name},
+            "spec": {
+                "capacity": size, "accessModes": ["ReadWriteOnce"], "storageClassName": "",
+                "persistentVolumeReclaimPolicy": "Retain", "csi": {"driver": DRIVER, "volumeHandle": name},
+            },
+        });
+        let claim = json!({
+            "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name, "namespace": "web"},
+            "spec": {
+                "accessModes": ["ReadWriteOnce"], "storageClassName": "", "volumeName": name,
+                "resources": {"requests": size},
+            },
+        });
+        world.apply(&volume).await?;
+        world.apply(&claim).await?;
+    }
+    world.apply(&with_volume("first")).await?;
+    let full = text(&world.wait_for_pods("web", "first", 1).await?[0]["spec"]["nodeName"]).to_owned();
+    // As kubelets say it.
+    let attaches_one = |node: &str| {
+        let drivers = json!([{"name": DRIVER, "nodeID": node, "topologyKeys": null, "allocatable": {"count": 1}}]);
+        json!({
+            "apiVersion": "storage.k8s.io/v1", "kind": "CSINode", "metadata": {"name": node}, "spec": {"drivers": drivers},
+        })
+    };
+    world.apply(&attaches_one(&full)).await?;
+    world.apply(&with_volume("second")).await?;
+    let second = eventually("a second node for the second volume", LATER, || async {
+        let nodes = world.list(NODE, None).await?;
+        let of_pool = |node: &&Value| node["metadata"]["labels"]["karpenter.sh/provisioner-name"] == "volumes";
+        let other = nodes.iter().filter(of_pool).map(name).find(|name| *name != full);
+        Ok(when(other.is_some(), nodes.len()).found(other))
+    })
+    .await?;
+    world.apply(&attaches_one(&second)).await?;
+    let other = text(&world.wait_for_pods("web", "second", 1).await?[0]["spec"]["nodeName"]).to_owned();
+    ensure!(other != full, "the scheduler has put both on {full}");
+    let (first, second) =
+        tokio::join!(world.delete(DEPLOYMENT, Some("web"), "first"), world.delete(DEPLOYMENT, Some("web"), "second"));
+    first.and(second)
+}
+
 /// A quota is told as one; and who finds all cheap machines taken waits for them before paying for the dear ones.
 async fn no_capacity(world: &mut World) -> Result<()> {
     let control = world.machines().aws.control().clone();
@@ -91,7 +152,8 @@ async fn no_capacity(world: &mut World) -> Result<()> {
     control.fail("CreateFleet", "VcpuLimitExceeded", 400, 1).await?;
     control.exhaust(&[("*", "*", "*")]).await?;
     world.apply(&provisioner("poor", &json!({}))).await?;
-    world.apply(&deployment("web", "poor", 1, "500m", &json!({"team": "poor"}))).await?;
+    // For a large pod few machines cost less than three times the cheapest one.
+    world.apply(&deployment("web", "poor", 1, "80", &json!({"team": "poor"}))).await?;
     world.told(PROVISIONER, "poor", &["Warning", "FailedLaunch", "VcpuLimitExceeded"]).await?;
     world.told(POD, "poor*", &["FailedScheduling", "were refused a short while ago", "it waits for them"]).await?;
     control.exhaust(&[]).await?;

@@ -81,13 +81,19 @@ impl Place<'_> {
             .replace(self.world.prometheus().trim_start_matches("http://"), "PROM")
             .replace(&self.sources.to_string(), "APIURL");
         // A namespace is a word of its own.
-        neutral
+        let neutral: String = neutral
             .split_inclusive(|c: char| !c.is_ascii_alphanumeric())
             .map(|word| match word.strip_prefix(self.namespace) {
                 Some(rest) if rest.chars().all(|c| !c.is_ascii_alphanumeric()) => format!("NS{rest}"),
                 _ => word.to_owned(),
             })
-            .collect()
+            .collect();
+        // The HPA controller names those that share pods in any order.
+        let Some((before, rest)) = neutral.split_once("multiple HPAs: [") else { return neutral };
+        let Some((names, after)) = rest.split_once(']') else { return neutral };
+        let mut names: Vec<&str> = names.split(' ').collect();
+        names.sort_unstable();
+        format!("{before}multiple HPAs: [{}]{after}", names.join(" "))
     }
 
     /// Creates the object; returns what `kubectl apply` would have printed.
