@@ -41,7 +41,7 @@ impl PartialEq for Offer {
 }
 impl Eq for Offer {}
 
-/// Open nodes of the given bins for `missing`, as far as the supply goes; what remains stays in `missing`.
+/// Open nodes of the given bins for `missing`, as far as the supply and the meter go; what remains stays in `missing`.
 #[expect(clippy::too_many_arguments, reason = "a solver's inner routine: its buffers and its state come from outside")]
 pub(crate) fn build(
     model: &Model,
@@ -59,7 +59,7 @@ pub(crate) fn build(
     let mut offers = BinaryHeap::with_capacity(bins.len());
     let mut left = missing.iter().filter(|count| **count > 0).count();
     let offer = |bin: usize, missing: &[u64], supply: &Supply, knapsack: &mut Knapsack| {
-        if supply.nodes(model, bin) == 0 {
+        if meter.breaks_off() || supply.nodes(model, bin) == 0 {
             return None;
         }
         match fill {

@@ -205,7 +205,7 @@ impl Knapsack {
         let items = &self.items;
         // What is worth most per price of its amounts, first; that is `value / (value - reduced)`.
         let worth: Vec<f64> = items.iter().map(|item| item.reduced as f64 / item.value as f64).collect();
-        self.order.sort_by(|&a, &b| worth[b].total_cmp(&worth[a]).then(a.cmp(&b)));
+        self.order.sort_unstable_by(|&a, &b| worth[b].total_cmp(&worth[a]).then(a.cmp(&b)));
         for whole in [true, false] {
             for &at in &self.order {
                 let item = &items[at];

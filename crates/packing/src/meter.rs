@@ -30,12 +30,31 @@ pub(crate) struct Meter<'a> {
     spent: Cell<u64>,
     next_poll: Cell<u64>,
     over: Cell<bool>,
+    /// Whether what is half done when it is over stays half done.
+    breaks: bool,
 }
 
 impl<'a> Meter<'a> {
     pub(crate) fn new(budget: &Budget<'a>) -> Self {
         let (spent, next_poll, over) = (Cell::new(0), Cell::new(POLL), Cell::new(budget.work == 0));
-        Self { work: budget.work, stop: budget.stop, spent, next_poll, over }
+        Self { work: budget.work, stop: budget.stop, spent, next_poll, over, breaks: false }
+    }
+
+    /// Counts, and never says that it is over.
+    pub(crate) fn endless() -> Self {
+        Self::new(&Budget { work: u64::MAX, stop: &|| false, gap_ppm: 0 })
+    }
+
+    /// For what is to be done whatever work it is: only the caller's guard ends it, and then at once.
+    pub(crate) fn guarded(&self) -> Self {
+        let meter = Self::new(&Budget { work: u64::MAX, stop: self.stop, gap_ppm: 0 });
+        meter.over.set((self.stop)());
+        Self { breaks: true, ..meter }
+    }
+
+    /// Whether it is over and plans are not even completed.
+    pub(crate) fn breaks_off(&self) -> bool {
+        self.breaks && self.over()
     }
 
     pub(crate) fn spend(&self, steps: usize) {
@@ -58,5 +77,9 @@ impl<'a> Meter<'a> {
 
     pub(crate) fn spent(&self) -> u64 {
         self.spent.get()
+    }
+
+    pub(crate) fn left(&self) -> u64 {
+        self.work.saturating_sub(self.spent.get())
     }
 }

@@ -10,6 +10,8 @@ use crate::simplex::{Column, Cover};
 
 /// A fraction this large is rounded up.
 const ALMOST_ONE: f64 = 0.75;
+/// After so many plans that were no better than the best, there is none to be hoped for.
+const VAIN: usize = 3;
 
 /// Fill the nodes that run out, as far as they are worth their price.
 pub(crate) fn prefill(
@@ -58,6 +60,7 @@ pub(crate) fn dive(
     let mut solution = generation.cover.solution();
     let bins: Vec<usize> = (0..model.bins.len()).collect();
     let mut best: Option<Plan> = None;
+    let mut vain = 0;
     let mut first = !nodes.is_empty();
     while !meter.over() {
         if first {
@@ -85,8 +88,11 @@ pub(crate) fn dive(
         plan.shrink(model);
         if best.as_ref().is_none_or(|best| plan.rank(model) < best.rank(model)) {
             best = Some(plan);
+            vain = 0;
+        } else {
+            vain += 1;
         }
-        if done || decided == 0 {
+        if done || decided == 0 || vain >= VAIN {
             break;
         }
         solution = residual(model, &generation.patterns, &missing, meter);

@@ -13,47 +13,73 @@ use crate::integer::count_nodes;
 use crate::knapsack::Knapsack;
 use crate::meter::{Budget, Meter};
 use crate::model::{Model, Pods};
-use crate::plan::{Plan, Supply, fill};
+use crate::plan::{Opened, Plan, Supply, fill};
 use crate::problem::Problem;
 use crate::rounding::{dive, prefill};
 use crate::warm::Known;
 
 /// Steps of the first turn of column generation; turns grow from there.
-const TURN: u64 = 8_000_000;
+const TURN: u64 = 2_000_000;
+/// Rounds of column generation in a turn at least, while it goes on: with less, what follows has nothing new to begin with.
+/// But not for more than this part of the work that is left.
+const ROUNDS: usize = 4;
+const SHARE: u64 = 8;
+/// Steps of improvement for the first plan.
+const GLANCE: u64 = 1_000_000;
+/// Steps of refinement for a small problem that comes when the time is over already, as behind many pods: some milliseconds.
+const GRANTED: u64 = 12_000_000;
 
 /// Up to so many groups times bins, nodes are counted in every turn, and not only when column generation is through.
 const SMALL: usize = 3_000;
 /// To prove a bound by given prices, so many bins are searched, with so many search nodes each.
 const SEARCHED: usize = 20;
 const EFFORT: usize = 500;
+/// Up to so many groups times bins, the first plan is a matter of some milliseconds and is made whatever the guard says.
+const QUICK: usize = 200_000;
 /// So many contents of nodes, the youngest, are handed on to the next solve.
 const PATTERNS: usize = 1000;
 
 /// Pack pods into bins: the cheapest plan found within the budget, and a proven bound.
+///
+/// There is a plan of all pods that fit, whatever work is allowed; only if the guard says so before the first one is made,
+/// and there are many groups and bins, pods remain without one. Where there are few, that plan is refined for some
+/// milliseconds although the guard said so from the start.
 pub fn pack(problem: &Problem, budget: &Budget<'_>, warm: Option<&Warm>) -> Packing {
     let meter = Meter::new(budget);
+    let late = budget.work > 0 && (budget.stop)();
+    let granted = Meter::new(&Budget { work: GRANTED, stop: &|| false, gap_ppm: 0 });
     let model = Model::new(problem);
-    let mut solve = Solve::new(&model, budget.gap_ppm, &meter);
+    let mut solve = Solve::blank(&model, budget.gap_ppm, &meter);
     if model.groups.len() > MANY {
         solve.roughly(warm);
     } else {
         solve.at_once(warm);
         if !solve.solve_small() {
+            if late && solve.size() <= SMALL {
+                solve.meter = &granted;
+            }
             solve.refine();
         }
     }
     let mut packing = answer(problem, &model, &solve.best);
     solve.claim(&mut packing);
-    packing.work_done = meter.spent();
+    packing.work_done = meter.spent() + granted.spent();
     packing
 }
 
 /// A lower bound as [`Packing::lower_bound`] that such prices of pods prove (by group, as [`Packing::prices`]), without
-/// looking for a plan: what any placement of all pods that fit somewhere costs at least, if there is one.
+/// looking for a plan: what any placement of all pods that fit somewhere costs at least, if there is one. Where there are
+/// many groups and bins the prices are not looked at: a weaker bound, and soon.
 pub fn prove(problem: &Problem, prices: &[i64]) -> i128 {
-    let meter = Meter::new(&Budget { work: u64::MAX, stop: &|| false, gap_ppm: 0 });
+    let meter = Meter::endless();
     let model = Model::new(problem);
     let mut solve = Solve::blank(&model, 0, &meter);
+    if !solve.is_quick() {
+        let demand = model.demand();
+        let guide = roughly_poured(&model, &demand);
+        let values = bound::values(&guide.prices, solve.digits, &solve.free);
+        return solve.fluid_bound(&guide, &values, &demand);
+    }
     let price = |pods: &Pods| prices.get(pods.id).copied().unwrap_or(0).max(0) as f64;
     let prices: Vec<f64> = model.groups.iter().map(price).collect();
     let values = bound::values(&prices, solve.digits, &solve.free);
@@ -62,12 +88,17 @@ pub fn prove(problem: &Problem, prices: &[i64]) -> i128 {
 
 /// The rule Karpenter packs by, for comparison; no bound, and nothing proven.
 pub fn first_fit(problem: &Problem) -> Packing {
-    let meter = Meter::new(&Budget { work: u64::MAX, stop: &|| false, gap_ppm: 0 });
+    let meter = Meter::endless();
     let model = Model::new(problem);
     let plan = greedy::first_fit(&model, &meter);
     let mut packing = answer(problem, &model, &plan);
     packing.work_done = meter.spent();
     packing
+}
+
+/// Prices that are poured but once.
+fn roughly_poured(model: &Model, demand: &[u64]) -> Fluid {
+    fluid(model, demand, &Meter::new(&Budget { work: 0, stop: &|| true, gap_ppm: 0 }))
 }
 
 struct Solve<'a> {
@@ -88,10 +119,6 @@ struct Solve<'a> {
 }
 
 impl<'a> Solve<'a> {
-    fn new(model: &'a Model, gap_ppm: u32, meter: &'a Meter<'a>) -> Self {
-        Self { best: greedy::first_fit(model, meter), ..Self::blank(model, gap_ppm, meter) }
-    }
-
     /// Nothing is placed yet.
     fn blank(model: &'a Model, gap_ppm: u32, meter: &'a Meter<'a>) -> Self {
         Self {
@@ -109,6 +136,16 @@ impl<'a> Solve<'a> {
         }
     }
 
+    /// Whether a plan is made so soon that nobody need be asked.
+    fn is_quick(&self) -> bool {
+        self.size() <= QUICK
+    }
+
+    /// Groups times bins.
+    fn size(&self) -> usize {
+        self.model.groups.len().saturating_mul(self.model.bins.len())
+    }
+
     /// Whether a bound is close enough to the best plan.
     fn good(&self) -> bool {
         let cost = self.best.cost(self.model);
@@ -123,7 +160,9 @@ impl<'a> Solve<'a> {
     }
 
     fn offer(&mut self, plan: Plan) {
-        if plan.rank(self.model) < self.best.rank(self.model) {
+        // Of plans that cost the same, the one with fewer nodes.
+        let rank = |plan: &Plan| (plan.rank(self.model), plan.nodes.iter().map(|node| node.copies).sum::<u64>());
+        if rank(&plan) < rank(&self.best) {
             self.best = plan;
         }
     }
@@ -131,19 +170,38 @@ impl<'a> Solve<'a> {
     /// Prices by pouring, plans by these prices and by memory, and the bound that comes with the prices.
     fn at_once(&mut self, warm: Option<&Warm>) {
         let demand = self.model.demand();
-        let guide = fluid(self.model, &demand, self.meter);
+        // The first plan is made whatever work it takes: there is always one that looked at prices.
+        let first = if self.is_quick() { Meter::endless() } else { self.meter.guarded() };
+        if first.over() {
+            return;
+        }
+        let guide = fluid(self.model, &demand, &first);
         let values = bound::values(&guide.prices, self.digits, &self.free);
         self.bound = self.fluid_bound(&guide, &values, &demand);
-        // The first of these is made whatever the budget says: there is always a plan that looked at prices.
-        for fill in [Fill::Relaxed, Fill::Ratio] {
-            if fill == Fill::Relaxed || !self.meter.over() {
-                self.construct(&values, fill);
-            }
+        self.construct(&values, Fill::Relaxed, &first);
+        self.construct(&values, Fill::Ratio, &first);
+        let spent = first.spent();
+        self.meter.spend(usize::try_from(spent).unwrap_or(usize::MAX));
+        if (self.meter.over() || self.meter.left() < spent) && !first.over() && !self.good() {
+            // Little will be refined: prices that were poured but once are another quick try, and sometimes the better one. It
+            // begins from nothing: with what the last prices have left in mind, nodes would be filled much the same again.
+            self.knapsack = Knapsack::default();
+            let values = bound::values(&roughly_poured(self.model, &demand).prices, self.digits, &self.free);
+            self.construct(&values, Fill::Relaxed, &first);
+            self.meter.spend(usize::try_from(first.spent() - spent).unwrap_or(usize::MAX));
+        }
+        if !self.meter.over() {
+            let plan = greedy::first_fit(self.model, self.meter);
+            self.offer(plan);
+        }
+        // Where pods keep each other away, these plans are far from good, and a little of this mends most of it.
+        if !self.good() && !self.meter.over() {
+            self.improve(&values, GLANCE, &mut Dice(0xF157));
         }
         if let Some(warm) = warm {
             let known = Known::new(self.model, warm);
             if !known.is_empty() {
-                self.remember(&known, &values);
+                self.remember(&known, &values, &first);
             }
             self.patterns.extend(known.patterns);
             // Where there was a price, it is a better guess than pouring: it knows what fits beside what.
@@ -151,7 +209,7 @@ impl<'a> Solve<'a> {
             self.prices = old.map(|(old, poured)| if *old > 0.0 { *old } else { *poured }).collect();
             let values = bound::values(&self.prices, self.digits, &self.free);
             if !self.meter.over() {
-                self.construct(&values, Fill::Relaxed);
+                self.construct(&values, Fill::Relaxed, self.meter);
             }
             if !self.meter.over() {
                 self.bound = self.bound.max(self.bound_by(&values));
@@ -164,16 +222,20 @@ impl<'a> Solve<'a> {
     /// Many groups: the bound from pouring, plans from memory and from rounder groups.
     fn roughly(&mut self, warm: Option<&Warm>) {
         let demand = self.model.demand();
-        let guide = fluid(self.model, &demand, self.meter);
+        let first = self.meter.guarded();
+        if first.over() {
+            return;
+        }
+        let guide = fluid(self.model, &demand, &first);
         let values = bound::values(&guide.prices, self.digits, &self.free);
         self.bound = self.fluid_bound(&guide, &values, &demand);
         self.prices = guide.prices;
         if let Some(warm) = warm {
             let known = Known::new(self.model, warm);
-            self.remember(&known, &values);
+            self.remember(&known, &values, &first);
         }
         let coarse = Coarse::new(self.model);
-        let mut solve = Solve::new(&coarse.model, self.gap_ppm, self.meter);
+        let mut solve = Solve::blank(&coarse.model, self.gap_ppm, self.meter);
         solve.at_once(None);
         for turn in 0..2 {
             let mut plan = coarse.real(self.model, &solve.best);
@@ -188,7 +250,7 @@ impl<'a> Solve<'a> {
     }
 
     /// The old plan, once and twice, with what is missing beside it.
-    fn remember(&mut self, known: &Known, values: &[i64]) {
+    fn remember(&mut self, known: &Known, values: &[i64], meter: &Meter<'_>) {
         let model = self.model;
         let mut supply = Supply::new(model);
         let mut missing = model.demand();
@@ -197,16 +259,26 @@ impl<'a> Solve<'a> {
             nodes.extend(known.again(model, &mut missing, &mut supply));
             let mut plan = Plan { nodes: nodes.clone(), missing: missing.clone() };
             fill(model, &mut plan.nodes, &mut plan.missing);
-            self.complete(plan, supply.clone(), values, Fill::Relaxed);
+            self.complete(plan, supply.clone(), values, Fill::Relaxed, meter);
         }
     }
 
+    /// Improve the best plan for so many steps; returns the nodes of what came of it.
+    fn improve(&mut self, values: &[i64], steps: u64, dice: &mut Dice) -> Vec<Opened> {
+        let (model, digits, target, meter) = (self.model, self.digits, self.bound, self.meter);
+        let mut plan = self.best.clone();
+        improve(model, &mut plan, values, digits, target, steps, dice, &mut self.knapsack, meter);
+        let nodes = plan.nodes.clone();
+        self.offer(plan);
+        nodes
+    }
+
     /// Open nodes for what a plan misses, and offer it.
-    fn complete(&mut self, mut plan: Plan, mut supply: Supply, values: &[i64], way: Fill) {
+    fn complete(&mut self, mut plan: Plan, mut supply: Supply, values: &[i64], way: Fill, meter: &Meter<'_>) {
         let model = self.model;
         let bins: Vec<usize> = (0..model.bins.len()).collect();
         let (knapsack, missing) = (&mut self.knapsack, &mut plan.missing);
-        plan.nodes.extend(build(model, &bins, values, way, missing, &mut supply, knapsack, self.meter));
+        plan.nodes.extend(build(model, &bins, values, way, missing, &mut supply, knapsack, meter));
         self.patterns.extend(plan.nodes.iter().map(|node| (node.bin, node.content.clone())));
         plan.shrink(model);
         self.offer(plan);
@@ -243,13 +315,13 @@ impl<'a> Solve<'a> {
         bound::certified(model, &demand, values, &uppers, self.digits)
     }
 
-    fn construct(&mut self, values: &[i64], fill: Fill) {
+    fn construct(&mut self, values: &[i64], fill: Fill, meter: &Meter<'_>) {
         let model = self.model;
         let mut supply = Supply::new(model);
         let mut missing = model.demand();
-        let (knapsack, meter) = (&mut self.knapsack, self.meter);
+        let knapsack = &mut self.knapsack;
         let nodes = prefill(model, values, self.digits, &mut missing, &mut supply, knapsack, meter);
-        self.complete(Plan { nodes, missing }, supply, values, fill);
+        self.complete(Plan { nodes, missing }, supply, values, fill, meter);
     }
 
     /// Solve a very small problem exactly; says whether it was one.
@@ -280,13 +352,16 @@ impl<'a> Solve<'a> {
         while !self.good() && !self.meter.over() && idle < 3 {
             let before = (self.best.rank(self.model), self.bound);
             let end = self.meter.spent().saturating_add(turn);
+            let enough = self.meter.spent().saturating_add(self.meter.left() / SHARE);
             let had_more = more;
             let target = self.target();
-            while more && self.meter.spent() < end {
+            let mut rounds = 0;
+            while more && (self.meter.spent() < end || (rounds < ROUNDS && self.meter.spent() < enough)) {
+                rounds += 1;
                 more = generation.step(&mut self.knapsack, target, self.meter);
                 self.bound = self.bound.max(generation.bound);
             }
-            if !self.good() && (!more || self.model.groups.len() * self.model.bins.len() <= SMALL) {
+            if !self.good() && (!more || self.size() <= SMALL) {
                 self.count_nodes(&generation, turn, &mut dice);
             }
             if self.good() {
@@ -298,23 +373,9 @@ impl<'a> Solve<'a> {
             {
                 self.offer(plan);
             }
-            let target = self.bound;
-            let mut plan = self.best.clone();
-            improve(
-                self.model,
-                &mut plan,
-                &values,
-                self.digits,
-                target,
-                turn,
-                &mut dice,
-                &mut self.knapsack,
-                self.meter,
-            );
-            for node in &plan.nodes {
+            for node in &self.improve(&values, turn, &mut dice) {
                 more |= generation.add(node.bin, &node.content);
             }
-            self.offer(plan);
             turn = turn.saturating_mul(2).min(64 * TURN);
             idle = if (self.best.rank(self.model), self.bound) == before { idle + 1 } else { 0 };
         }

@@ -30,6 +30,7 @@ mod open;
 mod plan;
 mod reasons;
 mod relations;
+mod running;
 mod search;
 mod settle;
 mod template;

@@ -3,7 +3,7 @@
 
 use std::{fs, process::Command};
 
-use scheduling::{Settings, Snapshot, check, solve, solve_greedy};
+use scheduling::{Settings, Snapshot, check, solve, solve_greedy, solve_within};
 use tandem::{
     generate::{Kind, instance, karpenter_mix_snapshot},
     instance::read,
@@ -55,6 +55,17 @@ fn plans_for_karpenters_mix_are_sound() {
     for plan in [solve_greedy(&snapshot, &settings), solve(&snapshot, &settings)] {
         assert_eq!(check::check(&snapshot, &plan), []);
     }
+}
+
+#[test]
+fn many_kinds_of_pods_are_planned_by_the_greedy_rule_when_time_is_up_at_once() {
+    let snapshot = karpenter_mix_snapshot(1000, 42);
+    let settings = Settings::default();
+    let (greedy, first) = (solve_greedy(&snapshot, &settings), solve_within(&snapshot, &settings, &|| true));
+    assert_eq!((&first.placed, &first.new_nodes), (&greedy.placed, &greedy.new_nodes));
+    assert_eq!((first.greedy_cost, first.new_nodes.len(), first.unplaced.len()), (Some(first.cost), 200, 0));
+    let bound = first.lower_bound.unwrap().cost;
+    assert!(bound.0 > first.cost.0 / 2 && bound <= first.cost, "{bound} of {}", first.cost);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //! without them there is nothing to look at; `own_instances.rs` looks at instances of the repository's own.
 #![expect(clippy::unwrap_used, reason = "a test says so by ending")]
 
-use scheduling::{Settings, check, solve};
+use scheduling::{Settings, check, solve, solve_within};
 use tandem::gates::{Instance, instances};
 
 fn check_ratio(instance: &Instance, most: f64, proven: bool) {
@@ -39,4 +39,17 @@ fn plans_for_the_shared_instances_come_near_to_the_best_known_bound() {
             None => println!("skipped: {name} is not among the instances from {whence}"),
         }
     }
+}
+
+#[test]
+fn a_small_problem_is_refined_even_if_time_is_up_before_it_is_looked_at() {
+    let (instances, whence) = instances().unwrap();
+    let name = "karpdist-100k";
+    let Some(instance) = instances.iter().find(|instance| instance.name == name) else {
+        println!("skipped: {name} is not among the instances from {whence}");
+        return;
+    };
+    let plan = solve_within(&instance.snapshot, &Settings::default(), &|| true);
+    let bound = instance.known.unwrap().lower_bound;
+    assert!(plan.unplaced.is_empty() && plan.cost.0 * 100 <= bound * 103, "{} of {bound}", plan.cost);
 }

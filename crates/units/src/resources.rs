@@ -4,43 +4,44 @@ use std::{
     sync::{Arc, LazyLock},
 };
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::{Amount, Quantity};
 
 /// A resource's name: `cpu`, `memory`, `pods`, `nvidia.com/gpu`. Cheap to clone.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
 pub struct ResourceName(Arc<str>);
 
+/// Those that nearly every pod asks for. A large cluster has a hundred thousand lists of them: each name is there once.
+static COMMON: LazyLock<[ResourceName; 4]> =
+    LazyLock::new(|| ["cpu", "memory", "pods", "ephemeral-storage"].map(|name| ResourceName(name.into())));
+
 impl ResourceName {
     /// The resource of this name.
-    pub fn new(name: impl Into<Arc<str>>) -> Self {
-        Self(name.into())
+    pub fn new(name: impl AsRef<str> + Into<Arc<str>>) -> Self {
+        let common = COMMON.iter().find(|common| *common.0 == *name.as_ref());
+        common.cloned().unwrap_or_else(|| Self(name.into()))
     }
 
     /// Processor time, counted in millicores.
     pub fn cpu() -> Self {
-        static NAME: LazyLock<ResourceName> = LazyLock::new(|| ResourceName::new("cpu"));
-        NAME.clone()
+        COMMON[0].clone()
     }
 
     /// Main memory, counted in bytes.
     pub fn memory() -> Self {
-        static NAME: LazyLock<ResourceName> = LazyLock::new(|| ResourceName::new("memory"));
-        NAME.clone()
+        COMMON[1].clone()
     }
 
     /// Pod slots, counted.
     pub fn pods() -> Self {
-        static NAME: LazyLock<ResourceName> = LazyLock::new(|| ResourceName::new("pods"));
-        NAME.clone()
+        COMMON[2].clone()
     }
 
     /// Local scratch space, counted in bytes.
     pub fn ephemeral_storage() -> Self {
-        static NAME: LazyLock<ResourceName> = LazyLock::new(|| ResourceName::new("ephemeral-storage"));
-        NAME.clone()
+        COMMON[3].clone()
     }
 
     /// The name as Kubernetes writes it.
@@ -66,6 +67,12 @@ impl ResourceName {
 impl fmt::Display for ResourceName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for ResourceName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(Self::new)
     }
 }
 

@@ -1,5 +1,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
+    rc::Rc,
     sync::Arc,
 };
 
@@ -15,10 +16,10 @@ use crate::{HostPort, Node, NodeRefusals, Taint};
 #[derive(Clone)]
 pub(super) struct Existing<'a> {
     pub(super) node: &'a Node,
-    pub(super) labels: BTreeMap<&'a str, &'a str>,
+    pub(super) labels: Rc<BTreeMap<&'a str, &'a str>>,
     pub(super) seats: Vec<Seat>,
     pub(super) here: Here,
-    taints: Vec<&'a Taint>,
+    taints: Rc<[&'a Taint]>,
     pub(super) free: Vec<i64>,
     pub(super) ports: Vec<HostPort>,
     /// By driver whose limit is known: how many volumes at most, and which are attached.
@@ -58,8 +59,8 @@ impl Refusal {
 
 impl<'a> Existing<'a> {
     pub(super) fn new(node: &'a Node, axis: &Axis, daemons: &[Daemon<'_>], seats: Vec<Seat>) -> Self {
-        let labels = labels_of(node);
-        let taints: Vec<&Taint> = node.lasting_taints().collect();
+        let labels = Rc::new(labels_of(node));
+        let taints: Rc<[&Taint]> = node.lasting_taints().collect();
         let mut free = axis.dense(&node.allocatable);
         for pod in &node.pods {
             axis.subtract(&mut free, &pod.requests);

@@ -1,6 +1,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     hash::{Hash, Hasher},
+    rc::Rc,
 };
 
 use requirements::Requirements;
@@ -11,9 +12,9 @@ use crate::{HostPort, Pod, Snapshot, Taint, TaintEffect, Toleration, Unfit, unto
 /// Pods that no node tells apart.
 #[derive(Clone)]
 pub(super) struct Kind<'a> {
-    pub(super) shape: Shape<'a>,
+    pub(super) shape: Rc<Shape<'a>>,
     /// What an empty node of each pool offers it, other pods and limits aside; `None` if nothing.
-    pub(super) fresh: Vec<Option<Fresh>>,
+    pub(super) fresh: Rc<[Option<Fresh>]>,
     pub(super) cursors: Cursors,
     /// The pools that had no room left within their limits, until these are looked at again.
     pub(super) at_limit: Vec<bool>,

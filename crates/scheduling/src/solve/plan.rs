@@ -37,6 +37,8 @@ use crate::{LowerBound, NewNodeReason, NodeKey, PodKey, PricedOffering, Settings
 
 /// Up to so many pods, the search goes on until the plan is proven to be the cheapest or the budget ends.
 const FEW: usize = 200;
+/// If there are more kinds of pods and the guard says that time is up when the greedy plan is there, that plan is it.
+const MANY: usize = 300;
 /// Of so many nodes there are the bound takes account; if there are more, it leaves out the pods that fit on them.
 const EXISTING: usize = 300;
 /// A bound that is worked out by itself gets a third of the work, and no more than this.
@@ -56,6 +58,13 @@ pub(super) fn cheapest(
     let rest = greedy.place_all(queue.clone());
     let out_of_work = !rest.untried.is_empty();
     let by_rule = ByRule::of(&greedy, &rest);
+    if previous.is_none() && !out_of_work && start.search.kinds.len() > MANY && stop() {
+        let bound = bound::at_a_glance(&start.search, &stages.counts(&queue));
+        greedy.finish(rest, &mut solution);
+        solution.greedy_cost = Some(by_rule.rank.1);
+        solution.lower_bound = bound.filter(|_| solution.unplaced.is_empty());
+        return solution;
+    }
     let task = (!out_of_work).then(|| Task::new(&start, &queue, &stages, &greedy, stop));
     let wanted = task.as_ref().map(|task| wanted::planned(&start.search, &task.reach, &task.left, &greedy.search));
     let mut best = Best { rank: by_rule.rank, plan: greedy, rest, is_by_rule: true };
@@ -179,6 +188,15 @@ impl Stages {
         }
         Self { planned, least }
     }
+
+    /// By kind, all wishes given up: how many pods there are.
+    fn counts(&self, queue: &Queue<'_>) -> BTreeMap<usize, u64> {
+        let mut counts = BTreeMap::new();
+        for (_, asked) in queue {
+            *counts.entry(self.least[*asked]).or_default() += 1;
+        }
+        counts
+    }
 }
 
 /// What is to be planned.
@@ -234,6 +252,9 @@ impl<'t, 'a> Task<'t, 'a> {
         if classes.len() <= 1 && !on_existing && planned == unavoidable {
             let model = Model::of(search, &self.reach, planned);
             let packing = self.pack(&model, work, None);
+            if self.has_broken_off(&packing) {
+                return Some(self.certificate(&model, packing::prove(&model.problem, &[]), false));
+            }
             let mut plan = Plan::new(self.left.len());
             plan.add(&model, &packing);
             offer(plan);
@@ -268,6 +289,9 @@ impl<'t, 'a> Task<'t, 'a> {
             };
             let model = Model::of(search, &self.reach, now.iter().cloned().map(only).collect());
             let packing = self.pack(&model, work / (classes.len() - index) as u64, None);
+            if self.has_broken_off(&packing) {
+                return known;
+            }
             plan.add(&model, &packing);
             known.learn(&model, &packing.warm);
             wanted = later;
@@ -330,6 +354,11 @@ impl<'t, 'a> Task<'t, 'a> {
         let settings = self.start.search.settings;
         let gap_ppm = if self.queue.len() <= FEW { 0 } else { settings.target_gap_ppm };
         pack(&model.problem, &Budget { work, stop: self.stop, gap_ppm }, warm)
+    }
+
+    /// Whether the guard has ended the work before there was a plan of all pods: the greedy one is better than any beginning.
+    fn has_broken_off(&self, packing: &Packing) -> bool {
+        !packing.unplaced.is_empty() && (self.stop)()
     }
 
     fn certificate(&self, model: &Model, proven: i128, weighted: bool) -> LowerBound {

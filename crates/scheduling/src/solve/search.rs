@@ -1,6 +1,6 @@
 //! The state of one solve: nodes, kinds and counts, and the only definition of what fits.
 
-use std::collections::BTreeMap;
+use std::{cell::RefCell, collections::BTreeMap, rc::Rc};
 
 use super::{
     axis::{self, Axis},
@@ -10,14 +10,15 @@ use super::{
     map::Map,
     node_labels::labels_of,
     open::{Fit, Open},
-    relations::{Filter, Groups, Place, required},
+    relations::{Filter, Groups, Place},
+    running::Repelling,
     template::{Choice, Template},
     topology::{Here, Seat, Spot, Topology},
     wishes::Asked,
 };
 use crate::{NodeStage, Pod, PodKey, Settings, Snapshot, Unfit};
 
-/// See the module.
+/// See the module. A plan that is tried begins with a copy of the state: what does not change in a solve is shared.
 ///
 /// Places are found by [`Search::find_existing`], [`Search::find_open`] and [`Search::open_for`], tested by
 /// [`Search::fits_existing`] and [`Search::fits_open`], and taken by [`Search::put_on_existing`] and
@@ -27,17 +28,19 @@ pub(super) struct Search<'a> {
     pub(super) settings: &'a Settings,
     axis: &'a Axis,
     pub(super) existing: Vec<Existing<'a>>,
-    pub(super) templates: Vec<Template<'a>>,
+    pub(super) templates: Rc<[Template<'a>]>,
     pub(super) open: Vec<Open<'a>>,
     pub(super) kinds: Vec<Kind<'a>>,
     pub(super) topology: Topology<'a>,
     pub(super) left: Left,
-    asked: Vec<Asked<'a>>,
+    asked: Rc<[Asked<'a>]>,
+    /// By number of pods written alike: the kinds of their stages, as far as they were needed.
+    stages: Vec<Vec<usize>>,
     /// By number of pods written alike: groups that others wait for them to begin.
-    free_member_of: Vec<Vec<usize>>,
-    shapes: Map<Shape<'a>, usize>,
+    free_member_of: Rc<[Vec<usize>]>,
+    shapes: Map<Rc<Shape<'a>>, usize>,
     /// By label and domain: the nodes there are.
-    pub(super) existing_in: Vec<BTreeMap<u32, Vec<usize>>>,
+    pub(super) existing_in: Rc<[BTreeMap<u32, Vec<usize>>]>,
     /// By label and domain: the nodes opened, in the order in which they came there.
     pub(super) open_in: Vec<BTreeMap<u32, Vec<usize>>>,
     /// By label: the nodes opened that had not decided it.
@@ -45,7 +48,7 @@ pub(super) struct Search<'a> {
     /// By group, and the most pods of it that a node may have: all nodes opened before this one have more.
     pub(super) crowded: BTreeMap<(usize, u32), usize>,
     /// By resource: the most that any node there is has left before this solve.
-    roomiest: Vec<i64>,
+    roomiest: Rc<[i64]>,
     placed: usize,
     pub(super) work: u64,
 }
@@ -75,15 +78,7 @@ impl<'a> Search<'a> {
             Ok(asked.len() - 1)
         });
         let numbers = read.collect();
-        // Of many running pods few repel others: only these are looked up by name, here and when they are counted.
-        let bound = snapshot.nodes.iter().flat_map(|node| node.pods.iter().map(move |pod| (node, &**pod)));
-        let mut repelling: Vec<_> = bound.filter(|(_, pod)| repels(pod) && !pending(&pod.key)).collect();
-        repelling.sort_by_key(|(node, pod)| (&pod.key, &node.key));
-        let mut repelled_by: BTreeMap<&PodKey, Vec<usize>> = BTreeMap::new();
-        for (_, pod) in &repelling {
-            let groups = required(&pod.pod_anti_affinity).map(|term| groups.repelling(pod, term)).collect();
-            repelled_by.insert(&pod.key, groups);
-        }
+        let repelling = Repelling::of(snapshot, &mut groups, &pending);
         let mut topology = Topology::new(groups);
         let wanted = |key: &str| asked.iter().flat_map(|one: &Asked<'_>| one.wanted(key)).cloned().collect();
         topology.name_domains(&snapshot.nodes, &mut templates, wanted);
@@ -98,77 +93,82 @@ impl<'a> Search<'a> {
             settings,
             axis,
             existing,
-            templates,
+            templates: templates.into(),
             open: Vec::new(),
             kinds: Vec::new(),
             topology,
             left,
-            asked,
-            free_member_of: Vec::new(),
+            stages: vec![Vec::new(); asked.len()],
+            asked: asked.into(),
+            free_member_of: Rc::default(),
             shapes: Map::default(),
-            existing_in: vec![BTreeMap::new(); keys],
+            existing_in: Rc::default(),
             open_in: vec![BTreeMap::new(); keys],
             undecided: vec![Vec::new(); keys],
             crowded: BTreeMap::new(),
-            roomiest: Vec::new(),
+            roomiest: Rc::default(),
             placed: 0,
             work: 0,
         };
-        search.roomiest = vec![i64::MIN; search.axis.len()];
+        let mut roomiest = vec![i64::MIN; search.axis.len()];
         for one in &search.existing {
-            axis::max(&mut search.roomiest, &one.free);
+            axis::max(&mut roomiest, &one.free);
         }
+        search.roomiest = roomiest.into();
         search.sort_existing_by_domain();
         if !search.topology.groups.is_empty() {
-            search.count_bound(snapshot, &repelled_by, pending);
+            search.count_bound(snapshot, &repelling, pending);
         }
         (search, numbers)
     }
 
     fn sort_existing_by_domain(&mut self) {
+        let mut existing_in: Vec<BTreeMap<u32, Vec<usize>>> = vec![BTreeMap::new(); self.topology.groups.keys.len()];
         for (index, one) in self.existing.iter().enumerate() {
             for (key, seat) in one.seats.iter().enumerate() {
                 if let Seat::In(domain) = seat {
-                    self.existing_in[key].entry(*domain).or_default().push(index);
+                    existing_in[key].entry(*domain).or_default().push(index);
                 }
             }
         }
+        self.existing_in = existing_in.into();
     }
 
     /// Counts the pods that run already, those to be placed again excepted.
-    fn count_bound(
-        &mut self,
-        snapshot: &'a Snapshot,
-        repelled_by: &BTreeMap<&PodKey, Vec<usize>>,
-        pending: impl Fn(&PodKey) -> bool,
-    ) {
+    fn count_bound(&mut self, snapshot: &'a Snapshot, repelling: &Repelling, pending: impl Fn(&PodKey) -> bool) {
         let mut known: Map<_, Vec<(usize, Place)>> = Map::default();
         let positions: BTreeMap<_, _> =
             self.existing.iter().enumerate().map(|(index, one)| (&one.node.key, index)).collect();
-        let mut nodes: Vec<_> = snapshot.nodes.iter().map(|node| (positions.get(&node.key).copied(), node)).collect();
-        nodes.sort_by_key(|(position, node)| (position.is_none(), *position, &node.key));
-        for (position, node) in nodes {
+        let nodes = snapshot.nodes.iter().enumerate();
+        let mut nodes: Vec<_> = nodes.map(|(at, node)| (positions.get(&node.key).copied(), node, at)).collect();
+        nodes.sort_by_key(|(position, node, _)| (position.is_none(), *position, &node.key));
+        // What a filter says of a node is asked once.
+        let said = RefCell::new(Vec::new());
+        for (position, node, at) in nodes {
             let gone = position.is_none();
             let (seats, labels) = if gone { (self.topology.seats(node), labels_of(node)) } else { Default::default() };
-            for pod in &node.pods {
+            said.borrow_mut().clear();
+            said.borrow_mut().resize(self.topology.groups.filters.len(), None);
+            let mut repelling = repelling.on(at).peekable();
+            for (at, pod) in node.pods.iter().enumerate() {
+                let repels = repelling.next_if(|(position, _)| *position == at).map_or(&[][..], |(_, groups)| groups);
                 let counted = known.entry((pod.key.namespace.as_str(), &pod.labels)).or_insert_with(|| {
                     let [counted, _] = self.topology.groups.of(&pod.key.namespace, &pod.labels);
                     counted
                 });
-                let repels = if repels(pod) { repelled_by.get(&pod.key) } else { None };
-                if (counted.is_empty() && repels.is_none()) || pending(&pod.key) {
+                if (counted.is_empty() && repels.is_empty()) || pending(&pod.key) {
                     continue;
                 }
-                let repels = repels.into_iter().flatten();
-                let repels: Vec<_> = repels.map(|group| (*group, self.topology.groups.found[*group].place)).collect();
                 let spot = position.map(Spot::Existing);
                 if let Some(position) = position {
                     let one = &mut self.existing[position];
-                    let admits = |filter: &Filter<'_>| filter.admits(node, &one.labels);
-                    self.topology.record(counted, &repels, &one.seats, &mut one.here, spot, admits);
+                    let admits = |index: usize, filter: &Filter<'_>| {
+                        *said.borrow_mut()[index].get_or_insert_with(|| filter.admits(node, &one.labels))
+                    };
+                    self.topology.record(counted, repels, &one.seats, &mut one.here, spot, admits);
                 } else {
-                    let admits = |filter: &Filter<'_>| filter.admits(node, &labels);
-                    self.topology.record(counted, &repels, &seats, &mut Here::default(), spot, admits);
+                    let admits = |_: usize, filter: &Filter<'_>| filter.admits(node, &labels);
+                    self.topology.record(counted, repels, &seats, &mut Here::default(), spot, admits);
                 }
             }
         }
@@ -180,23 +180,23 @@ impl<'a> Search<'a> {
             return None;
         }
         // Stages are kept by their number, so none before this one may be left out.
-        while self.asked[asked].kinds.len() <= given_up {
-            let stage = self.asked[asked].kinds.len();
+        while self.stages[asked].len() <= given_up {
+            let stage = self.stages[asked].len();
             let shape = self.asked[asked].shape(stage, &self.topology.groups, self.axis);
             let kind = self.kind_of(shape);
-            self.asked[asked].kinds.push(kind);
+            self.stages[asked].push(kind);
         }
-        Some(self.asked[asked].kinds[given_up])
+        Some(self.stages[asked][given_up])
     }
 
     /// The kind of pods of this shape.
     fn kind_of(&mut self, shape: Shape<'a>) -> usize {
-        let next = self.kinds.len();
-        let number = *self.shapes.entry(shape.clone()).or_insert(next);
+        let (next, shape) = (self.kinds.len(), Rc::new(shape));
+        let number = *self.shapes.entry(Rc::clone(&shape)).or_insert(next);
         if number == next {
             let mut kind = Kind {
                 shape,
-                fresh: Vec::new(),
+                fresh: Rc::default(),
                 cursors: kind::Cursors::default(),
                 at_limit: vec![false; self.templates.len()],
                 passed: BTreeMap::new(),
@@ -229,7 +229,7 @@ impl<'a> Search<'a> {
         let (one, kind) = (&mut self.existing[index], &self.kinds[kind]);
         one.put(kind);
         let Existing { node, labels, seats, here, .. } = one;
-        let admits = |filter: &Filter<'_>| filter.admits(node, labels);
+        let admits = |_: usize, filter: &Filter<'_>| filter.admits(node, labels);
         let relations = &kind.shape.relations;
         self.topology.record(&relations.counted, &relations.repels, seats, here, Some(Spot::Existing(index)), admits);
         self.placed += 1;
@@ -257,9 +257,14 @@ impl<'a> Search<'a> {
         }
         let relations = &kind.shape.relations;
         let Open { requirements, seats, here, .. } = open;
-        self.topology.record(&relations.counted, &relations.repels, seats, here, Some(Spot::Open(index)), |filter| {
-            admits(requirements, filter)
-        });
+        self.topology.record(
+            &relations.counted,
+            &relations.repels,
+            seats,
+            here,
+            Some(Spot::Open(index)),
+            |_, filter| admits(requirements, filter),
+        );
         self.placed += 1;
     }
 
@@ -271,8 +276,7 @@ impl<'a> Search<'a> {
 
     /// Whether pods of this number that find no place may find one later in this solve.
     pub(super) fn may_change(&self, asked: usize) -> bool {
-        self.asked[asked]
-            .kinds
+        self.stages[asked]
             .iter()
             .map(|kind| &self.kinds[*kind])
             .any(|kind| kind.met_a_limit() || kind.shape.relations.may_change())
@@ -288,7 +292,10 @@ impl<'a> Search<'a> {
 
     /// Says that pods of these numbers are to be placed, each as often as it is named.
     pub(super) fn expect_pods(&mut self, asked: impl Iterator<Item = usize>) {
-        self.free_member_of = self.asked.iter().map(|one| one.free_member_of(&self.topology.groups)).collect();
+        if self.free_member_of.is_empty() {
+            let groups = &self.topology.groups;
+            self.free_member_of = self.asked.iter().map(|one| one.free_member_of(groups)).collect();
+        }
         for one in asked {
             self.free_member_of[one].iter().for_each(|group| self.topology.await_pods(*group, 1));
         }
@@ -309,9 +316,4 @@ impl<'a> Search<'a> {
     pub(super) fn placed(&self) -> usize {
         self.placed
     }
-}
-
-/// Whether a pod demands that some others stay away.
-fn repels(pod: &Pod) -> bool {
-    required(&pod.pod_anti_affinity).next().is_some()
 }

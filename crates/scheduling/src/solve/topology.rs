@@ -3,7 +3,10 @@
 //! Every count is certain: before a node takes a pod that counts in a group, the node's value of the group's label is
 //! decided. So nothing has to be reckoned with twice, and a solution holds whatever is bought.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    rc::Rc,
+};
 
 use requirements::{Requirement, Requirements};
 
@@ -60,11 +63,11 @@ pub(super) enum Verdict {
 /// The counts of a solve.
 #[derive(Clone)]
 pub(super) struct Topology<'a> {
-    pub(super) groups: Groups<'a>,
-    pub(super) names: Vec<Vec<String>>,
+    pub(super) groups: Rc<Groups<'a>>,
+    pub(super) names: Rc<[Vec<String>]>,
     tallies: Vec<Tally>,
     /// By label: the spreads over it.
-    spreads: Vec<Vec<usize>>,
+    spreads: Rc<[Vec<usize>]>,
     /// Domains of each label that new nodes have been opened in, by pool.
     opened: BTreeSet<(usize, usize, Domain)>,
 }
@@ -118,13 +121,14 @@ impl Tally {
 impl<'a> Topology<'a> {
     pub(super) fn new(groups: Groups<'a>) -> Self {
         let tallies = groups.found.iter().map(|_| Tally::default()).collect();
-        let spreads = (0..groups.keys.len())
+        let spreads: Vec<Vec<usize>> = (0..groups.keys.len())
             .map(|key| {
                 let over = |found: &Found| found.relation == Relation::Spread && found.place == Place::Key(key);
                 (0..groups.found.len()).filter(|group| over(&groups.found[*group])).collect()
             })
             .collect();
-        Self { groups, names: Vec::new(), tallies, spreads, opened: BTreeSet::new() }
+        let (groups, spreads) = (Rc::new(groups), spreads.into());
+        Self { groups, names: Rc::default(), tallies, spreads, opened: BTreeSet::new() }
     }
 
     /// Numbers the domains of every label, from the nodes there are and all that the pools can make (see [`possible`]).
@@ -134,8 +138,8 @@ impl<'a> Topology<'a> {
         templates: &mut [Template<'a>],
         wanted: impl Fn(&str) -> Vec<Requirement>,
     ) {
-        for key in 0..self.groups.keys.len() {
-            let name = self.groups.keys[key];
+        let mut all = Vec::new();
+        for name in &self.groups.keys {
             let mut values: BTreeSet<String> =
                 nodes.iter().filter_map(|node| label(node, name)).map(str::to_owned).collect();
             let of_pools: Vec<_> = templates.iter().map(|template| possible(template, name, &wanted)).collect();
@@ -145,8 +149,9 @@ impl<'a> Topology<'a> {
                 let number = |value: String| number(&names, &value).expect("all values have been named");
                 template.domains.push(possible.into_iter().map(|(value, choices)| (number(value), choices)).collect());
             }
-            self.names.push(names);
+            all.push(names);
         }
+        self.names = all.into();
     }
 
     /// The domains that each spread is over before anything is placed: those of the nodes it counts, and those in which a
@@ -200,7 +205,7 @@ impl<'a> Topology<'a> {
         let seat = |(name, names): (&&str, &Vec<String>)| {
             label(node, name).and_then(|value| number(names, value)).map_or(Seat::Nowhere, Seat::In)
         };
-        self.groups.keys.iter().zip(&self.names).map(seat).collect()
+        self.groups.keys.iter().zip(&*self.names).map(seat).collect()
     }
 
     /// Where a new node of these choices is, in terms of one label.
@@ -376,7 +381,7 @@ impl<'a> Topology<'a> {
         self.tallies[group].pods(domain)
     }
 
-    /// Counts a pod that is on this node now.
+    /// Counts a pod that is on this node now. `admits`: what a filter, by its index, says of the node.
     pub(super) fn record(
         &mut self,
         counted: &[(usize, Place)],
@@ -384,7 +389,7 @@ impl<'a> Topology<'a> {
         seats: &[Seat],
         here: &mut Here,
         spot: Option<Spot>,
-        admits: impl Fn(&Filter<'_>) -> bool,
+        admits: impl Fn(usize, &Filter<'_>) -> bool,
     ) {
         for (group, place) in counted {
             let tally = &mut self.tallies[*group];
@@ -398,9 +403,9 @@ impl<'a> Topology<'a> {
                     }
                 }
                 Place::Key(key) => {
-                    let filter = self.groups.found[*group].filter.map(|filter| &self.groups.filters[filter]);
+                    let filter = self.groups.found[*group].filter;
                     if let Seat::In(domain) = seats[*key]
-                        && filter.is_none_or(&admits)
+                        && filter.is_none_or(|index| admits(index, &self.groups.filters[index]))
                         // Whoever is leaving is no company.
                         && (spot.is_some() || self.groups.found[*group].relation != Relation::Near)
                     {

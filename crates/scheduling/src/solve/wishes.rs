@@ -27,8 +27,6 @@ pub(super) struct Asked<'a> {
     repels: Vec<(usize, Place)>,
     /// In the order in which they are given up.
     wishes: Vec<Wish>,
-    /// The kinds of its stages, as far as they were needed.
-    pub(super) kinds: Vec<usize>,
 }
 
 #[derive(Clone)]
@@ -97,7 +95,7 @@ impl<'a> Asked<'a> {
                 wishes.push(Wish::NoPreferredTaints);
             }
         }
-        Ok(Self { pod, alternatives, rules, repels, wishes, kinds: Vec::new() })
+        Ok(Self { pod, alternatives, rules, repels, wishes })
     }
 
     /// The groups that others must be near to, in which it counts and which it need not be near to itself.

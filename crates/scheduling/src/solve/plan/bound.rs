@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use requirements::Requirement;
+use units::UsdMicrosPerHour;
 
 use super::{
     super::{
@@ -12,12 +13,13 @@ use super::{
     },
     wanted::Wanted,
 };
+use crate::LowerBound;
 
 /// The constraints of these pods that their model does not have, in words.
 pub(super) fn ignored(search: &Search<'_>, wanted: &[Wanted]) -> Vec<String> {
     let kinds: BTreeSet<usize> = wanted.iter().map(|wanted| wanted.kind).collect();
     let mut ignored = BTreeSet::new();
-    for template in &search.templates {
+    for template in search.templates.iter() {
         let pool = &template.pool.key;
         ignored.extend(template.limits.iter().map(|limit| format!("limit of {} of {pool}", limit.resource)));
         ignored.extend(template.min_values.iter().map(|(key, _)| format!("minValues of {key} of {pool}")));
@@ -51,6 +53,32 @@ pub(super) fn ignored(search: &Search<'_>, wanted: &[Wanted]) -> Vec<String> {
         }
     }
     ignored.into_iter().collect()
+}
+
+/// What so many pods of each kind cost at least, by one resource at a time: all that they ask for and the nodes there are do
+/// not have, at the lowest price of any offering for a unit of it. `None` if no offering has anything of what they ask for.
+pub(super) fn at_a_glance(search: &Search<'_>, counts: &BTreeMap<usize, u64>) -> Option<LowerBound> {
+    let resources = counts.keys().next().map_or(0, |kind| search.kinds[*kind].shape.request.len());
+    let mut most = 0;
+    for resource in 0..resources {
+        let each = counts.iter().map(|(kind, count)| (search.kinds[*kind].shape.request[resource], *count));
+        let asked = each.map(|(amount, count)| i128::from(amount) * i128::from(count));
+        let there = search.existing.iter().map(|one| i128::from(one.free[resource].max(0)));
+        let needed = asked.sum::<i128>() - there.sum::<i128>();
+        let offered = search.templates.iter().flat_map(|template| {
+            let of = |choice: usize| (&template.choices[choice], &template.shapes[template.choices[choice].shape]);
+            template.available.iter().map(of).map(|(choice, shape)| (choice.price.0.max(0), shape.free[resource]))
+        });
+        let cheapest = offered.filter(|(_, free)| *free > 0).min_by(|(price, free), (other, more)| {
+            (i128::from(*price) * i128::from(*more)).cmp(&(i128::from(*other) * i128::from(*free)))
+        });
+        if needed > 0 {
+            let (price, free) = cheapest?;
+            most = most.max(needed.saturating_mul(i128::from(price)).div_euclid(i128::from(free)));
+        }
+    }
+    let ignores = ["everything but the resource that costs most, summed up".to_owned()].into();
+    Some(LowerBound { cost: UsdMicrosPerHour(i64::try_from(most).unwrap_or(i64::MAX)), ignores })
 }
 
 /// Labels that a pool's nodes may have with different values, and that kinds of pods want differently.
