@@ -104,12 +104,17 @@ fn lets_none_go(budget: &PodDisruptionBudget) -> bool {
     lets_none_go_now(budget) && (needs_all || by_its_words || nobody_counts)
 }
 
-/// Whether a budget says that pods that are not ready may go whatever it allows, and the pod is not.
+/// Whether the pod is not ready and may go for that: always where the budget says so, else as long as enough others are healthy
+/// (Kubernetes' `unhealthyPodEvictionPolicy`, whose default is `IfHealthyBudget`).
 fn is_evictable(pod: &Pod, budget: &PodDisruptionBudget) -> bool {
     let policy = budget.spec.as_ref().and_then(|spec| spec.unhealthy_pod_eviction_policy.as_deref());
     let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
     let is_ready = conditions.into_iter().flatten().any(|c| c.type_ == "Ready" && c.status == "True");
-    policy == Some("AlwaysAllow") && !is_ready
+    let enough = budget.status.as_ref().is_some_and(|status| {
+        let needed = status.desired_healthy.unwrap_or(0);
+        needed > 0 && status.current_healthy.unwrap_or(0) >= needed
+    });
+    !is_ready && (policy == Some("AlwaysAllow") || enough)
 }
 
 #[cfg(test)]
@@ -181,7 +186,8 @@ mod tests {
         let held = |status: &Value| {
             let budget = json!({ "metadata": { "name": "b", "namespace": "d" }, "spec": of("web"), "status": status });
             let objects = Objects {
-                pods: vec![pod("a", "web", true), pod("c", "db", true)],
+                // What does not become ready while enough others are may go.
+                pods: vec![pod("a", "web", true), pod("b", "web", false), pod("c", "db", true)],
                 budgets: vec![Arc::new(serde_json::from_value(budget).unwrap())],
                 ..Objects::default()
             };
@@ -190,7 +196,11 @@ mod tests {
         let hold =
             Hold { why: "the disruption budget d/b, which lets none of its pods go now".to_owned(), lasting: false };
         assert_eq!(held(&status(2, 1, 0)), BTreeMap::from([("a".to_owned(), hold.clone())]), "a roll-out is stuck");
-        assert_eq!(held(&Value::Null), BTreeMap::from([("a".to_owned(), hold)]), "nobody has counted");
+        assert_eq!(
+            held(&Value::Null),
+            BTreeMap::from([("a".to_owned(), hold.clone()), ("b".to_owned(), hold)]),
+            "nobody has counted"
+        );
         assert_eq!(held(&status(2, 1, 1)), BTreeMap::new());
     }
 

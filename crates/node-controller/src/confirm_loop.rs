@@ -33,7 +33,7 @@ async fn round(ctx: &Context, now: Timestamp) {
         match ctx.all::<NodeClaim>().get_opt(&claim.name_any()).await {
             Ok(found) => {
                 let gone = found.is_none();
-                tracing::warn!(nodeclaim = %claim.name_any(), gone, "a claim has not come through the watch for a minute");
+                tracing::warn!(nodeclaim = %claim.name_any(), gone, "asked for a claim that no watch has shown");
                 ctx.memory().confirm(&claim, found, now);
                 if gone {
                     ctx.wakeup.ring();

@@ -13,7 +13,11 @@ use jiff::Timestamp;
 use kube::ResourceExt as _;
 use scheduling::NodeKey;
 
-use crate::{lifecycle::next::DETACH_TIMEOUT_SECONDS, removal, world::Member};
+use crate::{
+    lifecycle::next::{DETACH_TIMEOUT_SECONDS, deadline},
+    removal,
+    world::Member,
+};
 
 /// First and longest pause after a node could not be replaced. The first is six looks of the loop; the longest keeps a
 /// hopeless node to a handful of simulations in a working day.
@@ -85,12 +89,16 @@ pub fn tries(
 ) -> Tries {
     let mut tries = Tries::default();
     let patience = patience(replacement_timeout);
-    let stuck = |member: &Member| leaving_since(member).is_some_and(|since| since + patience <= now);
+    // One whose drain ends by itself (`terminationGracePeriod`) is not stuck before that.
+    let ends = |member: &Member| deadline(member).is_some_and(|end| end > now);
+    let is_slow = |member: &Member| leaving_since(member).is_some_and(|since| since + patience <= now);
     for (candidate, member) in candidates {
         let uid = member.node.as_ref().and_then(|node| node.uid()).unwrap_or_default();
         if candidate.deleting {
-            if stuck(member) {
-                tries.stuck.push(candidate.node.clone());
+            match (is_slow(member), ends(member)) {
+                (true, true) => continue,
+                (true, false) => tries.stuck.push(candidate.node.clone()),
+                (false, _) => {}
             }
         } else if let Some(until) = pauses.until(&uid, now) {
             tries.next_look = Some(tries.next_look.map_or(until, |earlier| earlier.min(until)));

@@ -28,6 +28,8 @@ use crate::{
 pub struct Memory {
     /// Pod UID → place (a node's or a claim's name) and until when it is kept.
     nominated: BTreeMap<String, (String, Timestamp)>,
+    /// Pod UID → the place that it was given again and again, since when, and when last.
+    placed: BTreeMap<String, (String, Timestamp, Timestamp)>,
     /// Nodes and claims about to be removed, until the objects say so.
     leaving: BTreeMap<String, Timestamp>,
     /// Claims created and not yet seen, by name, and when to ask the API server about them. One without a UID may have
@@ -43,6 +45,17 @@ impl Memory {
     /// Keeps a place for a pod.
     pub fn nominate(&mut self, pod_uid: &str, place: &str, until: Timestamp) {
         self.nominated.insert(pod_uid.to_owned(), (place.to_owned(), until));
+    }
+
+    /// Notes that a pod was given this place; returns since when it has been this one.
+    pub fn placed(&mut self, pod_uid: &str, place: &str, now: Timestamp) -> Timestamp {
+        let (there, since, last) =
+            self.placed.entry(pod_uid.to_owned()).or_insert_with(|| (place.to_owned(), now, now));
+        if there != place {
+            (*there, *since) = (place.to_owned(), now);
+        }
+        *last = now;
+        *since
     }
 
     /// Marks a member as about to be removed, unless a pod was promised a place on it.
@@ -107,6 +120,7 @@ impl Memory {
     pub fn tidy(&mut self, world: &World, now: Timestamp) {
         self.nominated.retain(|_, (_, until)| *until > now);
         self.leaving.retain(|_, until| *until > now);
+        self.placed.retain(|_, (_, _, last)| *last + ECHO > now);
         self.assumed.retain(|_, (claim, _)| !is_seen(world, claim));
     }
 }

@@ -106,7 +106,7 @@ pub fn unmet(template: &PoolTemplate, types: &[InstanceType]) -> Option<String> 
         labels::CAPACITY_TYPE => kind.offerings.iter().any(|one| wanted.allows(Some(one.capacity_type.as_str()))),
         key => match kind.requirements.get(key) {
             Some(has) => has.overlaps(wanted),
-            None => !labels::is_of_the_machine(key) || wanted.allows(None),
+            None => !labels::is_of_the_machine(key) || template.labels.contains_key(key) || wanted.allows(None),
         },
     };
     let meets_all = |kind: &InstanceType| {

@@ -38,8 +38,8 @@ const PROMISES: Duration = Duration::from_secs(1);
 /// machines; pods wait meanwhile.
 const SEARCH: Duration = Duration::from_secs(3);
 
-/// How many pools pods are planned for in turn while those before are too dear.
-const POOLS_ASKED: usize = 4;
+/// How many plans a round makes at most, each without what was too dear in the one before.
+const PLANS: usize = 4;
 
 /// What a plan was made from, and what it says.
 #[derive(Debug)]
@@ -153,23 +153,23 @@ async fn round(ctx: &Context, worlds: &mut Worlds) -> BTreeSet<String> {
     let now = Timestamp::now();
     let shortages = ctx.standings().shortages(now);
     let mut waits = BTreeMap::new();
-    let mut held = patience::held_back(&made.snapshot, &made.solution, &view.world.objects.pods, &shortages, now);
-    // A pool may be too dear for some pods while one that comes after it is not: they ask the others.
-    for _ in 1..made.snapshot.pools.len().min(POOLS_ASKED) {
-        let passed_over = patience::without_pools(&made.snapshot, &made.solution, &held);
-        if passed_over.is_empty() {
-            break;
+    let pods = &view.world.objects.pods;
+    let mut held = patience::held_back(&made.snapshot, &made.solution, pods, &shortages, now);
+    if !held.is_empty() {
+        // What is struck from a later plan was not refused by anybody.
+        let on_sale = made.snapshot.clone();
+        for _ in 1..PLANS {
+            let Some(cheaper) = patience::without_dear(&made.snapshot, &made.solution, &held) else { break };
+            let Some(again) = plan(ctx, cheaper, start).await else { break };
+            for (index, one) in &held {
+                let waiting = made.solution.new_nodes[*index].pods.iter();
+                waits.extend(waiting.map(|pod| (pod.clone(), one.why.clone())));
+            }
+            made = again;
+            held = patience::held_back(&on_sale, &made.solution, pods, &shortages, now);
         }
-        for (index, why) in &held {
-            let pods = made.solution.new_nodes[*index].pods.iter();
-            waits.extend(pods.map(|pod| (pod.clone(), why.clone())));
-        }
-        let Some(again) = plan(ctx, Snapshot { pods: passed_over, ..made.snapshot }, start).await else {
-            return considered;
-        };
-        made = again;
-        held = patience::held_back(&made.snapshot, &made.solution, &view.world.objects.pods, &shortages, now);
     }
+    let held: BTreeMap<usize, String> = held.into_iter().map(|(index, one)| (index, one.why)).collect();
     let Made { snapshot, planner, solution } = made;
     waits.retain(|pod, _| solution.unplaced.contains_key(pod));
     ctx.metrics.scheduling_duration.observe(start.elapsed().as_secs_f64());

@@ -98,7 +98,10 @@ async fn go_on(ctx: &Context, view: &View, pauses: &mut Pauses) -> bool {
                 take_back(ctx, member).await;
             }
             Step::Wait { without_place, .. } => {
-                let note = format!("{without_place} pods have no ready place elsewhere yet");
+                let note = match without_place {
+                    0 => "a disruption budget lets a pod of it not go now".to_owned(),
+                    count => format!("{count} pods have no ready place elsewhere yet"),
+                };
                 say(ctx, member, Kind::Normal, "DisruptionWaitingReadiness", &note).await;
             }
         }

@@ -81,9 +81,11 @@ fn an_expired_node_is_taken_back_if_its_replacement_never_comes() {
 fn an_expired_node_is_taken_back_if_a_budget_comes_to_hold_a_pod() {
     let budget = json!({ "metadata": { "name": "b", "namespace": "d" }, "spec": { "selector": {} },
         "status": { "expectedPods": 1, "desiredHealthy": 1, "currentHealthy": 1, "disruptionsAllowed": 0 } });
+    let mut ready = pod("p", "a");
+    ready["status"] = json!({ "conditions": [{ "type": "Ready", "status": "True" }] });
     let objects = |budgets: Vec<Value>| Objects {
         nodes: vec![from(node("a", Some("Expired"), true)), from(node("b", None, true))],
-        pods: vec![from(pod("p", "a"))],
+        pods: vec![from(ready.clone())],
         budgets: budgets.into_iter().map(from).collect(),
         ..Objects::default()
     };

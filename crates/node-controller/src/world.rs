@@ -25,7 +25,7 @@ use scheduling::PoolKey;
 
 use crate::{
     budgets::{self, Hold},
-    lifecycle::next::is_ready,
+    lifecycle::next::{is_ephemeral, is_ready},
     names, pods,
 };
 
@@ -120,6 +120,11 @@ impl World {
     }
 }
 
+/// Whether a taint says that the node is not complete yet.
+fn is_starting(node: &Node) -> bool {
+    node.spec.iter().flat_map(|spec| spec.taints.iter().flatten()).any(is_ephemeral)
+}
+
 impl Member {
     /// The claim's name, else the node's: a name for logs and for keyed work.
     pub fn name(&self) -> String {
@@ -161,7 +166,7 @@ impl Member {
                 pool_of(node.labels()).is_none()
                     || node.labels().get(names::INITIALIZED).is_some_and(|v| v == "true")
                     // Karpenter v0.16 would have said so a little later, and nobody is there who will.
-                    || self.is_managed() && is_ready(node)
+                    || self.is_managed() && is_ready(node) && !is_starting(node)
             }
             (Some(_), Some(node)) => node.labels().get(names::INITIALIZED).is_some_and(|v| v == "true"),
         }

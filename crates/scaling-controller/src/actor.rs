@@ -170,6 +170,8 @@ impl Actor {
         self.prepared = None;
         status::set(status, &Condition::check_failed(what));
         status::set(status, &Condition::activity_unknown("ScaledObject check failed"));
+        // Whoever comes after us takes nothing for activity but what `Active` says.
+        status::record_activity(status, self.last_active);
         Instant::now() + wait
     }
 

@@ -10,6 +10,7 @@ use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use kube::ResourceExt;
 
 use crate::hpa::owned_by;
+use crate::status::is_true;
 
 /// Somebody else has the workload of an object, or its HPA's name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,7 +67,16 @@ pub(crate) fn conflict<'a>(
         let has = |hpa: &HorizontalPodAutoscaler| {
             owned_by(hpa, of) && if about_target { scales(hpa, target) } else { hpa.name_any() == hpa_name }
         };
-        (!hpas.clone().any(has), of.metadata.creation_timestamp.as_ref().map(|time| time.0), of.name_any())
+        // A pause takes the HPA away, and not the workload.
+        let paused = of.status.as_ref().is_some_and(|status| is_true(status, "Paused"));
+        let standing = if hpas.clone().any(has) {
+            0
+        } else if paused {
+            1
+        } else {
+            2
+        };
+        (standing, of.metadata.creation_timestamp.as_ref().map(|time| time.0), of.name_any())
     };
     let first = objects.filter(|other| {
         let about_target = same_target(&other.spec.scale_target_ref, target);
@@ -224,6 +234,15 @@ mod tests {
         assert_eq!(conflict(&victim, both.iter(), hpas.iter()), None);
         let said = conflict(&edited, both.iter(), hpas.iter()).unwrap().message;
         assert!(said.ends_with("is already managed by the ScaledObject 'victim'"), "{said}");
+        // While it is paused it has no HPA.
+        let mut paused = victim.clone();
+        paused.status = serde_json::from_value(serde_json::json!(
+            {"conditions": [{"type": "Paused", "status": "True"}]}
+        ))
+        .unwrap();
+        let both = [edited.clone(), paused.clone()];
+        assert_eq!(conflict(&paused, both.iter(), hpas[..1].iter()), None);
+        assert!(conflict(&edited, both.iter(), hpas[..1].iter()).is_some());
         // The same for an HPA's name.
         let mut named = object("named", "other", 1);
         named.spec.advanced = serde_json::from_value(serde_json::json!(

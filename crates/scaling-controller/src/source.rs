@@ -375,12 +375,12 @@ fn build_trigger(
     })))
 }
 
-/// Where a field of a scaler is in a trigger.
 /// What is wrong with a trigger, each with its place in the manifest.
 fn located(index: usize, error: &BuildError) -> Vec<String> {
     error.each().map(|(field, what)| format!("spec.triggers[{index}].{}: {what}", path(field))).collect()
 }
 
+/// Where a field of a scaler is in a trigger.
 fn path(field: &str) -> String {
     match field {
         "type" | "metricType" | "authenticationRef" => field.to_owned(),

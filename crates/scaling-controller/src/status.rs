@@ -150,6 +150,13 @@ pub(crate) fn mirror_hpa(status: &mut ScaledObjectStatus, hpa: Option<&Horizonta
     set_keda(&mut status.conditions, condition);
 }
 
+/// Writes down when the object was last active, exactly.
+pub(crate) fn record_activity(status: &mut ScaledObjectStatus, last_active: Option<Timestamp>) {
+    if let Some(at) = last_active {
+        status.last_active_time = Some(Time(whole_seconds(at)));
+    }
+}
+
 /// The API server keeps whole seconds; later ones round up, so that a wait is never cut short.
 fn whole_seconds(at: Timestamp) -> Timestamp {
     let up = i64::from(at.subsec_nanosecond() > 0);
@@ -168,6 +175,15 @@ mod tests {
                 {"type": "ScalingActive", "status": status, "reason": reason, "message": "text"}]},
         }))
         .unwrap()
+    }
+
+    #[test]
+    fn the_last_activity_is_written_exactly_where_it_ends() {
+        let mut status = ScaledObjectStatus::default();
+        record_activity(&mut status, None);
+        assert_eq!(status.last_active_time, None);
+        record_activity(&mut status, Some(Timestamp::from_millisecond(1_500).unwrap()));
+        assert_eq!(status.last_active_time, Some(Time(Timestamp::from_second(2).unwrap())));
     }
 
     #[test]

@@ -195,7 +195,8 @@ fn announce(
         let node = nodes.get(place.as_str());
         let refused = node.and_then(|node| {
             let pod = pods.get(&(key.namespace.as_str(), key.name.as_str()))?;
-            note::refused_there(pod, node, now)
+            let since = ctx.memory().placed(crate::pods::uid(pod), &place, now);
+            note::refused_there(pod, node, since, now)
         });
         Some(match (node, refused) {
             (Some(_), Some(why)) => {

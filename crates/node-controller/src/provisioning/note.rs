@@ -49,13 +49,13 @@ pub(super) fn unplaced(pod: &Pod, reasons: &[Unfit], unreadable: &BTreeMap<PoolK
 /// the latest, and much earlier when something changes.
 const SCHEDULER_IS_SLOW: Duration = Duration::from_mins(6);
 
-/// What the scheduler says of a pod that should have gone to this node long ago. Something keeps it away that no plan knows of:
+/// What the scheduler says of a pod that should have gone to this node long ago; `placed` is when it was first meant to. Something keeps it away that no plan knows of:
 /// its owner has to hear it, because nothing is rented for a pod that has a place.
-pub(super) fn refused_there(pod: &CorePod, node: &Node, now: Timestamp) -> Option<String> {
+pub(super) fn refused_there(pod: &CorePod, node: &Node, placed: Timestamp, now: Timestamp) -> Option<String> {
     let status = pod.status.as_ref()?;
     let refusal = status.conditions.iter().flatten().find(|c| c.type_ == "PodScheduled" && c.status == "False")?;
     let ready = node.status.as_ref()?.conditions.iter().flatten().find(|c| c.type_ == "Ready" && c.status == "True")?;
-    let since = refusal.last_transition_time.as_ref()?.0.max(ready.last_transition_time.as_ref()?.0);
+    let since = refusal.last_transition_time.as_ref()?.0.max(ready.last_transition_time.as_ref()?.0).max(placed);
     (since + SCHEDULER_IS_SLOW <= now).then(|| refusal.message.clone().unwrap_or_default())
 }
 
@@ -131,11 +131,15 @@ mod tests {
             serde_json::from_value::<Node>(json!({ "metadata": {}, "status": { "conditions": [ready] } })).unwrap()
         };
         let pod: CorePod = serde_json::from_value(pod).unwrap();
-        let said = |node: &Node, now: &str| refused_there(&pod, node, now.parse().unwrap());
+        let since = |placed: &str, node: &Node, now: &str| {
+            refused_there(&pod, node, placed.parse().unwrap(), now.parse().unwrap())
+        };
+        let said = |node: &Node, now: &str| since("2026-01-01T08:00:00Z", node, now);
         let early = node("True", "2026-01-01T09:00:00Z");
         assert_eq!(said(&early, "2026-01-01T10:05:59Z"), None);
         assert_eq!(said(&early, "2026-01-01T10:06:00Z").as_deref(), Some("why"));
         assert_eq!(said(&node("True", "2026-01-01T10:01:00Z"), "2026-01-01T10:06:00Z"), None, "it has just come up");
+        assert_eq!(since("2026-01-01T10:05:00Z", &early, "2026-01-01T10:06:00Z"), None, "it has waited for room");
         assert_eq!(said(&node("False", "2026-01-01T09:00:00Z"), "2026-01-01T10:06:00Z"), None);
     }
 

@@ -3,14 +3,14 @@
 //! EC2 is out of the cheap types for minutes at a time, and a quota is used up until a machine ends. Whoever buys the next dearer
 //! type at each refusal ends, within a minute, with a machine a hundred times too dear, and it stays as long as its pod.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod as CorePod;
-use requirements::{Operator, RequirementTerm, labels};
-use scheduling::{InstanceType, NewNode, Offering, Pod, PodKey, PoolKey, Snapshot, Solution};
+use requirements::labels;
+use scheduling::{InstanceType, NewNode, Offering, OfferingKey, PoolKey, Snapshot, Solution};
 use units::UsdMicrosPerHour;
 
 use crate::pods;
@@ -18,12 +18,24 @@ use crate::pods;
 /// Up to so many times the price of what would do, a machine is bought at once.
 const DEARER: i64 = 3;
 
+/// However long the wait, a machine costs no more than so many times what would do. A quota may be used up for hours.
+const DEAREST: i64 = 24;
+
 /// Nobody waits for less: a few minutes of it cost a cent or two.
 const SMALL_CHANGE: UsdMicrosPerHour = UsdMicrosPerHour(250_000);
 
 /// After so long a wait it may cost twice as much, and so on. Refused offerings are asked for again after three minutes, so at
 /// least once in each step.
 const STEP: Duration = Duration::from_mins(5);
+
+/// Why a new node is not bought yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Held {
+    /// For the pods.
+    pub(crate) why: String,
+    /// What a machine for them may cost now.
+    bound: UsdMicrosPerHour,
+}
 
 /// The new nodes of a plan that are not to be bought yet, by index, with the reason. `pods` are those of the world;
 /// `shortages` says since when the cloud has had too little for a pool.
@@ -36,7 +48,7 @@ pub(crate) fn held_back(
     pods: &[Arc<CorePod>],
     shortages: &BTreeMap<PoolKey, Timestamp>,
     now: Timestamp,
-) -> BTreeMap<usize, String> {
+) -> BTreeMap<usize, Held> {
     let waiting: BTreeMap<&str, Option<Timestamp>> = pods
         .iter()
         // Who runs and is only to move loses nothing by waiting; if it takes too long the move is given up.
@@ -45,47 +57,53 @@ pub(crate) fn held_back(
     let uids: BTreeMap<_, _> = snapshot.pods.iter().map(|pod| (&pod.key, pod.uid.as_str())).collect();
     let held = |node: &NewNode| {
         let longest = node.pods.iter().filter_map(|pod| *waiting.get(uids.get(pod)?)?).min();
-        let short = shortages.get(&node.pool).copied().unwrap_or(now);
-        too_dear(snapshot, node, dearer(longest.map_or(now, |since| since.max(short)), now))
+        // Without a refusal of ours nothing is short: what cannot be had was never on sale.
+        let short = shortages.get(&node.pool).copied();
+        let since = longest.map_or(now, |since| short.map_or(since, |short| since.max(short)));
+        too_dear(snapshot, node, dearer(since, now))
     };
     solution.new_nodes.iter().enumerate().filter_map(|(index, node)| Some((index, held(node)?))).collect()
 }
 
-/// The pods of a snapshot, where those of nodes that are held back ask for every pool but the one that is too dear; nothing if
-/// nobody is held back or there is no other pool.
-pub(super) fn without_pools(snapshot: &Snapshot, solution: &Solution, held: &BTreeMap<usize, String>) -> Vec<Arc<Pod>> {
-    let dear: BTreeMap<&PodKey, &PoolKey> = held
-        .keys()
-        .flat_map(|index| {
-            let node = &solution.new_nodes[*index];
-            node.pods.iter().map(move |pod| (pod, &node.pool))
-        })
-        .collect();
-    if dear.is_empty() || snapshot.pools.len() < 2 {
-        return Vec::new();
+/// The snapshot without the offerings that are too dear for the pods of nodes that are held back, so that each of them gets what
+/// it can have for less: in the same pool without those that need the dear machine, or in another one. None if nobody is held
+/// back.
+///
+/// What nodes that are not held back would be stays on sale: it may be dear because it is more.
+pub(super) fn without_dear(snapshot: &Snapshot, solution: &Solution, held: &BTreeMap<usize, Held>) -> Option<Snapshot> {
+    let mut bounds: BTreeMap<&PoolKey, UsdMicrosPerHour> = BTreeMap::new();
+    for (index, one) in held {
+        let bound = bounds.entry(&solution.new_nodes[*index].pool).or_insert(one.bound);
+        *bound = one.bound.max(*bound);
     }
-    let asked = snapshot.pods.iter().map(|pod| match dear.get(&pod.key) {
-        None => Arc::clone(pod),
-        Some(pool) => {
-            let mut elsewhere = (**pod).clone();
-            let not_there = RequirementTerm::new(pool.kind.label(), Operator::NotIn, [pool.name.as_str()]);
-            if elsewhere.required_node_affinity.is_empty() {
-                elsewhere.required_node_affinity.push(Vec::new());
+    let bought = solution.new_nodes.iter().enumerate().filter(|(index, _)| !held.contains_key(index));
+    let bought: BTreeSet<(&PoolKey, &OfferingKey)> =
+        bought.flat_map(|(_, node)| node.offerings.iter().map(move |offering| (&node.pool, &offering.key))).collect();
+    let mut cheaper = snapshot.clone();
+    for pool in &mut cheaper.pools {
+        let Some(bound) = bounds.get(&pool.key) else { continue };
+        let mut types = pool.instance_types.to_vec();
+        for kind in &mut types {
+            let name = kind.name.clone();
+            for offering in kind.offerings.iter_mut().filter(|offering| offering.price > *bound) {
+                let key = OfferingKey {
+                    instance_type: name.clone(),
+                    zone: offering.zone.clone(),
+                    capacity_type: offering.capacity_type,
+                };
+                offering.available &= bought.contains(&(&pool.key, &key));
             }
-            for alternative in &mut elsewhere.required_node_affinity {
-                alternative.push(not_there.clone());
-            }
-            Arc::new(elsewhere)
         }
-    });
-    asked.collect()
+        pool.instance_types = types.into();
+    }
+    (!held.is_empty()).then_some(cheaper)
 }
 
 /// How many times the price of what would do a machine may cost after such a wait.
 fn dearer(since: Timestamp, now: Timestamp) -> i64 {
     let waited = Duration::try_from(now.duration_since(since)).unwrap_or_default();
     let steps = u32::try_from(waited.as_secs() / STEP.as_secs()).unwrap_or(u32::MAX);
-    DEARER.saturating_mul(2_i64.saturating_pow(steps))
+    DEARER.saturating_mul(2_i64.saturating_pow(steps)).min(DEAREST)
 }
 
 /// Since when the scheduler has had no node for the pod.
@@ -97,7 +115,7 @@ fn waits_since(pod: &CorePod) -> Option<Timestamp> {
 }
 
 /// Why a node costs too much, if it does: more than so many times what its pods would fit on, paid for in the same way.
-fn too_dear(snapshot: &Snapshot, node: &NewNode, dearer: i64) -> Option<String> {
+fn too_dear(snapshot: &Snapshot, node: &NewNode, dearer: i64) -> Option<Held> {
     if node.price <= SMALL_CHANGE {
         return None;
     }
@@ -120,19 +138,21 @@ fn too_dear(snapshot: &Snapshot, node: &NewNode, dearer: i64) -> Option<String> 
     let prices = pool.instance_types.iter().filter(would_do).flat_map(|kind| kind.offerings.iter().filter(refused));
     let prices: Vec<UsdMicrosPerHour> = prices.map(|offering| offering.price).collect();
     let least = prices.iter().min()?;
-    Some(format!(
+    let why = format!(
         "{}: {} offerings from {least} on were refused a short while ago, and the next costs {}: it waits for them; \
-         {dearer} times their price would do, and twice as much every {} minutes",
+         {dearer} times their price would do, and twice as much every {} minutes, up to {DEAREST} times",
         node.pool,
         prices.len(),
         node.price,
         STEP.as_secs() / 60,
-    ))
+    );
+    let bound = UsdMicrosPerHour(least.0.saturating_mul(dearer)).max(SMALL_CHANGE);
+    Some(Held { why, bound })
 }
 
 #[cfg(test)]
 mod tests {
-    use scheduling::{CapacityType, Pool, PoolKind, Settings};
+    use scheduling::{CapacityType, Pod, Pool, PoolKind, Settings};
     use serde_json::json;
     use units::{Amount, ResourceList, ResourceName};
 
@@ -205,7 +225,7 @@ mod tests {
         let snapshot = snapshot(types);
         let solution = scheduling::solve(&snapshot, &Settings::default());
         assert_eq!(solution.new_nodes.len(), 1, "{solution:?}");
-        held_back(&snapshot, &solution, &[waiting()], &short_since(short), at(seconds)).remove(&0)
+        held_back(&snapshot, &solution, &[waiting()], &short_since(short), at(seconds)).remove(&0).map(|held| held.why)
     }
 
     #[test]
@@ -216,17 +236,19 @@ mod tests {
         let why = held(types, 10).unwrap();
         assert!(why.contains("1 offerings from $0.01/h on were refused"), "{why}");
         assert!(why.contains("the next costs $2.00/h"), "{why}");
-        // 200 times the price: 3, 6, 12, 24, 48, 96, 192, 384.
-        for minutes in [5, 34] {
-            assert!(held(types, minutes * 60).is_some(), "after {minutes} minutes");
+        for minutes in [5, 60, 6_000_000] {
+            assert!(held(types, minutes * 60).is_some(), "200 times the price, after {minutes} minutes");
         }
-        assert_eq!(held(types, 35 * 60), None, "it has waited for long enough");
-        assert!(held_since(types, 3600, 3600 + 34 * 60).is_some(), "what it waited for before was something else");
-        assert_eq!(held_since(types, 3600, 3600 + 35 * 60), None);
+        // 3, 6, 12, 24.
+        let bearable: &[Kind<'_>] =
+            &[("small", 1, &[(OnDemand, 100_000, false)]), ("large", 48, &[(OnDemand, 2_000_000, true)])];
+        assert!(held(bearable, 15 * 60 - 1).is_some());
+        assert_eq!(held(bearable, 15 * 60), None, "it has waited for long enough");
+        assert!(held_since(bearable, 3600, 3600 + 15 * 60 - 1).is_some(), "it had waited for something else before");
+        assert_eq!(held_since(bearable, 3600, 3600 + 15 * 60), None);
         let twice: &[Kind<'_>] = &[("a", 1, &[(OnDemand, 100_000, false)]), ("b", 1, &[(OnDemand, 600_000, true)])];
         assert!(held(twice, 299).is_some());
         assert_eq!(held(twice, 300), None);
-        assert!(held(types, i64::from(i32::MAX)).is_none(), "no sum overflows");
         for (price, waits) in [(250_000, false), (250_001, true)] {
             let cents: &[Kind<'_>] = &[("a", 1, &[(OnDemand, 10_000, false)]), ("b", 1, &[(OnDemand, price, true)])];
             assert_eq!(held(cents, 10).is_some(), waits, "{price}");
@@ -243,24 +265,39 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_for_one_pool_asks_the_others() {
+    fn who_waits_for_one_pool_may_have_another_and_takes_nobody_along() {
         use CapacityType::OnDemand;
-        let mut one =
-            snapshot(&[("small", 1, &[(OnDemand, 10_000, false)]), ("large", 48, &[(OnDemand, 2_000_000, true)])]);
-        let mut other = snapshot(&[("small2", 1, &[(OnDemand, 20_000, true)])]).pools.remove(0);
-        other.key.name = "q".to_owned();
+        let small = ("small", 1, &[(OnDemand, 10_000, false)][..]);
+        let large = ("large", 48, &[(OnDemand, 2_000_000, true)][..]);
+        let settled = |one: &Snapshot| {
+            let solution = scheduling::solve(one, &Settings::default());
+            let held = held_back(one, &solution, &[waiting()], &short_since(0), at(10));
+            let Some(cheaper) = without_dear(one, &solution, &held) else { return (0, solution) };
+            let solution = scheduling::solve(&cheaper, &Settings::default());
+            assert!(held_back(one, &solution, &[waiting()], &short_since(0), at(10)).is_empty());
+            (held.len(), solution)
+        };
+        // A lighter pool has it.
+        let mut one = snapshot(&[small, large]);
+        let mut lighter = snapshot(&[("small2", 1, &[(OnDemand, 20_000, true)])]).pools.remove(0);
+        lighter.key.name = "q".to_owned();
         one.pools[0].weight = 10;
-        let solution = scheduling::solve(&one, &Settings::default());
-        let held = held_back(&one, &solution, &[waiting()], &short_since(0), at(10));
-        assert!(without_pools(&one, &solution, &held).is_empty(), "there is no other");
-        one.pools.push(other);
-        let solution = scheduling::solve(&one, &Settings::default());
-        let held = held_back(&one, &solution, &[waiting()], &short_since(0), at(10));
-        assert_eq!((held.len(), solution.new_nodes[0].pool.name.as_str()), (1, "p"), "the heavier pool comes first");
-        let again = Snapshot { pods: without_pools(&one, &solution, &held), ..one.clone() };
-        let solution = scheduling::solve(&again, &Settings::default());
-        assert_eq!((solution.new_nodes.len(), solution.new_nodes[0].pool.name.as_str()), (1, "q"));
-        assert!(held_back(&again, &solution, &[waiting()], &short_since(0), at(10)).is_empty());
+        let (held, alone) = settled(&one);
+        assert_eq!((held, alone.new_nodes.len(), alone.unplaced.len()), (1, 0, 1), "there is no other: it waits");
+        one.pools.push(lighter);
+        let (held, solution) = settled(&one);
+        assert_eq!((held, solution.new_nodes[0].pool.name.as_str()), (1, "q"));
+        // A pod that could have a cheap machine of its own would ride on the dear one for nothing.
+        let medium = ("medium", 2, &[(OnDemand, 10_000, false)][..]);
+        let mut both = snapshot(&[medium, ("little", 1, &[(OnDemand, 20_000, true)]), large]);
+        let mut rider = (*both.pods[0]).clone();
+        (rider.key.name, rider.uid) = ("rider".to_owned(), "rider".to_owned());
+        let mut big = (*both.pods[0]).clone();
+        big.requests = big.requests.with(ResourceName::cpu(), Amount(1_500));
+        both.pods = vec![Arc::new(big), Arc::new(rider)];
+        let (held, solution) = settled(&both);
+        let bought: Vec<_> = solution.new_nodes.iter().map(|node| (node.price.0, node.pods.len())).collect();
+        assert_eq!((held, bought, solution.unplaced.len()), (1, vec![(20_000, 1)], 1));
     }
 
     #[test]

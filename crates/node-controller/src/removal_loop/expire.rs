@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use disruption::{Candidate, Expirations, Verdict, next_expired};
 use jiff::Timestamp;
-use scheduling::{Settings as SolverSettings, Snapshot};
+use scheduling::{PodKey, Settings as SolverSettings, Snapshot};
 
 use super::{begin, blocked, member, node_uid};
 use crate::{
@@ -72,8 +72,13 @@ pub(super) async fn expire(
         let shortages = ctx.standings().shortages(view.at);
         let pods = &view.world.objects.pods;
         let dear = patience::held_back(&snapshot, &replacement.plan, pods, &shortages, view.at);
-        if let Some(why) = dear.values().next() {
+        // Pods that are pending are planned for with its own.
+        let pending: BTreeSet<&PodKey> = snapshot.pods.iter().map(|pod| &pod.key).collect();
+        let is_its_own =
+            |index: &usize| replacement.plan.new_nodes[*index].pods.iter().any(|pod| !pending.contains(pod));
+        if let Some((_, held)) = dear.iter().find(|(index, _)| is_its_own(index)) {
             pauses.failed(&node_uid(member), view.at);
+            let why = &held.why;
             blocked(ctx, member, &format!("expired, but a machine for its pods is too dear now: {why}")).await;
             return chosen.next_look.into_iter().chain(tries.next_look).min();
         }
