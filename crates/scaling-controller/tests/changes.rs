@@ -84,7 +84,7 @@ async fn a_rival(bed: &Bed) -> Result<()> {
     condition(bed, "ScaledObject", NAME, "Ready", "True", "").await
 }
 
-/// An older object is given the workload of a younger one, which did not change, and then its own again.
+/// An older object is given the workload of a younger one, whose HPA scales it, and then its own again.
 async fn an_edit(bed: &Bed) -> Result<()> {
     for name in ["elder", "younger"] {
         apply(&bed.client(), &deployment(name)).await?;
@@ -95,11 +95,11 @@ async fn an_edit(bed: &Bed) -> Result<()> {
     let mut elder = scaled_object("elder", 1);
     elder["spec"]["scaleTargetRef"]["name"] = json!("younger");
     apply(&bed.client(), &elder).await?;
-    let said = "the workload 'younger' of type 'apps/v1.Deployment' is already managed by the ScaledObject 'elder'";
-    condition(bed, "ScaledObject", "younger", "Ready", "False", said).await?;
-    condition(bed, "ScaledObject", "elder", "Ready", "True", "").await?;
+    let said = "the workload 'younger' of type 'apps/v1.Deployment' is already managed by the ScaledObject 'younger'";
+    condition(bed, "ScaledObject", "elder", "Ready", "False", said).await?;
+    condition(bed, "ScaledObject", "younger", "Ready", "True", "").await?;
     apply(&bed.client(), &scaled_object("elder", 1)).await?;
-    condition(bed, "ScaledObject", "younger", "Ready", "True", "").await
+    condition(bed, "ScaledObject", "elder", "Ready", "True", "").await
 }
 
 /// Only the API server knows what a Job may look like.

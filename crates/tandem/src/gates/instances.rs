@@ -3,6 +3,7 @@
 use std::{
     env, fs,
     path::{Path, PathBuf},
+    sync::atomic::{AtomicUsize, Ordering},
 };
 
 use scheduling::Snapshot;
@@ -39,7 +40,9 @@ pub struct Known {
 /// All instances, and where they are from: the folder `packing` of `TANDEM_SHARED` or of `../shared`, or else the
 /// generator.
 pub fn instances() -> Result<(Vec<Instance>, String), BadInput> {
-    let shared = env::var_os("TANDEM_SHARED").map_or_else(|| PathBuf::from("../shared"), PathBuf::from);
+    // From the workspace; from a crate's folder, where cargo runs tests.
+    let beside = || ["../shared", "../../../shared"].map(PathBuf::from).into_iter().find(|folder| folder.is_dir());
+    let shared = env::var_os("TANDEM_SHARED").map(PathBuf::from).or_else(beside).unwrap_or_default();
     let folder = shared.join("packing");
     let mut files: Vec<PathBuf> = fs::read_dir(&folder)
         .map(|entries| entries.filter_map(Result::ok).map(|entry| entry.path()).collect())
@@ -70,7 +73,10 @@ fn known(instance: &Value) -> Option<Known> {
 
 /// Instances of every kind, small and middling.
 fn generated() -> Result<Vec<Instance>, BadInput> {
-    let folder = env::temp_dir().join(format!("tandem-gates-{}", std::process::id()));
+    // One for each call: they are removed in the end, and tests call at once.
+    static CALLS: AtomicUsize = AtomicUsize::new(0);
+    let call = CALLS.fetch_add(1, Ordering::Relaxed);
+    let folder = env::temp_dir().join(format!("tandem-gates-{}-{call}", std::process::id()));
     let failed = |what: &Path, error: std::io::Error| {
         BadInput::from(Problem::of_file(what.display().to_string(), error.to_string()))
     };
