@@ -96,6 +96,14 @@ fn an_expired_node_is_taken_back_if_a_budget_comes_to_hold_a_pod() {
     assert_eq!(check(&held, &[("p", "b")], 1), Step::TakeBack);
     let said = ["pod d/p is kept by the disruption budget d/b, which lets none of its pods go"];
     assert_eq!(blockers(&held.members[0], &held, at(1)), said);
+    // A budget that is used up is waited for, not begun with.
+    let used_up = json!({ "metadata": { "name": "b", "namespace": "d" }, "spec": { "selector": {} },
+        "status": { "expectedPods": 2, "desiredHealthy": 1, "currentHealthy": 1, "disruptionsAllowed": 0 } });
+    let busy = World::new(objects(vec![used_up]));
+    assert_eq!(check(&busy, &[("p", "b")], 1), Step::Wait { until: at(600), without_place: 0 });
+    assert_eq!(check(&busy, &[("p", "b")], 600), Step::TakeBack);
+    let said = ["pod d/p is kept by the disruption budget d/b, which lets none of its pods go now"];
+    assert_eq!(blockers(&busy.members[0], &busy, at(1)), said);
     // A NodePool that bounds the drain bounds the life of its nodes.
     for (grace, wanted) in [(Some("15s"), Step::Finish), (None, Step::TakeBack)] {
         let mut objects = objects(vec![
