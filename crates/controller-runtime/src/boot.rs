@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::io::IsTerminal as _;
 use std::net::SocketAddr;
+use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -74,6 +75,15 @@ pub async fn client(args: &CommonArgs) -> anyhow::Result<Client> {
         None => Config::infer().await.context("neither in-cluster configuration nor a kubeconfig was found")?,
     };
     Client::try_from(config).context("cannot build the Kubernetes client")
+}
+
+/// What a program tells the shell, and the log before that: why it ended, if it failed.
+pub fn end(program: &str, result: anyhow::Result<()>) -> ExitCode {
+    let Err(error) = result else { return ExitCode::SUCCESS };
+    tracing::error!(error = format!("{error:#}"), "ended");
+    // Logs may not have been set up yet.
+    eprintln!("{program}: {error:#}");
+    ExitCode::FAILURE
 }
 
 /// An error and everything below it in one line, each layer once. Of what the API server answers, only its message.

@@ -41,6 +41,9 @@ pub struct Memory {
 /// claim is asked for.
 const ECHO: Duration = Duration::from_mins(1);
 
+/// How long a pod may go without being given a place again before it counts as new there. Longer than any place is kept.
+const PLACED: Duration = Duration::from_mins(10);
+
 impl Memory {
     /// Keeps a place for a pod.
     pub fn nominate(&mut self, pod_uid: &str, place: &str, until: Timestamp) {
@@ -120,7 +123,7 @@ impl Memory {
     pub fn tidy(&mut self, world: &World, now: Timestamp) {
         self.nominated.retain(|_, (_, until)| *until > now);
         self.leaving.retain(|_, until| *until > now);
-        self.placed.retain(|_, (_, _, last)| *last + ECHO > now);
+        self.placed.retain(|_, (_, _, last)| *last + PLACED > now);
         self.assumed.retain(|_, (claim, _)| !is_seen(world, claim));
     }
 }

@@ -25,15 +25,7 @@ const LEASE: &str = "karpenter-leader-election";
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match run(Args::parse()).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!(error = format!("{error:#}"), "ended");
-            // Logs may not have been set up yet.
-            eprintln!("node-provisioner: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    boot::end("node-provisioner", run(Args::parse()).await)
 }
 
 async fn run(args: Args) -> anyhow::Result<()> {

@@ -32,15 +32,7 @@ const LEASE: &str = "pod-autoscaler";
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match run(Args::parse()).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!(error = format!("{error:#}"), "ended");
-            // Logs may not have been set up yet.
-            eprintln!("pod-autoscaler: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    boot::end("pod-autoscaler", run(Args::parse()).await)
 }
 
 async fn run(args: Args) -> anyhow::Result<()> {

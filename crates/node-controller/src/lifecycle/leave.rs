@@ -191,7 +191,10 @@ pub(super) async fn terminate(ctx: &Context, member: &Member) -> Outcome {
 /// Writes on the claim how far the end of the machine is.
 async fn note_ending(ctx: &Context, member: &Member, said: Option<Result<(), &str>>) -> kube::Result<()> {
     let Some(claim) = &member.claim else { return Ok(()) };
-    status::ending(ctx, claim, draining::plan(member, Timestamp::now()).is_drained(), said).await
+    // Only the end of its time ends a machine that is not drained; the watch may still show pods that are gone.
+    let now = Timestamp::now();
+    let is_drained = !next::is_overdue(member, now) || draining::plan(member, now).is_drained();
+    status::ending(ctx, claim, is_drained, said).await
 }
 
 async fn later(ctx: &Context, member: &Member, error: &CloudError) -> Outcome {
