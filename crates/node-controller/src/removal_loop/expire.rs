@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use disruption::{Candidate, Expirations, Verdict, next_expired};
 use jiff::Timestamp;
-use scheduling::{PodKey, Settings as SolverSettings, Snapshot};
+use scheduling::{PodKey, Snapshot};
 
 use super::{begin, blocked, member, node_uid};
 use crate::{
@@ -108,7 +108,7 @@ async fn choose(ctx: &Context, view: &View, old: Vec<Candidate>) -> Option<(Expi
     }));
     let moving = view.world.objects.pods.iter().filter(|pod| view.world.will_move(pod));
     let moving: BTreeSet<String> = moving.map(|pod| pods::uid(pod).to_owned()).collect();
-    let settings = SolverSettings { budget_work_units: ctx.settings.solver_budget, ..SolverSettings::default() };
+    let settings = ctx.settings.solver();
     let at = view.at;
     let given = Arc::clone(&snapshot);
     let chosen = tokio::task::spawn_blocking(move || {

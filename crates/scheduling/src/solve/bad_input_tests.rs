@@ -65,10 +65,10 @@ fn daemons_beyond_all_numbers_leave_no_room() {
     check(
         world,
         &expect![[r"
-        shop/p on new node 0: no node has room, so a new one is opened
-        new 0 of NodePool/default: m.large in a (spot) $0.04/h, 9 offerings up to m.2xlarge in b (on-demand)
-        shop/arm unplaced: NodePool/default: asks for 100m of cpu, the largest node has 0 free
-    "]],
+            shop/p on new node 0: no node has room, so a new one is opened
+            new 0 of NodePool/default: m.large in a (spot) $0.04/h, 9 offerings up to m.2xlarge in b (on-demand)
+            shop/arm unplaced: NodePool/default: asks for 100m of cpu, the largest node has 0 free: the DaemonSets on it ask for 9223372036854775807m
+        "]],
     );
 }
 
@@ -131,13 +131,13 @@ fn demands_that_contradict_each_other_are_told_apart() {
     check(
         snapshot(vec![both, selector, bounds, volume], vec![], vec![confused, pool("default")]),
         &expect![[r"
-        shop/p on new node 0: no node has room, so a new one is opened
-        new 0 of NodePool/default: g.large in a (spot) $0.04/h, 15 offerings up to g.4xlarge in b (on-demand)
-        shop/both unplaced: the pod is not valid: its own demands leave no value of topology.kubernetes.io/zone
-        shop/bounds unplaced: the pod is not valid: its own demands leave no value of karpenter.k8s.aws/instance-cpu
-        shop/selector unplaced: the pod is not valid: its own demands leave no value of kubernetes.io/arch
-        shop/volume unplaced: the pod is not valid: its own demands leave no value of topology.kubernetes.io/zone
-    "]],
+            shop/p on new node 0: no node has room, so a new one is opened
+            new 0 of NodePool/default: g.large in a (spot) $0.04/h, 15 offerings up to g.4xlarge in b (on-demand)
+            shop/both unplaced: the pod is not valid: its own demands leave no value of topology.kubernetes.io/zone: node affinity wants topology.kubernetes.io/zone in [a] and topology.kubernetes.io/zone not in [a]
+            shop/bounds unplaced: the pod is not valid: its own demands leave no value of karpenter.k8s.aws/instance-cpu: node affinity wants karpenter.k8s.aws/instance-cpu at least 9 and karpenter.k8s.aws/instance-cpu at most 3
+            shop/selector unplaced: the pod is not valid: its own demands leave no value of kubernetes.io/arch: nodeSelector wants kubernetes.io/arch in [arm64], node affinity wants kubernetes.io/arch in [amd64]
+            shop/volume unplaced: the pod is not valid: its own demands leave no value of topology.kubernetes.io/zone: nodeSelector wants topology.kubernetes.io/zone in [b], its volumes want topology.kubernetes.io/zone in [a]
+        "]],
     );
 }
 
@@ -175,12 +175,12 @@ fn a_type_that_nobody_sells_is_not_bought() {
         |name: &str| edited(pod(name, 100, 0), |pod| pod.node_selector = labels_of(&[(labels::NODEPOOL, name)]));
     check(
         snapshot(vec![wants("unsold"), wants("empty")], vec![], vec![unsold, empty, pool("default")]),
-        &expect![[r"
-        shop/p on new node 0: no node has room, so a new one is opened
-        new 0 of NodePool/default: g.large in a (spot) $0.04/h, 15 offerings up to g.4xlarge in b (on-demand)
-        shop/empty unplaced: NodePool/default: wants karpenter.sh/nodepool in [empty], has karpenter.sh/nodepool in [default] | NodePool/empty: no instance type is offered | NodePool/unsold: wants karpenter.sh/nodepool in [empty], has karpenter.sh/nodepool in [unsold] | NodePool/unsold: no instance type is offered
-        shop/unsold unplaced: NodePool/default: wants karpenter.sh/nodepool in [unsold], has karpenter.sh/nodepool in [default] | NodePool/unsold: no instance type is offered | NodePool/empty: wants karpenter.sh/nodepool in [unsold], has karpenter.sh/nodepool in [empty] | NodePool/empty: no instance type is offered
-    "]],
+        &expect![[r#"
+            shop/p on new node 0: no node has room, so a new one is opened
+            new 0 of NodePool/default: g.large in a (spot) $0.04/h, 15 offerings up to g.4xlarge in b (on-demand)
+            shop/empty unplaced: NodePool/default: wants karpenter.sh/nodepool in [empty], has karpenter.sh/nodepool in [default] | NodePool/empty: no instance type is offered | NodePool/unsold: wants karpenter.sh/nodepool in [empty], has karpenter.sh/nodepool in [unsold] | NodePool/unsold: no instance type is offered
+            shop/unsold unplaced: NodePool/default: wants karpenter.sh/nodepool in [unsold], has karpenter.sh/nodepool in [default] | NodePool/unsold: no instance type is offered | NodePool/empty: wants karpenter.sh/nodepool in [unsold], has karpenter.sh/nodepool in [empty] | NodePool/empty: no instance type is offered
+        "#]],
     );
 }
 

@@ -132,9 +132,9 @@ fn a_pod_without_a_place_has_a_reason_for_every_pool_the_nearest_first() {
     ];
     check(
         &snapshot(vec![picky], vec![node("a", 4000), node("b", 10)], pools),
-        &expect![[r"
-            shop/p unplaced: NodePool/sold-out: none of the 3 offerings that would do is available now | NodePool/limited: limit of 1 cpu, 0 used, the smallest node would add 2 | NodePool/choosy: minValues of node.kubernetes.io/instance-type is 5, only 3 remain possible | NodePool/arm: wants kubernetes.io/arch in [amd64], has kubernetes.io/arch in [arm64] | NodePool/spot: wants topology.kubernetes.io/zone in [b], has topology.kubernetes.io/zone in [a] | NodePool/tainted: taint gpu:NoSchedule is not tolerated | NodePool/confused: its own labels and requirements leave no value of team | NodePool/small: no instance type is offered | 0 of 2 nodes fit: 2 other labels
-        "]],
+        &expect![[r#"
+            shop/p unplaced: NodePool/sold-out: none of the 3 offerings that would do is available now | NodePool/limited: limit of 1 cpu, 0 used, the smallest node would add 2 | NodePool/choosy: minValues of node.kubernetes.io/instance-type is 5, only 3 remain possible | NodePool/arm: wants kubernetes.io/arch in [amd64], has kubernetes.io/arch in [arm64] | NodePool/spot: wants topology.kubernetes.io/zone in [b], has topology.kubernetes.io/zone in [a] | NodePool/tainted: taint gpu:NoSchedule is not tolerated | NodePool/confused: its own labels and requirements leave no value of team | NodePool/small: wants kubernetes.io/arch in [amd64], which nothing defines | NodePool/small: wants topology.kubernetes.io/zone in [b], which nothing defines | NodePool/small: no instance type is offered | 0 of 2 nodes fit: 2 other labels
+        "#]],
     );
 }
 
