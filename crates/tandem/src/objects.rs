@@ -55,6 +55,8 @@ pub struct Objects {
     pub node_pools: Vec<Read<NodePool>>,
     pub node_overlays: Vec<Read<NodeOverlay>>,
     pub node_claims: Vec<Read<NodeClaim>>,
+    /// Settings of the kubelet by EC2NodeClass, as they are written.
+    pub kubelets: BTreeMap<String, Value>,
     /// Lists of instance types: a document that is an array.
     pub catalogues: Vec<Document>,
 }
@@ -166,10 +168,16 @@ impl Reader {
             ("karpenter.sh", "NodeOverlay") if self.is_version(&version, "karpenter.sh/v1alpha1", &value, &origin) => {
                 keep!(self, node_overlays: NodeOverlay, value, origin, Scope::Cluster);
             }
+            // What the kubelet keeps decides how many pods fit on a machine; whatever else a class says does not.
+            ("karpenter.k8s.aws", "EC2NodeClass") => {
+                if let Some(kubelet) = value.pointer("/spec/kubelet") {
+                    self.objects.kubelets.insert(text(&value["metadata"], "name"), kubelet.clone());
+                }
+            }
             // Of another version: said already. And how a machine is made at the vendor changes nothing about which
             // machines are wanted.
             ("karpenter.sh", "Provisioner" | "NodePool" | "NodeClaim" | "NodeOverlay")
-            | ("karpenter.k8s.aws", "AWSNodeTemplate" | "EC2NodeClass")
+            | ("karpenter.k8s.aws", "AWSNodeTemplate")
             | ("karpenter.kwok.sh", "KWOKNodeClass") => {}
             _ => *self.remarks.skipped.entry(kind).or_default() += 1,
         }

@@ -121,6 +121,7 @@ fn the_plan_is_one_json_object() {
               "lower_bound_usd_per_hour": 0.1,
               "lower_bound_ignores": [],
               "greedy_usd_per_hour": 0.1,
+              "greedy_leaves_out": 0,
               "proven_optimal": true,
               (time)
               "pods": 2,
@@ -185,6 +186,33 @@ fn the_plan_is_one_json_object() {
                     "new": 0
                   },
                   "why": "a new node opened for other pods has room"
+                }
+              ],
+              "planned_nodes": [
+                {
+                  "pool": "NodePool/default",
+                  "offerings": [
+                    {
+                      "offering": "m.large in a (on-demand)",
+                      "price_usd_per_hour": 0.1
+                    },
+                    {
+                      "offering": "m.large in b (on-demand)",
+                      "price_usd_per_hour": 0.1
+                    },
+                    {
+                      "offering": "m.2xlarge in a (on-demand)",
+                      "price_usd_per_hour": 0.4
+                    }
+                  ],
+                  "why": [
+                    "opened for pod shop/web-0",
+                    "it costs $0.10/h; next would be m.2xlarge in a (on-demand) for $0.40/h"
+                  ],
+                  "pods": [
+                    "shop/web-0",
+                    "shop/web-1"
+                  ]
                 }
               ]
             }
@@ -343,7 +371,7 @@ fn pods_without_a_place_are_told_with_every_pool() {
         &[("all.yaml", &objects), ("types.json", TYPES)],
         &[],
         &expect![[r#"
-            $0.10/h; proven minimum >= $0.10/h; at most 0.00 % above it. Karpenter's rule: $0.10/h.
+            $0.10/h; proven minimum >= $0.10/h. Karpenter's rule: $0.10/h.
             8 pods: 1 on 1 new node, 7 without a place.
 
             New nodes
