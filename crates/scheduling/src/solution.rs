@@ -104,8 +104,8 @@ impl fmt::Display for PlacementReason {
             Self::RoomOnReadyNode => "a ready node has room",
             Self::RoomOnNodeInFlight => "a node under way will have room",
             Self::RoomOnNewNode => "a new node opened for other pods has room",
-            Self::OpensNode => "no node has room, so a new one is opened",
-            Self::CheapestPlan => "no node has room, and the cheapest plan for all pods puts it on this new node",
+            Self::OpensNode => "no node takes it, so a new one is opened",
+            Self::CheapestPlan => "no node takes it, and the cheapest plan for all pods puts it on this new node",
         })
     }
 }

@@ -363,10 +363,14 @@ impl<'t, 'a> Task<'t, 'a> {
         model.add_existing(search, &self.reach);
         // Limits stop plans, not the proof.
         model.problem.limits.clear();
+        let named = |mut bound: LowerBound| {
+            bound.ignores.extend((!all).then(|| "pods that fit on nodes there are, for these are many".to_owned()));
+            bound
+        };
         let warm = known.of(&model);
         if (self.stop)() {
             let proven = packing::prove(&model.problem, &warm.prices);
-            return Some(self.certificate(&model, proven, weighted));
+            return Some(named(self.certificate(&model, proven, weighted)));
         }
         let packing = self.pack(&model, work, Some(&warm));
         let as_wished = self.stages.planned.iter().zip(&self.stages.least).all(|((kind, _), least)| kind == least);
@@ -375,7 +379,7 @@ impl<'t, 'a> Task<'t, 'a> {
             plan.add(&model, &packing);
             offer(plan);
         }
-        Some(self.certificate(&model, packing.lower_bound?, weighted))
+        Some(named(self.certificate(&model, packing.lower_bound?, weighted)))
     }
 
     /// The weights of pools that can have nodes for pods, the largest first.

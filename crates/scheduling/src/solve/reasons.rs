@@ -254,7 +254,8 @@ fn labelled(kind: &Kind<'_>, template: &Template<'_>, reasons: &mut Vec<Unfit>) 
             .collect();
         let all = Bits::of(template.choices.len(), 0..template.choices.len());
         let mut left = all.clone();
-        for want in &template.of_the_machine(&template.base, wanted) {
+        let of_the_machine = template.of_the_machine(&template.base, wanted);
+        for want in of_the_machine.iter().filter(|_| !all.is_empty()) {
             // What no type at all has is told of each label, what no type has together of the first that is too much.
             let mut alone = all.clone();
             template.keep_holding(&mut alone, std::slice::from_ref(want));

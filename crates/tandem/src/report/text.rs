@@ -108,7 +108,7 @@ impl Report {
         out
     }
 
-    /// `$239.52/h; proven minimum >= $239.15/h; at most 0.16 % above it. Karpenter's rule: $349.21/h.`
+    /// `$239.52/h; proven minimum >= $239.15/h; at most 0.16 % above it. The greedy rule: $349.21/h.`
     fn headline(&self) -> String {
         let mut said = dearer(self.cost);
         match (self.lower_bound, self.gap()) {
@@ -126,7 +126,7 @@ impl Report {
         }
         said.push('.');
         if let Some(greedy) = self.greedy_cost.filter(|_| self.nodes > 0) {
-            write!(said, " Karpenter's rule: {}", dearer(greedy)).expect(INFALLIBLE);
+            write!(said, " The greedy rule: {}", dearer(greedy)).expect(INFALLIBLE);
             match self.greedy_leaves_out {
                 0 => said.push('.'),
                 pods => {
