@@ -19,7 +19,10 @@ fn pool(class: &str) -> String {
 }
 
 fn provisioner(more: &str) -> String {
-    format!("apiVersion: karpenter.sh/v1alpha5\nkind: Provisioner\nmetadata: {{ name: old }}\nspec: {{ {more} }}\n")
+    let provider = "provider: { subnetSelector: { a: b }, securityGroupSelector: { a: b } }";
+    format!(
+        "apiVersion: karpenter.sh/v1alpha5\nkind: Provisioner\nmetadata: {{ name: old }}\nspec: {{ {provider}, {more} }}\n"
+    )
 }
 
 fn pod(name: &str, cpu: &str) -> String {

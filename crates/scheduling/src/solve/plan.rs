@@ -18,6 +18,8 @@
 
 mod bound;
 mod carry_out;
+mod exact;
+mod kept;
 mod known;
 mod model;
 mod ports;
@@ -34,8 +36,15 @@ use std::{
 use packing::{Budget, Packing, Warm, pack};
 use units::UsdMicrosPerHour;
 
-use self::{carry_out::Plan, known::Known, model::Model, reach::Reach, wanted::Wanted};
-use super::{Greedy, Queue, Rank, Rest, axis::Axis, map::Map, prepare};
+use self::{
+    carry_out::{Plan, Way},
+    kept::Kept,
+    known::Known,
+    model::Model,
+    reach::Reach,
+    wanted::Wanted,
+};
+use super::{Greedy, Queue, Rank, Rest, axis::Axis, map::Map, numbers_of, prepare};
 use crate::{LowerBound, NewNodeReason, NodeKey, PodKey, PricedOffering, Settings, Snapshot, Solution, Target};
 
 /// Up to so many pods, the search goes on until the plan is proven to be the cheapest or the budget ends.
@@ -83,16 +92,17 @@ pub(super) fn cheapest(
     let known = previous.map_or_else(Known::default, |previous| Known::earlier(&kind_of, previous, &again));
     let task = (!out_of_work).then(|| Task::new(&start, &queue, &stages, &greedy, known, stop));
     let wanted = task.as_ref().map(|task| wanted::planned(&start.search, &task.reach, &task.left, &greedy.search));
-    let mut best = Best { rank: by_rule.rank, plan: greedy, rest, is_by_rule: true };
+    let mut best = Best { rank: by_rule.rank.clone(), kept: Kept::by(&greedy), plan: greedy, rest, is_by_rule: true };
     if let Some(previous) = previous {
+        let ways = stages.ways();
         // Once as it was, and with its nodes once and twice more if about as many pods are new.
         let most = if (queue.len() - kind_of.len()) * 2 >= kind_of.len() { 2 } else { 0 };
         for copies in 0..=most {
             let mut attempt = start.clone();
             let left = attempt.repeat(&queue, previous, &again);
             let more = repeat::alike(&start.search, &kind_of, previous, &again, copies);
-            let rest = attempt.carry_out(&left, &stages.planned, more);
-            best.consider(attempt, rest);
+            let rest = attempt.carry_out(&left, &ways, more);
+            best.consider_again(attempt, rest);
             if left.is_empty() || stop() {
                 break;
             }
@@ -100,12 +110,18 @@ pub(super) fn cheapest(
     }
     let mut bound = None;
     if let (Some(task), Some(wanted)) = (task, wanted) {
-        let proven = task.solve(wanted, &mut |plan| {
+        let proven = task.solve(wanted, &mut |plan, ways| {
             let mut attempt = start.clone();
-            let rest = attempt.carry_out(&queue, &stages.planned, plan);
+            let rest = attempt.carry_out(&queue, ways, plan);
             best.consider(attempt, rest);
         });
-        bound = proven.filter(|_| task.has_placed_all(&best.rest));
+        let closed = |best: &Best<'_>| {
+            best.rest.refused.is_empty() && proven.as_ref().is_some_and(|bound| bound.cost >= best.rank.1)
+        };
+        let is_best =
+            !closed(&best) && !stop() && exact::improve(&start, &queue, &stages, &task.reach, stop, &mut best);
+        let exactly = LowerBound { cost: best.rank.1, ignores: Vec::new() };
+        bound = if is_best { Some(exactly) } else { proven }.filter(|_| task.has_placed_all(&best.rest));
         solution.search_work_units = task.spent.get();
         solution.greedy_cost = Some(by_rule.rank.1);
         solution.greedy_leaves_out = left_out_by_rule.saturating_sub(left_out(&best.rest));
@@ -134,16 +150,33 @@ pub(super) fn cheapest(
 /// memory.
 struct Best<'a> {
     rank: Rank,
+    /// What no plan may depart further from that places no more pods.
+    kept: Kept,
     plan: Greedy<'a>,
     rest: Rest<'a>,
     is_by_rule: bool,
 }
 
 impl<'a> Best<'a> {
+    /// Takes a plan if it places more, or costs less and keeps as much.
     fn consider(&mut self, plan: Greedy<'a>, rest: Rest<'a>) {
         let rank = plan.rank(&rest);
         if rank < self.rank {
-            *self = Self { rank, plan, rest, is_by_rule: false };
+            let kept = Kept::by(&plan);
+            if rank.0 < self.rank.0 {
+                *self = Self { rank, kept, plan, rest, is_by_rule: false };
+            } else if kept.is_within(&self.kept) {
+                *self = Self { rank, kept: self.kept.clone(), plan, rest, is_by_rule: false };
+            }
+        }
+    }
+
+    /// Takes an earlier plan that places more or costs less: it is kept to, whatever else it did without.
+    fn consider_again(&mut self, plan: Greedy<'a>, rest: Rest<'a>) {
+        let rank = plan.rank(&rest);
+        if rank < self.rank {
+            let kept = if rank.0 < self.rank.0 { Kept::by(&plan) } else { self.kept.clone() };
+            *self = Self { rank, kept, plan, rest, is_by_rule: false };
         }
     }
 }
@@ -199,7 +232,7 @@ impl Stages {
     /// Plans for as many wishes as some place grants.
     fn of(start: &mut Greedy<'_>, queue: &Queue<'_>) -> Self {
         let search = &mut start.search;
-        let numbers = queue.iter().map(|(_, asked)| asked + 1).max().unwrap_or(0);
+        let numbers = numbers_of(queue);
         let (mut planned, mut least) = (Vec::new(), Vec::new());
         for asked in 0..numbers {
             least.push(search.least_kind(asked));
@@ -216,6 +249,17 @@ impl Stages {
             planned.push((kind, given_up));
         }
         Self { planned, least }
+    }
+
+    /// Every pod as it is planned.
+    fn ways(&self) -> Vec<Way> {
+        self.planned.iter().map(|way| Way { planned: way.0, stages: vec![*way] }).collect()
+    }
+
+    /// Every pod planned without wishes, and put with as many as can be.
+    fn wishful_ways(&self, start: &Greedy<'_>) -> Vec<Way> {
+        let stages = |asked: usize| start.search.stages_of(asked).iter().copied().zip(0..).collect();
+        self.least.iter().enumerate().map(|(asked, planned)| Way { planned: *planned, stages: stages(asked) }).collect()
     }
 
     /// By kind, all wishes given up: how many pods there are.
@@ -278,7 +322,7 @@ impl<'t, 'a> Task<'t, 'a> {
     }
 
     /// Offers plans and says what no plan can cost less than.
-    fn solve(&self, planned: Vec<Wanted>, offer: &mut dyn FnMut(Plan)) -> Option<LowerBound> {
+    fn solve(&self, planned: Vec<Wanted>, offer: &mut dyn FnMut(Plan, &[Way])) -> Option<LowerBound> {
         let search = &self.start.search;
         let work = search.settings.search_work_units;
         let classes = self.classes();
@@ -292,7 +336,7 @@ impl<'t, 'a> Task<'t, 'a> {
             }
             let mut plan = Plan::new(self.left.len());
             plan.add(&model, &packing);
-            offer(plan);
+            offer(plan, &self.stages.ways());
             return Some(self.certificate(&model, packing.lower_bound?, false));
         }
         let share = (work / 3).min(BOUND_WORK);
@@ -306,7 +350,7 @@ impl<'t, 'a> Task<'t, 'a> {
         mut wanted: Vec<Wanted>,
         classes: &[u32],
         work: u64,
-        offer: &mut dyn FnMut(Plan),
+        offer: &mut dyn FnMut(Plan, &[Way]),
     ) -> Known {
         let mut known = Known::default();
         let search = &self.start.search;
@@ -338,19 +382,19 @@ impl<'t, 'a> Task<'t, 'a> {
                 wanted.push(left);
             }
         }
-        offer(plan);
+        offer(plan, &self.stages.ways());
         known
     }
 
     /// Works the bound out by itself: for all pods, on the nodes there are too, in whichever pool, beginning with what is
-    /// known. If nothing but nodes there are made the difference, the plan is one to look at.
+    /// known. Its plan is one to look at: it may keep weights and wishes, too.
     fn bound(
         &self,
         mut wanted: Vec<Wanted>,
         work: u64,
         weighted: bool,
         known: &Known,
-        offer: &mut dyn FnMut(Plan),
+        offer: &mut dyn FnMut(Plan, &[Way]),
     ) -> Option<LowerBound> {
         let search = &self.start.search;
         let there: BTreeSet<usize> =
@@ -373,11 +417,10 @@ impl<'t, 'a> Task<'t, 'a> {
             return Some(named(self.certificate(&model, proven, weighted)));
         }
         let packing = self.pack(&model, work, Some(&warm));
-        let as_wished = self.stages.planned.iter().zip(&self.stages.least).all(|((kind, _), least)| kind == least);
-        if all && !weighted && as_wished {
+        if all {
             let mut plan = Plan::new(self.left.len());
             plan.add(&model, &packing);
-            offer(plan);
+            offer(plan, &self.stages.wishful_ways(self.start));
         }
         Some(named(self.certificate(&model, packing.lower_bound?, weighted)))
     }
@@ -424,5 +467,7 @@ impl<'t, 'a> Task<'t, 'a> {
 
 #[cfg(test)]
 mod after_tests;
+#[cfg(test)]
+mod small_tests;
 #[cfg(test)]
 mod tests;

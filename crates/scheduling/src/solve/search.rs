@@ -196,6 +196,12 @@ impl<'a> Search<'a> {
         Some(self.stages[asked][given_up])
     }
 
+    /// The kinds of pods of this number, with none of their wishes given up, with one, and so on to all of them; those that
+    /// have been asked for.
+    pub(super) fn stages_of(&self, asked: usize) -> &[usize] {
+        &self.stages[asked]
+    }
+
     /// The kind of pods of this shape.
     fn kind_of(&mut self, shape: Shape<'a>) -> usize {
         let (next, shape) = (self.kinds.len(), Rc::new(shape));

@@ -64,7 +64,7 @@ impl<'a> Greedy<'a> {
         let mut given_up = 0;
         while let Some(kind) = self.search.kind(asked, given_up) {
             if let Ok(placement) = self.put(pod, kind, node) {
-                self.relaxed += usize::from(given_up > 0);
+                self.note_given_up(asked, given_up);
                 return Some(placement);
             }
             given_up += 1;
