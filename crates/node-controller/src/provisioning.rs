@@ -39,7 +39,7 @@ const PROMISES: Duration = Duration::from_secs(1);
 const SEARCH: Duration = Duration::from_secs(3);
 
 /// How many plans a round makes at most, each without what was too dear in the one before.
-const PLANS: usize = 4;
+pub(crate) const PLANS: usize = 4;
 
 /// What a plan was made from, and what it says.
 #[derive(Debug)]
@@ -137,6 +137,7 @@ async fn round(ctx: &Context, worlds: &mut Worlds, earlier: &mut Vec<Arc<Made>>)
     let view = ctx.view(worlds);
     let mut pools = Pools::of(&view.world);
     ctx.standings().apply(&mut pools, Timestamp::now());
+    ctx.standings().on_sale(&catalogue, Timestamp::now());
     let snapshot = snapshot::build(&Input {
         sequence: view.sequence,
         world: &view.world,
@@ -160,9 +161,9 @@ async fn round(ctx: &Context, worlds: &mut Worlds, earlier: &mut Vec<Arc<Made>>)
     let mut waits = BTreeMap::new();
     let pods = &view.world.objects.pods;
     let mut held = patience::held_back(&made.snapshot, &made.solution, pods, &shortages, now);
-    if !held.is_empty() {
-        // What is struck from a later plan was not refused by anybody.
-        let on_sale = made.snapshot.clone();
+    // What is struck from a later plan was not refused by anybody.
+    let on_sale = (!held.is_empty()).then(|| made.snapshot.clone());
+    if let Some(on_sale) = &on_sale {
         for _ in 1..PLANS {
             let Some(cheaper) = patience::without_dear(&made.snapshot, &made.solution, &held) else { break };
             let Some(again) = plan(ctx, cheaper, earlier, start).await else { break };
@@ -172,11 +173,16 @@ async fn round(ctx: &Context, worlds: &mut Worlds, earlier: &mut Vec<Arc<Made>>)
                 waits.extend(waiting.map(|pod| (pod.clone(), one.why.clone())));
             }
             made = again;
-            held = patience::held_back(&on_sale, &made.solution, pods, &shortages, now);
+            held = patience::held_back(on_sale, &made.solution, pods, &shortages, now);
         }
     }
     let held: BTreeMap<usize, String> = held.into_iter().map(|(index, one)| (index, one.why)).collect();
     earlier.drain(..last_round);
+    // The next round begins with what was planned, not with what is left of it for this one.
+    let mut bought = Made::clone(&made);
+    let on_sale = on_sale.as_ref().unwrap_or(&made.snapshot);
+    patience::keep_affordable(on_sale, &mut bought.solution, pods, &shortages, now);
+    let made = Arc::new(bought);
     let solution = &made.solution;
     waits.retain(|pod, _| solution.unplaced.contains_key(pod));
     ctx.metrics.scheduling_duration.observe(start.elapsed().as_secs_f64());
