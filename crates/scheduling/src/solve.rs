@@ -35,6 +35,7 @@ mod search;
 mod settle;
 mod template;
 mod topology;
+mod twins;
 mod wishes;
 
 use std::{cmp::Reverse, collections::BTreeMap, sync::Arc};
@@ -117,7 +118,13 @@ fn prepare<'a>(snapshot: &'a Snapshot, settings: &'a Settings, axis: &'a Axis) -
         }
     }
     search.expect_pods(queue.iter().map(|(_, asked)| *asked));
-    (Greedy { search, placed: Vec::new(), relaxed: 0 }, queue, solution)
+    let given_up = vec![0; numbers_of(&queue)];
+    (Greedy { search, placed: Vec::new(), relaxed: 0, given_up }, queue, solution)
+}
+
+/// How many numbers of pods written alike there are.
+fn numbers_of(queue: &Queue<'_>) -> usize {
+    queue.iter().map(|(_, asked)| asked + 1).max().unwrap_or(0)
 }
 
 /// By priority, the highest first; then the largest: cpu, then memory; then the oldest; then by name.
@@ -140,8 +147,9 @@ fn in_order(snapshot: &Snapshot) -> Vec<&Pod> {
 /// it has a place. After that all are.
 const PATIENCE: usize = 16;
 
-/// What makes a plan better: fewer pods without a place, then less money.
-type Rank = (usize, UsdMicrosPerHour);
+/// What makes a plan better: fewer pods without a place, those of the highest priority before all others; then less money.
+/// The priorities of those pods, the highest first, and the cost.
+type Rank = (Vec<i32>, UsdMicrosPerHour);
 
 /// The greedy rule at work.
 #[derive(Clone)]
@@ -150,6 +158,8 @@ struct Greedy<'a> {
     placed: Vec<(&'a PodKey, Placement)>,
     /// How many pods were placed without some of their wishes.
     relaxed: usize,
+    /// By number of pods written alike: how many wishes they gave up together.
+    given_up: Vec<u32>,
 }
 
 /// The pods that found no place.
@@ -197,12 +207,18 @@ impl<'a> Greedy<'a> {
         let mut given_up = 0;
         while let Some(kind) = self.search.kind(asked, given_up) {
             if let Some(placement) = self.place_kind(pod, kind) {
-                self.relaxed += usize::from(given_up > 0);
+                self.note_given_up(asked, given_up);
                 return Some(placement);
             }
             given_up += 1;
         }
         None
+    }
+
+    /// Counts a pod that is placed without so many of its wishes.
+    fn note_given_up(&mut self, asked: usize, wishes: usize) {
+        self.relaxed += usize::from(wishes > 0);
+        self.given_up[asked] += u32::try_from(wishes).unwrap_or(u32::MAX);
     }
 
     fn place_kind(&mut self, pod: &'a Pod, kind: usize) -> Option<Placement> {
@@ -265,11 +281,19 @@ impl<'a> Greedy<'a> {
 
     fn rank(&self, rest: &Rest<'_>) -> Rank {
         let cost = (0..self.search.open.len()).map(|index| self.search.bought(index).0.price).sum();
-        (rest.refused.len() + rest.untried.len(), cost)
+        let mut without: Vec<i32> = rest
+            .refused
+            .iter()
+            .map(|(pod, _)| *pod)
+            .chain(rest.untried.iter().copied())
+            .map(|pod| pod.priority)
+            .collect();
+        without.sort_unstable_by_key(|priority| Reverse(*priority));
+        (without, cost)
     }
 
     fn finish(self, rest: Rest<'a>, solution: &mut Solution) {
-        let Self { mut search, placed, relaxed } = self;
+        let Self { mut search, placed, relaxed, .. } = self;
         let mut notes = Vec::new();
         if relaxed > 0 {
             notes.push(Note::PreferencesRelaxed { pods: relaxed });
@@ -305,10 +329,14 @@ mod label_tests;
 #[cfg(test)]
 mod laws;
 #[cfg(test)]
+mod reason_tests;
+#[cfg(test)]
 mod stock_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod topology_tests;
+#[cfg(test)]
+mod twin_tests;
 #[cfg(test)]
 mod wish_tests;

@@ -7,7 +7,7 @@ use std::{
 
 use disruption::{Candidate, Expirations, Replacement, Verdict, next_expired};
 use jiff::Timestamp;
-use scheduling::{PodKey, Settings as SolverSettings, Snapshot};
+use scheduling::{PodKey, Snapshot};
 
 use super::{begin, blocked, member, node_uid};
 use crate::{
@@ -146,7 +146,7 @@ async fn choose(ctx: &Context, view: &View, old: Vec<Candidate>, on_sale: &Arc<S
 async fn simulate(ctx: &Context, view: &View, old: Vec<Candidate>, given: &Arc<Snapshot>) -> Option<Expirations> {
     let moving = view.world.objects.pods.iter().filter(|pod| view.world.will_move(pod));
     let moving: BTreeSet<String> = moving.map(|pod| pods::uid(pod).to_owned()).collect();
-    let settings = SolverSettings { budget_work_units: ctx.settings.solver_budget, ..SolverSettings::default() };
+    let settings = ctx.settings.solver();
     let (at, given) = (view.at, Arc::clone(given));
     let chosen = tokio::task::spawn_blocking(move || {
         next_expired(&old, &given, &settings, |_, pod| moving.contains(&pod.uid), at)

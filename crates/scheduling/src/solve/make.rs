@@ -79,6 +79,18 @@ impl<'a> Search<'a> {
             let unfit = self.farthest_reason(kind, earlier);
             why.extend(unfit.map(|why| NewNodeReason::PassedOver { why }));
         }
+        Ok(self.open_as(template, fit, why, kind, pod))
+    }
+
+    /// Opens a node of this pool that a pod of the kind fits so, and puts it there.
+    pub(super) fn open_as(
+        &mut self,
+        template: usize,
+        fit: Fit,
+        why: Vec<NewNodeReason>,
+        kind: usize,
+        pod: &'a Pod,
+    ) -> usize {
         let one = &self.templates[template];
         let mut node = Open::new(template, one, &self.topology, &fit, why);
         if let Some(before) = &fit.unlimited {
@@ -101,7 +113,7 @@ impl<'a> Search<'a> {
         }
         self.open.push(node);
         self.put_on_open(kind, index, fit, pod);
-        Ok(index)
+        index
     }
 
     /// What a new node of the pool would be for a pod of the kind, if need be after taking larger choices away from nodes

@@ -18,6 +18,8 @@
 
 mod bound;
 mod carry_out;
+mod exact;
+mod kept;
 mod known;
 mod model;
 mod ports;
@@ -26,13 +28,23 @@ mod repeat;
 mod together;
 mod wanted;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    cell::Cell,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use packing::{Budget, Packing, Warm, pack};
 use units::UsdMicrosPerHour;
 
-use self::{carry_out::Plan, known::Known, model::Model, reach::Reach, wanted::Wanted};
-use super::{Greedy, Queue, Rank, Rest, axis::Axis, map::Map, prepare};
+use self::{
+    carry_out::{Plan, Way},
+    kept::Kept,
+    known::Known,
+    model::Model,
+    reach::Reach,
+    wanted::Wanted,
+};
+use super::{Greedy, Queue, Rank, Rest, axis::Axis, map::Map, numbers_of, prepare};
 use crate::{LowerBound, NewNodeReason, NodeKey, PodKey, PricedOffering, Settings, Snapshot, Solution, Target};
 
 /// Up to so many pods, the search goes on until the plan is proven to be the cheapest or the budget ends.
@@ -58,46 +70,79 @@ pub(super) fn cheapest(
     let rest = greedy.place_all(queue.clone());
     let out_of_work = !rest.untried.is_empty();
     let by_rule = ByRule::of(&greedy, &rest);
+    let left_out = |rest: &Rest<'_>| rest.refused.len() + rest.untried.len();
+    let left_out_by_rule = left_out(&rest);
+    let unsure: BTreeSet<&PodKey> =
+        start.search.templates.iter().flat_map(|one| one.unsure_daemons.iter().copied()).collect();
     if previous.is_none() && !out_of_work && start.search.kinds.len() > MANY && stop() {
         let bound = bound::at_a_glance(&start.search, &stages.counts(&queue));
+        let bound = bound.filter(|_| unsure.is_empty());
         greedy.finish(rest, &mut solution);
         solution.greedy_cost = Some(by_rule.rank.1);
         solution.lower_bound = bound.filter(|_| solution.unplaced.is_empty());
         return solution;
     }
-    let task = (!out_of_work).then(|| Task::new(&start, &queue, &stages, &greedy, stop));
+    let kind_of: BTreeMap<&PodKey, usize> = previous.map_or_else(BTreeMap::new, |previous| {
+        let of_earlier = queue.iter().filter(|(pod, _)| previous.placed.contains_key(&pod.key));
+        of_earlier.map(|(pod, asked)| (&pod.key, stages.planned[*asked].0)).collect()
+    });
+    // A plan for other pods says nothing about these.
+    let previous = previous.filter(|_| !kind_of.is_empty());
+    let again = previous.map_or_else(Vec::new, |previous| repeat::same_again(&start.search, previous));
+    let known = previous.map_or_else(Known::default, |previous| Known::earlier(&kind_of, previous, &again));
+    let task = (!out_of_work).then(|| Task::new(&start, &queue, &stages, &greedy, known, stop));
     let wanted = task.as_ref().map(|task| wanted::planned(&start.search, &task.reach, &task.left, &greedy.search));
-    let mut best = Best { rank: by_rule.rank, plan: greedy, rest, is_by_rule: true };
+    let mut best = Best { rank: by_rule.rank.clone(), kept: Kept::by(&greedy), plan: greedy, rest, is_by_rule: true };
     if let Some(previous) = previous {
-        let kind_of: BTreeMap<&PodKey, usize> =
-            queue.iter().map(|(pod, asked)| (&pod.key, stages.planned[*asked].0)).collect();
-        // Once as it was, and with its nodes once and twice more for pods that are new.
-        for copies in 0..=2 {
+        let ways = stages.ways();
+        // Once as it was, and with its nodes once and twice more if about as many pods are new.
+        let most = if (queue.len() - kind_of.len()) * 2 >= kind_of.len() { 2 } else { 0 };
+        for copies in 0..=most {
             let mut attempt = start.clone();
-            let left = attempt.repeat(&queue, previous);
-            let more = repeat::alike(&start.search, &kind_of, previous, copies);
-            let rest = attempt.carry_out(&left, &stages.planned, more);
-            best.consider(attempt, rest);
-            if left.is_empty() {
+            let left = attempt.repeat(&queue, previous, &again);
+            let more = repeat::alike(&start.search, &kind_of, previous, &again, copies);
+            let rest = attempt.carry_out(&left, &ways, more);
+            best.consider_again(attempt, rest);
+            if left.is_empty() || stop() {
                 break;
             }
         }
     }
     let mut bound = None;
     if let (Some(task), Some(wanted)) = (task, wanted) {
-        let proven = task.solve(wanted, &mut |plan| {
+        let proven = task.solve(wanted, &mut |plan, ways| {
             let mut attempt = start.clone();
-            let rest = attempt.carry_out(&queue, &stages.planned, plan);
+            let rest = attempt.carry_out(&queue, ways, plan);
             best.consider(attempt, rest);
         });
-        bound = proven.filter(|_| task.has_placed_all(&best.rest));
+        let closed = |best: &Best<'_>| {
+            best.rest.refused.is_empty() && proven.as_ref().is_some_and(|bound| bound.cost >= best.rank.1)
+        };
+        let is_best =
+            !closed(&best) && !stop() && exact::improve(&start, &queue, &stages, &task.reach, stop, &mut best);
+        let exactly = LowerBound { cost: best.rank.1, ignores: Vec::new() };
+        bound = if is_best { Some(exactly) } else { proven }.filter(|_| task.has_placed_all(&best.rest));
+        solution.search_work_units = task.spent.get();
         solution.greedy_cost = Some(by_rule.rank.1);
+        solution.greedy_leaves_out = left_out_by_rule.saturating_sub(left_out(&best.rest));
     }
     best.plan.finish(best.rest, &mut solution);
     if !best.is_by_rule {
         by_rule.compare(&mut solution);
     }
     solution.lower_bound = bound;
+    if solution.lower_bound.is_some() && !unsure.is_empty() {
+        let mut without = snapshot.clone();
+        without.daemons.retain(|daemon| !unsure.contains(&daemon.key));
+        let roomier = cheapest(&without, settings, stop, None);
+        // Only a bound for the same pods is one.
+        let same = roomier.unplaced.keys().eq(solution.unplaced.keys());
+        solution.lower_bound = roomier.lower_bound.filter(|_| same).map(|mut bound| {
+            bound.cost = bound.cost.min(solution.cost);
+            bound.ignores.push("DaemonSets that run on some of a pool's nodes only".to_owned());
+            bound
+        });
+    }
     solution
 }
 
@@ -105,16 +150,33 @@ pub(super) fn cheapest(
 /// memory.
 struct Best<'a> {
     rank: Rank,
+    /// What no plan may depart further from that places no more pods.
+    kept: Kept,
     plan: Greedy<'a>,
     rest: Rest<'a>,
     is_by_rule: bool,
 }
 
 impl<'a> Best<'a> {
+    /// Takes a plan if it places more, or costs less and keeps as much.
     fn consider(&mut self, plan: Greedy<'a>, rest: Rest<'a>) {
         let rank = plan.rank(&rest);
         if rank < self.rank {
-            *self = Self { rank, plan, rest, is_by_rule: false };
+            let kept = Kept::by(&plan);
+            if rank.0 < self.rank.0 {
+                *self = Self { rank, kept, plan, rest, is_by_rule: false };
+            } else if kept.is_within(&self.kept) {
+                *self = Self { rank, kept: self.kept.clone(), plan, rest, is_by_rule: false };
+            }
+        }
+    }
+
+    /// Takes an earlier plan that places more or costs less: it is kept to, whatever else it did without.
+    fn consider_again(&mut self, plan: Greedy<'a>, rest: Rest<'a>) {
+        let rank = plan.rank(&rest);
+        if rank < self.rank {
+            let kept = if rank.0 < self.rank.0 { Kept::by(&plan) } else { self.kept.clone() };
+            *self = Self { rank, kept, plan, rest, is_by_rule: false };
         }
     }
 }
@@ -170,7 +232,7 @@ impl Stages {
     /// Plans for as many wishes as some place grants.
     fn of(start: &mut Greedy<'_>, queue: &Queue<'_>) -> Self {
         let search = &mut start.search;
-        let numbers = queue.iter().map(|(_, asked)| asked + 1).max().unwrap_or(0);
+        let numbers = numbers_of(queue);
         let (mut planned, mut least) = (Vec::new(), Vec::new());
         for asked in 0..numbers {
             least.push(search.least_kind(asked));
@@ -187,6 +249,17 @@ impl Stages {
             planned.push((kind, given_up));
         }
         Self { planned, least }
+    }
+
+    /// Every pod as it is planned.
+    fn ways(&self) -> Vec<Way> {
+        self.planned.iter().map(|way| Way { planned: way.0, stages: vec![*way] }).collect()
+    }
+
+    /// Every pod planned without wishes, and put with as many as can be.
+    fn wishful_ways(&self, start: &Greedy<'_>) -> Vec<Way> {
+        let stages = |asked: usize| start.search.stages_of(asked).iter().copied().zip(0..).collect();
+        self.least.iter().enumerate().map(|(asked, planned)| Way { planned: *planned, stages: stages(asked) }).collect()
     }
 
     /// By kind, all wishes given up: how many pods there are.
@@ -211,7 +284,11 @@ struct Task<'t, 'a> {
     left: Vec<u64>,
     /// By kind, all wishes given up: how many pods there are.
     all: Vec<u64>,
+    /// What an earlier plan tells.
+    earlier: Known,
     stop: &'t dyn Fn() -> bool,
+    /// How much work the searches have done.
+    spent: Cell<u64>,
 }
 
 impl<'t, 'a> Task<'t, 'a> {
@@ -220,6 +297,7 @@ impl<'t, 'a> Task<'t, 'a> {
         queue: &'t Queue<'a>,
         stages: &'t Stages,
         greedy: &Greedy<'a>,
+        earlier: Known,
         stop: &'t dyn Fn() -> bool,
     ) -> Self {
         let kinds = start.search.kinds.len();
@@ -239,11 +317,12 @@ impl<'t, 'a> Task<'t, 'a> {
                 None => left[kind] += 1,
             }
         }
-        Self { start, queue, stages, reach: Reach::of(&start.search), kept, left, all, stop }
+        let (reach, spent) = (Reach::of(&start.search), Cell::new(0));
+        Self { start, queue, stages, reach, kept, left, all, earlier, stop, spent }
     }
 
     /// Offers plans and says what no plan can cost less than.
-    fn solve(&self, planned: Vec<Wanted>, offer: &mut dyn FnMut(Plan)) -> Option<LowerBound> {
+    fn solve(&self, planned: Vec<Wanted>, offer: &mut dyn FnMut(Plan, &[Way])) -> Option<LowerBound> {
         let search = &self.start.search;
         let work = search.settings.search_work_units;
         let classes = self.classes();
@@ -251,13 +330,13 @@ impl<'t, 'a> Task<'t, 'a> {
         let on_existing = unavoidable.iter().any(|wanted| !self.reach.existing(wanted.kind).is_empty());
         if classes.len() <= 1 && !on_existing && planned == unavoidable {
             let model = Model::of(search, &self.reach, planned);
-            let packing = self.pack(&model, work, None);
+            let packing = self.pack(&model, work, self.warm(&model).as_ref());
             if self.has_broken_off(&packing) {
                 return Some(self.certificate(&model, packing::prove(&model.problem, &[]), false));
             }
             let mut plan = Plan::new(self.left.len());
             plan.add(&model, &packing);
-            offer(plan);
+            offer(plan, &self.stages.ways());
             return Some(self.certificate(&model, packing.lower_bound?, false));
         }
         let share = (work / 3).min(BOUND_WORK);
@@ -271,7 +350,7 @@ impl<'t, 'a> Task<'t, 'a> {
         mut wanted: Vec<Wanted>,
         classes: &[u32],
         work: u64,
-        offer: &mut dyn FnMut(Plan),
+        offer: &mut dyn FnMut(Plan, &[Way]),
     ) -> Known {
         let mut known = Known::default();
         let search = &self.start.search;
@@ -288,7 +367,8 @@ impl<'t, 'a> Task<'t, 'a> {
                 wanted
             };
             let model = Model::of(search, &self.reach, now.iter().cloned().map(only).collect());
-            let packing = self.pack(&model, work / (classes.len() - index) as u64, None);
+            let work = work / (classes.len() - index) as u64;
+            let packing = self.pack(&model, work, self.warm(&model).as_ref());
             if self.has_broken_off(&packing) {
                 return known;
             }
@@ -302,19 +382,19 @@ impl<'t, 'a> Task<'t, 'a> {
                 wanted.push(left);
             }
         }
-        offer(plan);
+        offer(plan, &self.stages.ways());
         known
     }
 
     /// Works the bound out by itself: for all pods, on the nodes there are too, in whichever pool, beginning with what is
-    /// known. If nothing but nodes there are made the difference, the plan is one to look at.
+    /// known. Its plan is one to look at: it may keep weights and wishes, too.
     fn bound(
         &self,
         mut wanted: Vec<Wanted>,
         work: u64,
         weighted: bool,
         known: &Known,
-        offer: &mut dyn FnMut(Plan),
+        offer: &mut dyn FnMut(Plan, &[Way]),
     ) -> Option<LowerBound> {
         let search = &self.start.search;
         let there: BTreeSet<usize> =
@@ -327,19 +407,22 @@ impl<'t, 'a> Task<'t, 'a> {
         model.add_existing(search, &self.reach);
         // Limits stop plans, not the proof.
         model.problem.limits.clear();
+        let named = |mut bound: LowerBound| {
+            bound.ignores.extend((!all).then(|| "pods that fit on nodes there are, for these are many".to_owned()));
+            bound
+        };
         let warm = known.of(&model);
         if (self.stop)() {
             let proven = packing::prove(&model.problem, &warm.prices);
-            return Some(self.certificate(&model, proven, weighted));
+            return Some(named(self.certificate(&model, proven, weighted)));
         }
         let packing = self.pack(&model, work, Some(&warm));
-        let as_wished = self.stages.planned.iter().zip(&self.stages.least).all(|((kind, _), least)| kind == least);
-        if all && !weighted && as_wished {
+        if all {
             let mut plan = Plan::new(self.left.len());
             plan.add(&model, &packing);
-            offer(plan);
+            offer(plan, &self.stages.wishful_ways(self.start));
         }
-        Some(self.certificate(&model, packing.lower_bound?, weighted))
+        Some(named(self.certificate(&model, packing.lower_bound?, weighted)))
     }
 
     /// The weights of pools that can have nodes for pods, the largest first.
@@ -353,7 +436,14 @@ impl<'t, 'a> Task<'t, 'a> {
     fn pack(&self, model: &Model, work: u64, warm: Option<&Warm>) -> Packing {
         let settings = self.start.search.settings;
         let gap_ppm = if self.queue.len() <= FEW { 0 } else { settings.target_gap_ppm };
-        pack(&model.problem, &Budget { work, stop: self.stop, gap_ppm }, warm)
+        let packing = pack(&model.problem, &Budget { work, stop: self.stop, gap_ppm }, warm);
+        self.spent.set(self.spent.get() + packing.work_done);
+        packing
+    }
+
+    /// What an earlier plan tells about a model.
+    fn warm(&self, model: &Model) -> Option<Warm> {
+        (!self.earlier.is_empty()).then(|| self.earlier.of(model))
     }
 
     /// Whether the guard has ended the work before there was a plan of all pods: the greedy one is better than any beginning.
@@ -375,5 +465,9 @@ impl<'t, 'a> Task<'t, 'a> {
     }
 }
 
+#[cfg(test)]
+mod after_tests;
+#[cfg(test)]
+mod small_tests;
 #[cfg(test)]
 mod tests;

@@ -15,6 +15,14 @@ use crate::{Placement, PlacementReason, Pod, Target};
 /// they refuse now.
 const ROUNDS: usize = 3;
 
+/// As what pods of one number are put on the nodes of a plan.
+pub(super) struct Way {
+    /// The kind as which they are in the plan.
+    pub(super) planned: usize,
+    /// Kinds to try on each node, and how many wishes these have given up.
+    pub(super) stages: Vec<(usize, usize)>,
+}
+
 /// What is to become of the pods: nodes, and how many pods of each kind are to go on each.
 pub(super) struct Plan {
     nodes: Vec<Planned>,
@@ -100,16 +108,17 @@ impl Plan {
 }
 
 impl<'a> Greedy<'a> {
-    /// Puts the pods where the plan says, as far as the engine agrees, and the others where the greedy rule does. `kinds`:
-    /// what pods of each number are planned as, and with how many wishes given up.
-    pub(super) fn carry_out(&mut self, queue: &Queue<'a>, kinds: &[(usize, usize)], mut plan: Plan) -> Rest<'a> {
+    /// Puts the pods where the plan says, as far as the engine agrees, and the others where the greedy rule does. `ways`:
+    /// by number of pods written alike.
+    pub(super) fn carry_out(&mut self, queue: &Queue<'a>, ways: &[Way], mut plan: Plan) -> Rest<'a> {
         let mut left = queue.clone();
         for _ in 0..ROUNDS {
             let before = left.len();
             left.retain(|(pod, asked)| {
-                let (kind, given_up) = kinds[*asked];
-                let Some(placement) = self.place_as_planned(pod, kind, &mut plan) else { return true };
-                self.relaxed += usize::from(given_up > 0);
+                let Some((placement, given_up)) = self.place_as_planned(pod, &ways[*asked], &mut plan) else {
+                    return true;
+                };
+                self.note_given_up(*asked, given_up);
                 self.search.has_place(*asked);
                 self.placed.push((&pod.key, placement));
                 false
@@ -119,32 +128,38 @@ impl<'a> Greedy<'a> {
             }
         }
         let rest = self.place_all(left);
+        self.widen();
+        rest
+    }
+
+    /// Adds to the nodes of a plan what else their pods fit on.
+    pub(super) fn widen(&mut self) {
         let search = &mut self.search;
         for node in search.open.iter_mut().filter(|node| node.planned) {
             node.widen(&search.templates[node.template]);
         }
-        rest
     }
 
-    fn place_as_planned(&mut self, pod: &'a Pod, kind: usize, plan: &mut Plan) -> Option<Placement> {
+    /// Puts a pod on a node of the plan; says how many wishes it gave up for that.
+    fn place_as_planned(&mut self, pod: &'a Pod, way: &Way, plan: &mut Plan) -> Option<(Placement, usize)> {
         let Plan { nodes, lanes } = plan;
-        let lanes = &mut lanes[kind];
+        let lanes = &mut lanes[way.planned];
         lanes.retain(|lane| !lane.places.is_empty());
         if lanes.len() > 1 && lanes.iter().any(|lane| lane.domain.is_some()) {
-            let relations = &self.search.kinds[kind].shape.relations;
+            let relations = &self.search.kinds[way.planned].shape.relations;
             let fullness = |(key, domain): (usize, Domain)| self.search.topology.fullness(relations, key, domain);
             // Stable: what is equally full stays in the order of the plan.
             lanes.sort_by_key(|lane| lane.domain.map_or(0, fullness));
         }
         for lane in lanes {
             while let Some((node, left)) = lane.places.front_mut() {
-                match self.put(pod, kind, &mut nodes[*node]) {
-                    Ok(placement) => {
+                match self.put_some_way(pod, way, &mut nodes[*node]) {
+                    Ok(placed) => {
                         *left -= 1;
                         if *left == 0 {
                             lane.places.pop_front();
                         }
-                        return Some(placement);
+                        return Some(placed);
                     }
                     Err(Refused::Now) => break,
                     Err(Refused::ForGood) => drop(lane.places.pop_front()),
@@ -152,6 +167,18 @@ impl<'a> Greedy<'a> {
             }
         }
         None
+    }
+
+    fn put_some_way(&mut self, pod: &'a Pod, way: &Way, node: &mut Planned) -> Result<(Placement, usize), Refused> {
+        let mut refused = Refused::ForGood;
+        for (kind, given_up) in &way.stages {
+            match self.put(pod, *kind, node) {
+                Ok(placement) => return Ok((placement, *given_up)),
+                Err(Refused::Now) => refused = Refused::Now,
+                Err(Refused::ForGood) => {}
+            }
+        }
+        Err(refused)
     }
 
     /// Puts a pod on this node of a plan, if the engine agrees.
