@@ -166,7 +166,9 @@ impl<'a> Best<'a> {
             if rank.0 < self.rank.0 {
                 *self = Self { rank, kept, plan, rest, is_by_rule: false };
             } else if kept.is_within(&self.kept) {
-                *self = Self { rank, kept: self.kept.clone(), plan, rest, is_by_rule: false };
+                // Wishes may be given up as by the greedy rule. A pool of larger weight that has room for more is to be used.
+                let kept = Kept { given_up: self.kept.given_up.clone(), below: kept.below };
+                *self = Self { rank, kept, plan, rest, is_by_rule: false };
             }
         }
     }
