@@ -13,6 +13,9 @@
 //! feasible here that is not feasible there, and what the model does not know costs money at worst. If the greedy plan is
 //! no dearer, it is the answer.
 //!
+//! If the pods are few and nothing is proven, `exact` tries every way. A plan counts as cheaper only if it gives up no more
+//! wishes than the greedy one and puts no more pods on pools of less weight (`kept`).
+//!
 //! Pools of larger weight come first: a pod that one of them takes is not planned for others, unless limits stop it. The
 //! bound knows nothing of weights, wishes and limits; where these matter it is worked out by itself.
 
@@ -364,6 +367,7 @@ impl<'t, 'a> Task<'t, 'a> {
         let there: BTreeSet<usize> =
             wanted.iter().flat_map(|wanted| self.reach.existing(wanted.kind).iter().copied()).collect();
         let all = there.len() <= EXISTING;
+        let left_out = || (!all).then(|| "pods that may go to nodes there are".to_owned());
         if !all {
             wanted.retain(|wanted| self.reach.existing(wanted.kind).is_empty());
         }
@@ -374,7 +378,9 @@ impl<'t, 'a> Task<'t, 'a> {
         let warm = known.of(&model);
         if (self.stop)() {
             let proven = packing::prove(&model.problem, &warm.prices);
-            return Some(self.certificate(&model, proven, weighted));
+            let mut certificate = self.certificate(&model, proven, weighted);
+            certificate.ignores.extend(left_out());
+            return Some(certificate);
         }
         let packing = self.pack(&model, work, Some(&warm));
         if all {
@@ -382,7 +388,9 @@ impl<'t, 'a> Task<'t, 'a> {
             plan.add(&model, &packing);
             offer(plan, &self.stages.wishful_ways(self.start));
         }
-        Some(self.certificate(&model, packing.lower_bound?, weighted))
+        let mut certificate = self.certificate(&model, packing.lower_bound?, weighted);
+        certificate.ignores.extend(left_out());
+        Some(certificate)
     }
 
     /// The weights of pools that can have nodes for pods, the largest first.
