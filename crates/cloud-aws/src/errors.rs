@@ -153,12 +153,17 @@ fn field_in(message: &str) -> Field {
     NAMES.iter().find(|(name, _)| lower.contains(name)).map_or(Field::Whole, |(_, field)| *field)
 }
 
-/// An SDK error, sorted, with the original kept for the log.
+/// An SDK error, sorted.
+///
+/// What it says is the same each time for the same reason, because it stands in events and conditions: EC2's code and message, or
+/// why there was no answer. The request's id is in the log alone.
 #[derive(Debug)]
 pub(crate) struct CallError {
     /// The operation, as EC2 calls it.
     pub(crate) operation: &'static str,
     pub(crate) failure: Failure,
+    /// EC2's code and message.
+    said: Option<String>,
     source: BoxError,
 }
 
@@ -168,12 +173,15 @@ impl CallError {
         E: std::error::Error + ProvideErrorMetadata + Send + Sync + 'static,
     {
         let status = error.raw_response().map(|response| response.status().as_u16());
+        let message = steady(error.message().unwrap_or_default());
         let failure = match (error.code(), status) {
-            (Some(code), _) => classify(code, error.message().unwrap_or_default()),
+            (Some(code), _) => classify(code, message),
             (None, Some(429)) => Failure::Throttled,
             (None, _) => Failure::Other,
         };
-        Self { operation, failure, source: Box::new(error) }
+        let said = error.code().map(|code| format!("{code}: {message}"));
+        tracing::debug!(operation, ?error, "a call to AWS failed");
+        Self { operation, failure, said, source: Box::new(error) }
     }
 
     /// What the caller of the port hears, when the call was not about one offering. `spell` writes a field's path as
@@ -211,15 +219,21 @@ impl CallError {
     }
 }
 
+/// A message without its encoded part, which differs each time: `aws sts decode-authorization-message` wants it from the log.
+fn steady(message: &str) -> &str {
+    message.split("Encoded authorization failure message").next().unwrap_or_default().trim_end()
+}
+
 impl std::fmt::Display for CallError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} failed", self.operation)
+        write!(f, "{} failed", self.operation)?;
+        self.said.iter().try_for_each(|said| write!(f, ": {said}"))
     }
 }
 
 impl std::error::Error for CallError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(self.source.as_ref())
+        self.said.is_none().then_some(self.source.as_ref())
     }
 }
 
@@ -235,6 +249,25 @@ mod tests {
             }
             other => panic!("{code} gives {other:?}"),
         }
+    }
+
+    #[test]
+    fn what_is_said_is_the_same_each_time() {
+        let refused = |id: &str| {
+            let text = format!("You are not authorized. Encoded authorization failure message: {id}");
+            let error = aws_sdk_ec2::error::ErrorMetadata::builder()
+                .code("UnauthorizedOperation")
+                .message(text)
+                .custom("aws_request_id", id.to_owned())
+                .build();
+            let error = aws_sdk_ec2::operation::describe_subnets::DescribeSubnetsError::generic(error);
+            let response = HttpResponse::new(403.try_into().unwrap(), aws_smithy_types::body::SdkBody::empty());
+            CallError::new("DescribeSubnets", SdkError::service_error(error, response))
+        };
+        let one = refused("one");
+        assert_eq!(one.chain(), "DescribeSubnets failed: UnauthorizedOperation: You are not authorized.");
+        assert_eq!(one.chain(), refused("two").chain());
+        assert_eq!(one.failure, refused("two").failure);
     }
 
     #[test]

@@ -87,6 +87,8 @@ pub(crate) struct Outcome {
     pub(crate) surplus: Vec<String>,
     /// Offerings without capacity.
     pub(crate) refused: Vec<OfferingKey>,
+    /// Those of them for which the account's quota of vCPUs does not do.
+    pub(crate) over_quota: Vec<OfferingKey>,
     /// What EC2 says of them; of several reasons the first that is no lack of capacity, for that one a person can act on.
     pub(crate) said: String,
     /// Subnets without addresses.
@@ -132,6 +134,9 @@ pub(crate) fn read(answer: &CreateFleetOutput, asked: &[Override]) -> Outcome {
         if outcome.said.is_empty() || (is_quota && !quota) {
             outcome.said = format!("{code}: {message}");
             quota = is_quota;
+        }
+        if ["VcpuLimitExceeded", "MaxSpotInstanceCountExceeded"].contains(&code) {
+            outcome.over_quota.extend(about.iter().map(|it| it.key.clone()));
         }
         match failure {
             Failure::NoCapacity | Failure::Quota => outcome.refused.extend(about.iter().map(|it| it.key.clone())),
@@ -317,7 +322,11 @@ mod tests {
             .errors(error("VcpuLimitExceeded", "your limit of 5"))
             .errors(error("MaxSpotInstanceCountExceeded", "later"))
             .build();
-        assert_eq!(read(&answer, &asked()).said, "VcpuLimitExceeded: your limit of 5");
+        let outcome = read(&answer, &asked());
+        assert_eq!(outcome.said, "VcpuLimitExceeded: your limit of 5");
+        assert!(asked().iter().all(|asked| outcome.over_quota.contains(&asked.key)), "{:?}", outcome.over_quota);
+        let short = CreateFleetOutput::builder().errors(error("InsufficientInstanceCapacity", "no m5.large")).build();
+        assert_eq!(read(&short, &asked()).over_quota, []);
     }
 
     #[test]

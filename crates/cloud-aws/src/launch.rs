@@ -142,7 +142,7 @@ impl Launch<'_> {
         let types = &self.catalogue.types;
         let chosen = fleet::choose(
             &self.request.offerings,
-            |key| types.contains_key(&key.instance_type) && unavailable.allows(key, now),
+            |key| types.get(&key.instance_type).is_some_and(|info| unavailable.allows(key, info, now)),
             |name| types.get(name).is_some_and(crate::type_info::TypeInfo::is_exotic),
         );
         if chosen.is_empty() {
@@ -331,6 +331,7 @@ impl Launch<'_> {
     ) -> Result<Step, CloudError> {
         let outcome = fleet::read(answer, asked);
         self.mark(&outcome.refused);
+        self.mark_quota(&outcome.over_quota);
         if !outcome.full_subnets.is_empty() || outcome.launched.is_some() {
             // Free addresses have changed.
             self.account.forget_subnets(&self.class).await;
@@ -394,6 +395,16 @@ impl Launch<'_> {
         let mut unavailable = self.account.unavailable();
         for key in refused {
             unavailable.mark(key.clone(), now);
+        }
+    }
+
+    fn mark_quota(&self, over: &[OfferingKey]) {
+        let now = Instant::now();
+        let mut unavailable = self.account.unavailable();
+        for key in over {
+            if let Some(info) = self.catalogue.types.get(&key.instance_type) {
+                unavailable.mark_quota(info, key.capacity_type, now);
+            }
         }
     }
 

@@ -77,7 +77,7 @@ fn offerings(sources: &Sources<'_>, info: &TypeInfo, now: Instant) -> Vec<Offeri
             }
             let Some(price) = sources.prices.of(&info.name, zone, capacity_type) else { continue };
             let key = OfferingKey { instance_type: info.name.clone(), zone: zone.clone(), capacity_type };
-            let available = sources.unavailable.allows(&key, now);
+            let available = sources.unavailable.allows(&key, info, now);
             offerings.push(Offering { zone: key.zone, capacity_type, price, available, remaining: None });
         }
     }

@@ -153,16 +153,18 @@ fn describing(account: &Arc<Account>) -> Batcher<Shared<Option<Machine>>> {
     })
 }
 
-/// Terminates instances together, and one by one when one of them is not there.
+/// Terminates instances together, and one by one when one of them may be what the call failed for: then EC2 ends none of those in
+/// its zone, though it is not there, somebody protected it, or we may not end it.
 fn terminating(account: &Arc<Account>) -> Batcher<Shared<()>> {
     let account = Arc::clone(account);
     Batcher::start(TERMINATED_MAX, move |ids| {
         let account = Arc::clone(&account);
         async move {
             let together = account.aws.terminate(ids.clone()).await.map_err(Arc::new);
-            let one_is_gone = together.as_ref().is_err_and(|error| error.failure == Failure::NotFound);
+            let for_one = |failure: &Failure| matches!(failure, Failure::NotFound | Failure::Misconfigured { .. });
+            let failed_for_one = together.as_ref().is_err_and(|error| for_one(&error.failure));
             let mut answers = HashMap::new();
-            if one_is_gone && ids.len() > 1 {
+            if failed_for_one && ids.len() > 1 {
                 for id in ids {
                     let answer = account.aws.terminate(vec![id.clone()]).await.map_err(Arc::new);
                     answers.insert(id, answer);

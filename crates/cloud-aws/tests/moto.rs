@@ -226,6 +226,7 @@ async fn the_adapter_keeps_the_contract_on_an_emulated_account() {
     a_launch_of_unknown_outcome_is_not_repeated_while_lists_may_lag(&double).await;
     a_cluster_of_the_same_name_is_left_alone(&double).await;
     a_machine_from_before_the_uid_tag_is_found_by_its_claim_alone(&double).await;
+    a_protected_machine_keeps_no_other_one(&double).await;
     a_machine_says_what_it_is(&double, &cloud).await;
     an_unknown_profile_is_named(&cloud).await;
     other_kinds_of_classes_launch_too(&cloud).await;
@@ -286,6 +287,36 @@ async fn a_machine_from_before_the_uid_tag_is_found_by_its_claim_alone(double: &
     assert_eq!(found.provider_id, machine.provider_id, "its claim proves it");
     assert_eq!(cloud.get(&machine.provider_id).await.expect("is there").provider_id, machine.provider_id);
     cloud.terminate(&machine.provider_id).await.expect("a claim that recorded it may end it");
+}
+
+/// EC2 ends none of a call's instances in a zone where one of them is protected.
+async fn a_protected_machine_keeps_no_other_one(double: &Double) {
+    let cloud = connect(double);
+    let mut machines = Vec::new();
+    for name in ["kept", "ended"] {
+        let request = request(class("Provisioner", inline()), name, &format!("uid-{name}"), CapacityType::OnDemand);
+        machines.push(cloud.launch(&request).await.expect("launches").provider_id);
+    }
+    let protect = |on: bool| {
+        let id = machines[0].rsplit('/').next().expect("has one").to_owned();
+        let on = aws_sdk_ec2::types::AttributeBooleanValue::builder().value(on).build();
+        let ec2 = aws_sdk_ec2::Client::new(&config(double));
+        async move {
+            let call = ec2.modify_instance_attribute().instance_id(id).disable_api_termination(on);
+            call.send().await.expect("protects")
+        }
+    };
+    protect(true).await;
+    let (kept, ended) = tokio::join!(cloud.terminate(&machines[0]), cloud.terminate(&machines[1]));
+    match kept {
+        Err(CloudError::Misconfigured { what }) => assert!(what.starts_with("the machine's protection:"), "{what}"),
+        other => panic!("{other:?}"),
+    }
+    ended.expect("it is not protected");
+    let left = cloud.get(&machines[1]).await;
+    assert!(matches!(left, Err(CloudError::NotFound)), "{left:?}");
+    protect(false).await;
+    cloud.terminate(&machines[0]).await.expect("nobody protects it any more");
 }
 
 async fn a_machine_says_what_it_is(double: &Double, cloud: &AwsCloud) {

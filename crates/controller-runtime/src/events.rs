@@ -11,6 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use kube::Client;
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use serde_json::json;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 /// The API server's limit on a note, in bytes.
@@ -25,6 +26,8 @@ pub const REMEMBERED_MAX: usize = 4096;
 const NAME_BYTES_MAX: usize = 128;
 /// An event is a courtesy: whoever publishes one does not wait longer for it than this.
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(5);
+/// Events on their way at once: each takes a connection of its own, and a thousand objects may change together.
+const WRITING: usize = 24;
 
 /// The two types of event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -51,6 +54,7 @@ pub struct Recorder {
     component: Arc<str>,
     instance: Arc<str>,
     memory: Arc<Mutex<Memory>>,
+    writing: Arc<Semaphore>,
 }
 
 impl std::fmt::Debug for Recorder {
@@ -63,7 +67,8 @@ impl Recorder {
     /// A recorder reporting as `component`, e.g. `keda-operator` or `karpenter`.
     pub fn new(client: Client, component: &str) -> Self {
         let instance = cut(&format!("{component}-{}", crate::lease::identity()), NAME_BYTES_MAX).to_owned();
-        Self { client, component: component.into(), instance: instance.into(), memory: Arc::default() }
+        let writing = Arc::new(Semaphore::new(WRITING));
+        Self { client, component: component.into(), instance: instance.into(), memory: Arc::default(), writing }
     }
 
     /// Says that something happened to `regarding`.
@@ -83,7 +88,11 @@ impl Recorder {
             note,
         };
         let told = self.memory.lock().unwrap_or_else(PoisonError::into_inner).tell(&key, Instant::now());
+        if told == Told::Quiet {
+            return;
+        }
         let write = async {
+            let _permit = self.writing.acquire().await;
             match told {
                 Told::Quiet => Ok(()),
                 Told::New => self.create(regarding, key, action).await,

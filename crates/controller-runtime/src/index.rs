@@ -71,14 +71,27 @@ where
 {
     /// Watches what `api` and `config` select, until `shutdown`; rings `wakeup` on every change.
     pub fn spawn(api: Api<K>, config: watcher::Config, wakeup: &Wakeup, shutdown: &CancellationToken) -> Self {
+        Self::spawn_trimmed(api, config, wakeup, shutdown, |_| {})
+    }
+
+    /// As [`spawn`](Self::spawn), and takes from each object with `trim` what nobody reads before it is stored.
+    pub fn spawn_trimmed(
+        api: Api<K>,
+        config: watcher::Config,
+        wakeup: &Wakeup,
+        shutdown: &CancellationToken,
+        trim: fn(&mut K),
+    ) -> Self {
         let (store, mut writer) = reflector::store::<K>();
         let (synced_sender, synced) = watch::channel(false);
         let (bell, shutdown) = (wakeup.clone(), shutdown.clone());
         let kind = K::kind(&K::DynamicType::default()).into_owned();
         tokio::spawn(async move {
-            let mut events = std::pin::pin!(
-                watcher(api, config).modify(|object| object.meta_mut().managed_fields = None).default_backoff()
-            );
+            let trimmed = watcher(api, config).modify(|object| {
+                object.meta_mut().managed_fields = None;
+                trim(object);
+            });
+            let mut events = std::pin::pin!(trimmed.default_backoff());
             loop {
                 let event = tokio::select! {
                     () = shutdown.cancelled() => return,
@@ -263,6 +276,19 @@ mod tests {
         api.delete(&path("a"));
         changes.changed().await.unwrap();
         assert!(watched.get("shop", "a").is_none() && watched.state().is_empty());
+        shutdown.cancel();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_trimmed_is_not_stored() {
+        let (api, shutdown) = (FakeApi::new(), CancellationToken::new());
+        api.put(&path("a"), object("1"));
+        let shop: Api<ConfigMap> = Api::namespaced(api.client(), "shop");
+        let trim = |map: &mut ConfigMap| map.data = None;
+        let watched = Watched::spawn_trimmed(shop, watcher::Config::default(), &Wakeup::new(), &shutdown, trim);
+        assert!(watched.synced().await);
+        let stored = watched.get("shop", "a").unwrap();
+        assert_eq!((&stored.data, &stored.metadata.managed_fields), (&None, &None));
         shutdown.cancel();
     }
 

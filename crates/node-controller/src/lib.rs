@@ -41,6 +41,7 @@ mod provisioning;
 pub mod removal;
 mod removal_loop;
 pub mod settings;
+mod shortages;
 pub mod snapshot;
 pub mod standing;
 #[cfg(test)]

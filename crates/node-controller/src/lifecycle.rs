@@ -163,7 +163,8 @@ async fn register(ctx: &Context, world: &World, member: &Member) -> kube::Result
 }
 
 async fn initialize(ctx: &Context, world: &World, member: &Member) -> kube::Result<()> {
-    let (Some(claim), Some(node)) = (&member.claim, &member.node) else { return Ok(()) };
+    let Some(node) = &member.node else { return Ok(()) };
+    let Some(claim) = &member.claim else { return patch_node(ctx, node, patches::initialize(node)).await };
     if let Some(lacking) = lacking(claim, node) {
         smaller_than_planned(ctx, world, member, &lacking).await;
     }

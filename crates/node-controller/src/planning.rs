@@ -1,7 +1,15 @@
 //! Which plan is carried out: the first one that the independent checker finds nothing wrong with. Pure.
+//!
+//! A batch begins with what the one before has left ([`Made`]). For the same question the answer is the same and is not
+//! worked out again; for another one the search has the earlier plan to begin with. Either way the checker looks at the plan
+//! with the snapshot of today, so an earlier plan can never be the reason for a promise that is broken.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
 
 use scheduling::{PodKey, Settings, Snapshot, Solution, Target, Unfit, check, check::Violation};
 use serde::Serialize;
@@ -12,18 +20,71 @@ pub struct Planner {
     /// For logs and the names of files.
     pub name: &'static str,
     /// Makes it, with the best found so far once the guard says that it is time.
-    pub plan: fn(&Snapshot, &Settings, &dyn Fn() -> bool) -> Solution,
+    pub plan: fn(&Question<'_>) -> Solution,
+}
+
+/// What a plan is made from.
+#[derive(Clone, Copy)]
+pub struct Question<'a> {
+    /// What there is, and what is wanted.
+    pub snapshot: &'a Snapshot,
+    /// How to plan.
+    pub settings: &'a Settings,
+    /// An earlier plan to begin with.
+    pub earlier: Option<&'a Solution>,
+    /// The guard against a machine so slow that the planners' budgets of work take too long.
+    pub stop: &'a dyn Fn() -> bool,
+}
+
+impl fmt::Debug for Question<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Question").field("sequence", &self.snapshot.sequence).finish_non_exhaustive()
+    }
+}
+
+/// A plan that the checker accepted, with all it depends on.
+#[derive(Clone, Debug)]
+pub struct Made {
+    /// What it was made from.
+    pub snapshot: Snapshot,
+    /// With which settings.
+    pub settings: Settings,
+    /// Who made it.
+    pub planner: &'static str,
+    /// The plan.
+    pub solution: Solution,
+    /// Whether the guard ended its making: another try may find a better one.
+    pub broken_off: bool,
+}
+
+impl Made {
+    /// Whether the plan is what would come of this question, too. The order of lists counts although it should not matter:
+    /// then the question is worked out.
+    fn answers(&self, snapshot: &Snapshot, settings: &Settings) -> bool {
+        let Snapshot { sequence: _, pods, nodes, pools, daemons, namespace_labels } = snapshot;
+        !self.broken_off
+            && self.settings == *settings
+            && (&self.snapshot.pods, &self.snapshot.nodes, &self.snapshot.pools) == (pods, nodes, pools)
+            && (&self.snapshot.daemons, &self.snapshot.namespace_labels) == (daemons, namespace_labels)
+    }
 }
 
 /// The cost optimiser, the plain rule to fall back to, and the same for the pods that it is right about.
 pub const PLANNERS: [Planner; 3] = [
-    Planner { name: "optimiser", plan: scheduling::solve_within },
-    Planner { name: "greedy", plan: |snapshot, settings, _| scheduling::solve_greedy(snapshot, settings) },
+    Planner { name: "optimiser", plan: cheapest },
+    Planner { name: "greedy", plan: |asked| scheduling::solve_greedy(asked.snapshot, asked.settings) },
     Planner {
         name: "greedy without some",
-        plan: |snapshot, settings, _| without_suspects(snapshot, settings, scheduling::solve_greedy),
+        plan: |asked| without_suspects(asked.snapshot, asked.settings, scheduling::solve_greedy),
     },
 ];
+
+fn cheapest(asked: &Question<'_>) -> Solution {
+    match asked.earlier {
+        Some(earlier) => scheduling::solve_after(asked.snapshot, asked.settings, asked.stop, earlier),
+        None => scheduling::solve_within(asked.snapshot, asked.settings, asked.stop),
+    }
+}
 
 /// How often pods are left out. Each time the plan for the others is another one and may be wrong about other pods.
 const ROUNDS: usize = 8;
@@ -97,14 +158,26 @@ pub struct Choice {
     pub rejected: Vec<Rejected>,
 }
 
-/// Asks the planners in turn until the checker accepts a plan. `stop` is the guard against a machine so slow that the
-/// planners' budgets of work take too long.
-pub fn choose(snapshot: &Snapshot, settings: &Settings, planners: &[Planner], stop: &dyn Fn() -> bool) -> Choice {
+/// The plan to carry out: one of `earlier` if it answers the same question, else the first of the planners' that the checker
+/// accepts. Of the earlier plans the last one is what the search begins with.
+pub fn choose(
+    snapshot: &Snapshot,
+    settings: &Settings,
+    planners: &[Planner],
+    earlier: &[Arc<Made>],
+    stop: &dyn Fn() -> bool,
+) -> Choice {
     let mut choice = Choice::default();
+    let again = earlier.iter().find(|made| made.answers(snapshot, settings));
+    if let Some(made) = again.filter(|made| check::check(snapshot, &made.solution).is_empty()) {
+        choice.accepted = Some((made.planner, made.solution.clone()));
+        return choice;
+    }
+    let question = Question { snapshot, settings, earlier: earlier.last().map(|made| &made.solution), stop };
     for planner in planners {
         // A planner is a function of values: what it leaves behind when it panics is nothing.
         let planned = catch_unwind(AssertUnwindSafe(|| {
-            let solution = (planner.plan)(snapshot, settings, stop);
+            let solution = (planner.plan)(&question);
             let violations = check::check(snapshot, &solution);
             (solution, violations)
         }));
@@ -126,8 +199,6 @@ pub fn choose(snapshot: &Snapshot, settings: &Settings, planners: &[Planner], st
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use cloud::catalogue::{GENERIC_ZONES, generic_types};
     use scheduling::{Node, NodeKey, NodeStage, Placement, PlacementReason, Pod, Pool, PoolKey, PoolKind};
     use serde_json::json;
@@ -149,21 +220,21 @@ mod tests {
     }
 
     /// A plan that forgets one of its nodes.
-    fn corrupt(snapshot: &Snapshot, settings: &Settings, _: &dyn Fn() -> bool) -> Solution {
-        let mut solution = scheduling::solve_greedy(snapshot, settings);
+    fn corrupt(asked: &Question<'_>) -> Solution {
+        let mut solution = scheduling::solve_greedy(asked.snapshot, asked.settings);
         solution.new_nodes.pop();
         solution
     }
 
-    fn broken(_: &Snapshot, _: &Settings, _: &dyn Fn() -> bool) -> Solution {
+    fn broken(_: &Question<'_>) -> Solution {
         panic!("on purpose")
     }
 
     fn choose(planners: &[Planner]) -> Choice {
-        super::choose(&snapshot(), &Settings::default(), planners, &|| false)
+        super::choose(&snapshot(), &Settings::default(), planners, &[], &|| false)
     }
 
-    fn check(first: fn(&Snapshot, &Settings, &dyn Fn() -> bool) -> Solution) -> Choice {
+    fn check(first: fn(&Question<'_>) -> Solution) -> Choice {
         choose(&[Planner { name: "first", plan: first }, PLANNERS[1]])
     }
 
@@ -253,6 +324,88 @@ mod tests {
         let solution = without_suspects(&snapshot, &Settings::default(), a_on_n);
         assert_eq!(solution.placed.keys().map(|pod| pod.name.as_str()).collect::<Vec<_>>(), ["b"]);
         assert_eq!(check::check(&snapshot, &solution), []);
+    }
+
+    /// A plan of a round before.
+    fn made(snapshot: &Snapshot, solution: Solution) -> Arc<Made> {
+        let (snapshot, settings) = (snapshot.clone(), Settings::default());
+        Arc::new(Made { snapshot, settings, planner: "earlier", solution, broken_off: false })
+    }
+
+    /// What is carried out with that plan at hand, and who made it.
+    fn after(made: Arc<Made>, snapshot: &Snapshot, planners: &[Planner]) -> Choice {
+        super::choose(snapshot, &Settings::default(), planners, &[made], &|| false)
+    }
+
+    /// A plan that is sound and not what anybody else would make: every pod on a node of its own.
+    fn apart(snapshot: &Snapshot) -> Solution {
+        let mut solution = Solution::default();
+        for (turn, pod) in snapshot.pods.iter().enumerate() {
+            let alone = Snapshot { pods: vec![Arc::clone(pod)], ..snapshot.clone() };
+            let plan = scheduling::solve_greedy(&alone, &Settings::default());
+            let why = PlacementReason::OpensNode;
+            solution.placed.insert(pod.key.clone(), Placement { node: Target::New(turn), why, turn });
+            solution.new_nodes.extend(plan.new_nodes);
+            solution.cost = solution.cost.saturating_add(plan.cost);
+        }
+        assert_eq!(check::check(snapshot, &solution), []);
+        solution
+    }
+
+    #[test]
+    fn the_same_question_in_a_later_round_gets_the_same_answer_and_asks_no_planner() {
+        let before = snapshot();
+        let now = Snapshot { sequence: before.sequence + 7, ..before.clone() };
+        let nobody = [Planner { name: "nobody", plan: broken }];
+        let choice = after(made(&before, apart(&before)), &now, &nobody);
+        assert_eq!(choice.accepted, Some(("earlier", apart(&before))));
+        assert_eq!(choice.rejected, []);
+    }
+
+    #[test]
+    fn a_plan_that_was_broken_off_or_is_unsound_is_made_again() {
+        let world = snapshot();
+        let broken_off = Made { broken_off: true, ..(*made(&world, apart(&world))).clone() };
+        let unsound = Solution { new_nodes: Vec::new(), ..apart(&world) };
+        for one in [Arc::new(broken_off), made(&world, unsound)] {
+            assert_eq!(after(one, &world, &PLANNERS).accepted.unwrap().0, "optimiser");
+        }
+    }
+
+    #[test]
+    fn nothing_that_has_changed_is_answered_with_the_earlier_plan() {
+        type Change = fn(&mut Snapshot);
+        let changes: [(&str, Change); 6] = [
+            ("a pod is gone", |world| drop(world.pods.pop())),
+            ("a pod has grown", |world| {
+                let cpu = units::ResourceName::cpu();
+                Arc::make_mut(&mut world.pods[0]).requests.set(cpu, units::Amount(3000));
+            }),
+            ("a node is there", |world| world.nodes = beside_a_hermit().nodes),
+            ("the pool has a limit", |world| {
+                let limit = units::ResourceList::new().with(units::ResourceName::cpu(), units::Amount(1));
+                world.pools[0].limits = Some(limit);
+            }),
+            ("the cheapest is sold out", |world| {
+                let cheapest = apart(&snapshot()).new_nodes[0].offerings[0].key.clone();
+                let mut types = world.pools[0].instance_types.to_vec();
+                for one in types.iter_mut().filter(|one| one.name == cheapest.instance_type) {
+                    one.offerings.iter_mut().for_each(|offering| offering.available = false);
+                }
+                world.pools[0].instance_types = types.into();
+            }),
+            ("the pool is gone", |world| world.pools.clear()),
+        ];
+        for (what, change) in changes {
+            let before = snapshot();
+            let mut now = before.clone();
+            change(&mut now);
+            let choice = after(made(&before, apart(&before)), &now, &PLANNERS);
+            let (planner, plan) = choice.accepted.unwrap();
+            assert_eq!((planner, choice.rejected), ("optimiser", Vec::new()), "{what}");
+            let anew = scheduling::solve(&now, &Settings::default());
+            assert_eq!((plan.unplaced.len(), plan.cost), (anew.unplaced.len(), anew.cost), "{what}");
+        }
     }
 
     #[test]

@@ -15,7 +15,7 @@ use std::{
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
-use scheduling::{PodKey, Settings as SolverSettings, Snapshot, Solution};
+use scheduling::{PodKey, Snapshot};
 use tokio::time::Instant;
 
 use crate::{
@@ -23,7 +23,7 @@ use crate::{
     context::{Context, Worlds},
     fingerprint::fingerprint,
     metrics::OutcomeLabel,
-    planning::{self, PLANNERS, Rejected},
+    planning::{self, Made, PLANNERS, Rejected},
     pods,
     pools::Pools,
     snapshot::{self, Input},
@@ -39,15 +39,14 @@ const PROMISES: Duration = Duration::from_secs(1);
 const SEARCH: Duration = Duration::from_secs(3);
 
 /// How many plans a round makes at most, each without what was too dear in the one before.
-const PLANS: usize = 4;
+pub(crate) const PLANS: usize = 4;
 
 /// What a plan was made from, and what it says.
 #[derive(Debug)]
 struct Planned {
     world: Arc<World>,
     pools: Pools,
-    snapshot: Snapshot,
-    solution: Solution,
+    made: Arc<Made>,
     /// New nodes that are not bought yet, by index, with the reason.
     held: BTreeMap<usize, String>,
     /// Pods without a place that wait for a pool to be cheaper, with the reason.
@@ -61,6 +60,8 @@ pub(crate) async fn run(ctx: Context, mut worlds: Worlds) {
     // Pods the last plan has looked at, and the circumstances it was made in.
     let mut considered = BTreeSet::new();
     let mut circumstances = None;
+    // The plans of the last round, to begin the next one with.
+    let mut earlier = Vec::new();
     let mut retry_at = Instant::now();
     let mut rings = ctx.wakeup.listen();
     loop {
@@ -87,7 +88,7 @@ pub(crate) async fn run(ctx: Context, mut worlds: Worlds) {
                 let triggers = batch.take();
                 let started = Instant::now();
                 tracing::debug!(triggers, pods = waiting.pods.len(), "planning");
-                considered = round(&ctx, &mut worlds).await;
+                considered = round(&ctx, &mut worlds, &mut earlier).await;
                 circumstances = Some(waiting.circumstances);
                 // Planning again and again for pods that fit nowhere may take a tenth of the time, not more.
                 retry_at = Instant::now() + ctx.settings.retry_interval.max(started.elapsed() * 10);
@@ -123,8 +124,9 @@ fn waiting(ctx: &Context, worlds: &mut Worlds) -> Waiting {
     }
 }
 
-/// One plan, from the newest world to its claims. Returns the UIDs of the pods it looked at.
-async fn round(ctx: &Context, worlds: &mut Worlds) -> BTreeSet<String> {
+/// One plan, from the newest world to its claims, that begins with the plans of the round before and leaves its own in their
+/// place. Returns the UIDs of the pods it looked at.
+async fn round(ctx: &Context, worlds: &mut Worlds, earlier: &mut Vec<Arc<Made>>) -> BTreeSet<String> {
     // What can be bought may take a while to ask for; the world is read after that.
     let before = Arc::clone(&worlds.borrow());
     let asked = ctx.pools(&before.value, Which::Unknown).await;
@@ -135,6 +137,7 @@ async fn round(ctx: &Context, worlds: &mut Worlds) -> BTreeSet<String> {
     let view = ctx.view(worlds);
     let mut pools = Pools::of(&view.world);
     ctx.standings().apply(&mut pools, Timestamp::now());
+    ctx.standings().on_sale(&catalogue, Timestamp::now());
     let snapshot = snapshot::build(&Input {
         sequence: view.sequence,
         world: &view.world,
@@ -146,42 +149,53 @@ async fn round(ctx: &Context, worlds: &mut Worlds) -> BTreeSet<String> {
     let considered = snapshot.pods.iter().map(|pod| pod.uid.clone()).collect();
     if snapshot.pods.is_empty() {
         ctx.metrics.unschedulable_pods.set(0);
+        earlier.clear();
         return considered;
     }
     let start = Instant::now();
-    let Some(mut made) = plan(ctx, snapshot, start).await else { return considered };
+    let last_round = earlier.len();
+    let Some(mut made) = plan(ctx, snapshot, earlier, start).await else { return considered };
+    earlier.push(Arc::clone(&made));
     let now = Timestamp::now();
     let shortages = ctx.standings().shortages(now);
     let mut waits = BTreeMap::new();
     let pods = &view.world.objects.pods;
     let mut held = patience::held_back(&made.snapshot, &made.solution, pods, &shortages, now);
-    if !held.is_empty() {
-        // What is struck from a later plan was not refused by anybody.
-        let on_sale = made.snapshot.clone();
+    // What is struck from a later plan was not refused by anybody.
+    let on_sale = (!held.is_empty()).then(|| made.snapshot.clone());
+    if let Some(on_sale) = &on_sale {
         for _ in 1..PLANS {
             let Some(cheaper) = patience::without_dear(&made.snapshot, &made.solution, &held) else { break };
-            let Some(again) = plan(ctx, cheaper, start).await else { break };
+            let Some(again) = plan(ctx, cheaper, earlier, start).await else { break };
+            earlier.push(Arc::clone(&again));
             for (index, one) in &held {
                 let waiting = made.solution.new_nodes[*index].pods.iter();
                 waits.extend(waiting.map(|pod| (pod.clone(), one.why.clone())));
             }
             made = again;
-            held = patience::held_back(&on_sale, &made.solution, pods, &shortages, now);
+            held = patience::held_back(on_sale, &made.solution, pods, &shortages, now);
         }
     }
     let held: BTreeMap<usize, String> = held.into_iter().map(|(index, one)| (index, one.why)).collect();
-    let Made { snapshot, planner, solution } = made;
+    earlier.drain(..last_round);
+    // The next round begins with what was planned, not with what is left of it for this one.
+    let mut bought = Made::clone(&made);
+    let on_sale = on_sale.as_ref().unwrap_or(&made.snapshot);
+    patience::keep_affordable(on_sale, &mut bought.solution, pods, &shortages, now);
+    let made = Arc::new(bought);
+    let solution = &made.solution;
     waits.retain(|pod, _| solution.unplaced.contains_key(pod));
     ctx.metrics.scheduling_duration.observe(start.elapsed().as_secs_f64());
     if !solution.new_nodes.is_empty() {
         tracing::info!(
-            snapshot = snapshot.sequence,
-            planner,
+            snapshot = made.snapshot.sequence,
+            planner = made.planner,
             nodes = solution.new_nodes.len(),
             cost = %solution.cost,
             lower_bound = solution.lower_bound.as_ref().map(|bound| bound.cost.to_string()),
             greedy_cost = solution.greedy_cost.map(|cost| cost.to_string()),
             proven_optimal = solution.proven_optimal(),
+            search_work_units = solution.search_work_units,
             milliseconds = start.elapsed().as_millis(),
             "planned"
         );
@@ -189,30 +203,25 @@ async fn round(ctx: &Context, worlds: &mut Worlds) -> BTreeSet<String> {
     let waiting: usize = held.keys().map(|index| solution.new_nodes[*index].pods.len()).sum();
     ctx.metrics.unschedulable_pods.set(i64::try_from(solution.unplaced.len() + waiting).unwrap_or(i64::MAX));
     outcome(ctx, if solution.unplaced.is_empty() && held.is_empty() { "complete" } else { "partial" });
-    act::act(ctx, &Planned { world: view.world, pools, snapshot, solution, held, waits }, &unreadable).await;
+    act::act(ctx, &Planned { world: view.world, pools, made, held, waits }, &unreadable).await;
     considered
 }
 
-/// A plan that the checker accepts.
-struct Made {
-    snapshot: Snapshot,
-    planner: &'static str,
-    solution: Solution,
-}
-
 /// Plans, and reports what was refused. None if no plan is sound.
-async fn plan(ctx: &Context, snapshot: Snapshot, start: Instant) -> Option<Made> {
-    let settings = SolverSettings { budget_work_units: ctx.settings.solver_budget, ..SolverSettings::default() };
+async fn plan(ctx: &Context, snapshot: Snapshot, earlier: &[Arc<Made>], start: Instant) -> Option<Arc<Made>> {
+    let settings = ctx.settings.solver();
     let folder = ctx.settings.rejected_plans.clone();
+    let earlier = earlier.to_vec();
     let planned = tokio::task::spawn_blocking(move || {
-        let choice = planning::choose(&snapshot, &settings, &PLANNERS, &|| start.elapsed() > SEARCH);
+        let late = || start.elapsed() > SEARCH;
+        let choice = planning::choose(&snapshot, &settings, &PLANNERS, &earlier, &late);
         for rejected in &choice.rejected {
             report(&folder, &snapshot, &settings, rejected);
         }
-        (snapshot, choice)
+        (snapshot, choice, late())
     })
     .await;
-    let Ok((snapshot, choice)) = planned else {
+    let Ok((snapshot, choice, broken_off)) = planned else {
         tracing::error!("planning panicked; no machine is launched for this plan");
         outcome(ctx, "panic");
         return None;
@@ -228,11 +237,11 @@ async fn plan(ctx: &Context, snapshot: Snapshot, start: Instant) -> Option<Made>
     if !choice.rejected.is_empty() {
         tracing::warn!(snapshot = snapshot.sequence, planner, "going on with another plan");
     }
-    Some(Made { snapshot, planner, solution })
+    Some(Arc::new(Made { snapshot, settings, planner, solution, broken_off }))
 }
 
 /// Says what is wrong with a plan that is not carried out, and where to find it.
-fn report(folder: &Path, snapshot: &Snapshot, settings: &SolverSettings, rejected: &Rejected) {
+fn report(folder: &Path, snapshot: &Snapshot, settings: &scheduling::Settings, rejected: &Rejected) {
     let saved = match rejected::save(folder, snapshot, settings, rejected, Timestamp::now()) {
         Ok(path) => path.display().to_string(),
         Err(error) => format!("not saved: {error}"),

@@ -27,6 +27,10 @@ pub struct Settings {
     pub retry_interval: Duration,
     /// Work units the solver may spend on one plan.
     pub solver_budget: u64,
+    /// Whether what pods prefer is left to the kube-scheduler. Karpenter's `PREFERENCE_POLICY=Ignore`.
+    pub ignore_preferences: bool,
+    /// Whether `minValues` may be missed where it cannot be met. Karpenter's `MIN_VALUES_POLICY=BestEffort`.
+    pub relax_min_values: bool,
     /// Whether the kube-scheduler is told which pods a new node is meant for.
     pub nominate_pods: bool,
     /// Whether KWOKNodeClasses are followed; their CRD must be there then.
@@ -46,6 +50,8 @@ impl Default for Settings {
             replacement_timeout: Duration::from_mins(10),
             retry_interval: Duration::from_secs(10),
             solver_budget: 5_000_000,
+            ignore_preferences: false,
+            relax_min_values: false,
             nominate_pods: true,
             kwok_classes: false,
             rejected_plans: std::env::temp_dir().join("tandem-rejected-plans"),
@@ -54,6 +60,16 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// What the solver is told.
+    pub fn solver(&self) -> scheduling::Settings {
+        scheduling::Settings {
+            budget_work_units: self.solver_budget,
+            ignore_preferences: self.ignore_preferences,
+            relax_min_values: self.relax_min_values,
+            ..scheduling::Settings::default()
+        }
+    }
+
     /// How long a planned place is kept for its pod after the place is ready: twice the longest batch, at least ten
     /// seconds, as in Karpenter.
     pub fn nomination_ttl(&self) -> Duration {

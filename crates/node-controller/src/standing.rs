@@ -8,9 +8,13 @@ use std::{collections::BTreeMap, time::Duration};
 use api::condition::Status;
 use cloud::{CloudError, NodeClass};
 use jiff::Timestamp;
-use scheduling::PoolKey;
+use scheduling::{OfferingKey, PoolKey};
 
-use crate::pools::{Closed, PoolState, Pools};
+use crate::{
+    pools::{Closed, PoolState, Pools},
+    shortages::Shortages,
+    snapshot::Catalogue,
+};
 
 /// Asked again after this even if nothing changed: the class's objects at the vendor may have.
 pub const JUDGED_FOR: Duration = Duration::from_mins(1);
@@ -18,9 +22,6 @@ pub const JUDGED_FOR: Duration = Duration::from_mins(1);
 /// How long a pool whose launch was refused is left alone, unless somebody changes it or its class: what is wrong may also be
 /// corrected at the vendor, and no object says so.
 pub const REFUSED_FOR: Duration = Duration::from_mins(5);
-
-/// Refusals for capacity that are further apart than this do not belong together.
-const SHORTAGE_OVER: Duration = Duration::from_mins(10);
 
 /// What is said of a class that was asked about in vain.
 pub const NOT_ANSWERED: &str = "the cloud has not said yet whether its class can be used";
@@ -40,8 +41,7 @@ pub struct Standings {
     /// By kind and name.
     judged: BTreeMap<(String, String), Judgement>,
     refused: BTreeMap<PoolKey, Refusal>,
-    /// When the cloud first, and when it last, had no capacity for something that the pool asked for.
-    short: BTreeMap<PoolKey, (Timestamp, Timestamp)>,
+    shortages: Shortages,
 }
 
 #[derive(Clone, Debug)]
@@ -61,19 +61,14 @@ struct Refusal {
 }
 
 impl Standings {
-    /// The cloud has had no capacity for something that the pool asked for.
-    pub fn short_of_capacity(&mut self, pool: &PoolKey, now: Timestamp) {
-        let (first, last) = self.short.entry(pool.clone()).or_insert((now, now));
-        if *last + SHORTAGE_OVER < now {
-            *first = now;
-        }
-        *last = now;
+    /// Takes note of what can be had now.
+    pub(crate) fn on_sale(&mut self, catalogue: &Catalogue, now: Timestamp) {
+        self.shortages.look(catalogue, now);
     }
 
-    /// By pool, since when the cloud is short of capacity for it.
-    pub fn shortages(&self, now: Timestamp) -> BTreeMap<PoolKey, Timestamp> {
-        let lasting = self.short.iter().filter(|(_, (_, last))| *last + SHORTAGE_OVER >= now);
-        lasting.map(|(pool, (first, _))| (pool.clone(), *first)).collect()
+    /// Since when the cloud has been short of what could be had before.
+    pub(crate) fn shortages(&self, now: Timestamp) -> BTreeMap<OfferingKey, Timestamp> {
+        self.shortages.since(now)
     }
 
     /// The classes to ask the cloud about, each once.
@@ -222,19 +217,6 @@ mod tests {
                 assert_eq!(said(&standings, pools(1, "b"), 1), None, "another class");
             }
         }
-    }
-
-    #[test]
-    fn a_shortage_lasts_from_its_first_refusal_until_none_has_come_for_ten_minutes() {
-        let mut standings = Standings::default();
-        let since = |standings: &Standings, now| standings.shortages(at(now)).get(&key()).copied();
-        for now in [100, 700, 1_300] {
-            standings.short_of_capacity(&key(), at(now));
-            assert_eq!(since(&standings, now + 600), Some(at(100)), "refused at {now}");
-        }
-        assert_eq!(since(&standings, 1_901), None);
-        standings.short_of_capacity(&key(), at(1_901));
-        assert_eq!(since(&standings, 1_901), Some(at(1_901)));
     }
 
     #[test]

@@ -23,8 +23,11 @@ pub enum Outcome {
 
 /// First and longest back-off after failures: half a second is what a conflict needs, half a minute what an outage does.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
-/// After a success, the time the watch gets to show it before the same action may start again.
-const ECHO: Duration = Duration::from_secs(1);
+/// After a success, the time the watch gets to show it before the same action may start again, and the longest such time: it
+/// doubles, because a watch that is behind falls further behind for every repetition, which is one more change to show.
+const ECHO: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(8));
+/// A success after this long is no repetition of the last one.
+const FORGOTTEN: Duration = Duration::from_secs(30);
 
 /// Actions in progress and pauses between them. `S` is what distinguishes actions on one machine.
 #[derive(Debug)]
@@ -39,6 +42,7 @@ pub struct Workers<S> {
 struct Pause<S> {
     step: S,
     failures: u32,
+    successes: u32,
     until: Instant,
 }
 
@@ -91,20 +95,27 @@ impl<S: Clone + PartialEq> Workers<S> {
 
     fn note(&mut self, key: String, outcome: Outcome) {
         let Some(step) = self.busy.remove(&key) else { return };
-        let before = self.pauses.get(&key).filter(|pause| pause.step == step).map_or(0, |pause| pause.failures);
-        let (failures, pause) = match outcome {
-            Outcome::Done => (0, ECHO),
-            Outcome::Again(after) => (0, after),
-            Outcome::Failed => (before.saturating_add(1), backoff(before)),
-            Outcome::FailedFor(after) => (before.saturating_add(1), after.max(backoff(before))),
+        let now = Instant::now();
+        let before = self.pauses.get(&key).filter(|pause| pause.step == step);
+        let failed = before.map_or(0, |pause| pause.failures);
+        let done = before.filter(|pause| pause.until + FORGOTTEN > now).map_or(0, |pause| pause.successes);
+        let (failures, successes, pause) = match outcome {
+            Outcome::Done => (0, done.saturating_add(1), doubled(ECHO, done)),
+            Outcome::Again(after) => (0, 0, after),
+            Outcome::Failed => (failed.saturating_add(1), 0, backoff(failed)),
+            Outcome::FailedFor(after) => (failed.saturating_add(1), 0, after.max(backoff(failed))),
         };
-        self.pauses.insert(key, Pause { step, failures, until: Instant::now() + pause });
+        self.pauses.insert(key, Pause { step, failures, successes, until: now + pause });
     }
 }
 
 /// The pause after a failure that `failures` others came before.
 pub fn backoff(failures: u32) -> Duration {
-    BACKOFF.0.saturating_mul(1 << failures.min(10)).min(BACKOFF.1)
+    doubled(BACKOFF, failures)
+}
+
+fn doubled((first, longest): (Duration, Duration), times: u32) -> Duration {
+    first.saturating_mul(1 << times.min(10)).min(longest)
 }
 
 #[cfg(test)]
@@ -130,6 +141,28 @@ mod tests {
         workers.ended().await;
         tokio::time::advance(Duration::from_secs(2)).await;
         assert!(workers.offer("a", "launch", || async { Outcome::Done }));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_the_watch_does_not_show_is_repeated_ever_more_rarely() {
+        let mut workers = Workers::new(1);
+        let mut again = async |step, wait: f64| {
+            tokio::time::advance(Duration::from_secs_f64(wait)).await;
+            let started = workers.offer("a", step, || async { Outcome::Done });
+            if started {
+                workers.ended().await;
+            }
+            started
+        };
+        assert!(again("register", 0.0).await);
+        for (wait, started) in [(0.9, false), (0.2, true), (1.8, false), (0.3, true), (3.9, false), (0.2, true)] {
+            assert_eq!(again("register", wait).await, started, "{wait}");
+        }
+        assert!(again("open", 0.0).await, "it has come on");
+        assert!(again("register", 0.0).await);
+        assert!(again("register", 1.1).await, "from the beginning");
+        assert!(again("register", 60.0).await);
+        assert!(again("register", 1.1).await, "the one before is long ago");
     }
 
     #[tokio::test(start_paused = true)]

@@ -83,23 +83,34 @@ pub struct World {
     held: BTreeMap<String, Hold>,
 }
 
+fn sort<K: kube::ResourceExt>(objects: &mut [Arc<K>]) {
+    objects.sort_by(|a, b| {
+        let (a, b) = (a.meta(), b.meta());
+        (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name))
+    });
+}
+
 impl World {
     /// Sorts and joins.
     pub fn new(mut objects: Objects) -> Self {
-        objects
-            .pods
-            .sort_by(|a, b| (&a.metadata.namespace, &a.metadata.name).cmp(&(&b.metadata.namespace, &b.metadata.name)));
-        objects.nodes.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
-        objects.claims.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
-        objects.provisioners.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
-        objects.node_pools.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
-        objects.node_overlays.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
-        objects.node_templates.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
-        objects.node_classes.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
-        objects.kwok_classes.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
-        objects
-            .daemon_sets
-            .sort_by(|a, b| (&a.metadata.namespace, &a.metadata.name).cmp(&(&b.metadata.namespace, &b.metadata.name)));
+        // Watches keep them in no order, and what is told or compared must not change with it.
+        sort(&mut objects.pods);
+        sort(&mut objects.nodes);
+        sort(&mut objects.claims);
+        sort(&mut objects.provisioners);
+        sort(&mut objects.node_pools);
+        sort(&mut objects.node_overlays);
+        sort(&mut objects.node_templates);
+        sort(&mut objects.node_classes);
+        sort(&mut objects.kwok_classes);
+        sort(&mut objects.daemon_sets);
+        sort(&mut objects.namespaces);
+        sort(&mut objects.volume_attachments);
+        sort(&mut objects.volume_claims);
+        sort(&mut objects.volumes);
+        sort(&mut objects.storage_classes);
+        sort(&mut objects.csi_nodes);
+        sort(&mut objects.budgets);
         let (members, held) = (join(&objects), budgets::held(&objects));
         Self { objects, members, held }
     }

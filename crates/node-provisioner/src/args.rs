@@ -67,6 +67,16 @@ pub(crate) struct Args {
     #[arg(long, env = "TANDEM_RETRY_INTERVAL", default_value_t = Span(DEFAULTS.retry_interval))]
     pub(crate) retry_interval: Span,
 
+    /// Whether what pods prefer (preferred affinity, `ScheduleAnyway`) is planned for as if they demanded it, as far as that can
+    /// be, or left to the kube-scheduler.
+    #[arg(long, env = "PREFERENCE_POLICY", value_enum, default_value_t = PreferencePolicy::Respect)]
+    pub(crate) preference_policy: PreferencePolicy,
+
+    /// Whether a pool without as many different values as its `minValues` asks for gets no node, or one with as many as there
+    /// are.
+    #[arg(long, env = "MIN_VALUES_POLICY", value_enum, default_value_t = MinValuesPolicy::Strict)]
+    pub(crate) min_values_policy: MinValuesPolicy,
+
     /// Nominate each pod for the new node it is planned on (`status.nominatedNodeName`), just before that node takes pods.
     #[arg(long, env = "TANDEM_NOMINATE_PODS", default_value_t = DEFAULTS.nominate_pods, num_args = 0..=1,
           require_equals = true, default_missing_value = "true", action = clap::ArgAction::Set)]
@@ -125,6 +135,26 @@ pub(crate) enum Cloud {
     Kwok,
 }
 
+/// What becomes of the pods' preferences; the names are Karpenter's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[value(rename_all = "PascalCase")]
+pub(crate) enum PreferencePolicy {
+    /// They are planned for, and given up one by one for pods that find no place.
+    Respect,
+    /// They are left to the kube-scheduler.
+    Ignore,
+}
+
+/// How strictly `minValues` is taken; the names are Karpenter's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[value(rename_all = "PascalCase")]
+pub(crate) enum MinValuesPolicy {
+    /// It is met or there is no node.
+    Strict,
+    /// It is met as far as it can be.
+    BestEffort,
+}
+
 impl Args {
     /// What the controller is told.
     pub(crate) fn settings(&self) -> Settings {
@@ -137,6 +167,8 @@ impl Args {
             replacement_timeout: self.replacement_timeout.0,
             retry_interval: self.retry_interval.0,
             solver_budget: DEFAULTS.solver_budget,
+            ignore_preferences: self.preference_policy == PreferencePolicy::Ignore,
+            relax_min_values: self.min_values_policy == MinValuesPolicy::BestEffort,
             nominate_pods: self.nominate_pods,
             rejected_plans: self.rejected_plans.clone().unwrap_or_else(|| DEFAULTS.rejected_plans.clone()),
             kwok_classes: self.cloud == Cloud::Kwok,
@@ -212,6 +244,18 @@ mod tests {
         assert_eq!(args.settings().registration_timeout, Duration::from_mins(15));
         assert_eq!(args.aws.vm_memory_overhead_percent, 75);
         assert_eq!(args.cloud, Cloud::Aws);
+    }
+
+    #[test]
+    fn karpenters_policies_are_followed_by_their_names() {
+        let settings = |more: &[&str]| {
+            let all = ["node-provisioner", "--cluster-name=c"].iter().chain(more);
+            let settings = Args::try_parse_from(all).unwrap().settings().solver();
+            (settings.ignore_preferences, settings.relax_min_values)
+        };
+        assert_eq!(settings(&[]), (false, false));
+        let both = ["--preference-policy=Ignore", "--min-values-policy=BestEffort"];
+        assert_eq!(settings(&both), (true, true));
     }
 
     #[test]

@@ -5,6 +5,9 @@
 //! rows bound every plan. They are found by branch and bound. A branch is left when its bound, computed in integers from
 //! the relaxation's multipliers, leaves no room below the best plan, so the result needs no trust in floating point.
 
+#[cfg(any(test, feature = "highs"))]
+mod mip;
+
 use std::collections::BinaryHeap;
 
 use crate::bound::whole_prices;
@@ -92,7 +95,14 @@ pub(crate) fn count_nodes(
         return Counts { bound, nodes: None };
     }
     master.forget(meter);
-    master.search(bound, free, knapsack, meter, end)
+    let counts = master.search(bound, free, knapsack, meter, end);
+    #[cfg(feature = "highs")]
+    let counts = if counts.nodes.is_none() && counts.bound < best {
+        Counts { nodes: master.by_mip(mip::highs), ..counts }
+    } else {
+        counts
+    };
+    counts
 }
 
 struct Master<'a> {
@@ -106,6 +116,16 @@ struct Master<'a> {
 }
 
 impl Master<'_> {
+    /// The cheapest counts that keep all rows, as a solver of mixed integer programs finds them. They bound nothing.
+    #[cfg(any(test, feature = "highs"))]
+    fn by_mip<S: good_lp::Solver>(&self, solver: S) -> Option<Vec<(usize, u64)>> {
+        let prices: Vec<i64> = self.bins.iter().map(|bin| self.model.bins[*bin].price).collect();
+        let short = |row: &Row| (self.bins.iter().map(|bin| row.most[*bin]).collect(), row.need);
+        let rows: Vec<mip::Row> = self.rows.iter().map(short).collect();
+        let counts = mip::cheapest(&prices, &rows, &self.highest(), solver)?;
+        Some(self.bins.iter().copied().zip(counts).filter(|(_, count)| *count > 0).collect())
+    }
+
     fn row(&mut self, values: &[i64], uppers: &[i128]) {
         let each = self.model.groups.iter().zip(values);
         let total: i128 = each.map(|(pods, value)| i128::from(*value) * i128::from(pods.demand)).sum();
@@ -327,4 +347,75 @@ impl Master<'_> {
 fn up(scaled: i128) -> i128 {
     let unit = 1_i128 << FRACTION;
     scaled.max(0) / unit + i128::from(scaled > 0 && scaled % unit != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{Bin, Bits, Group, Problem};
+
+    /// The least that counts of nodes cost which keep these rows: by the search here, in whole numbers, and by a solver of
+    /// mixed integer programs.
+    fn both<S: good_lp::Solver>(prices: &[i64], rows: &[(Vec<i64>, i64)], solver: S) -> (i128, Option<i128>) {
+        let bin = |price: &i64| Bin { price: *price, capacity: vec![1], ..Bin::default() };
+        let problem = Problem {
+            resources: 1,
+            // Pods that ask for nothing: the rows alone say how many nodes there have to be.
+            groups: vec![Group {
+                demand: 60,
+                request: vec![0],
+                max_per_node: u32::MAX,
+                exclusive: Vec::new(),
+                eligible: Bits::all(prices.len()),
+            }],
+            bins: prices.iter().map(bin).collect(),
+            limits: Vec::new(),
+        };
+        let mut model = Model::new(&problem);
+        // Without rows the dearer ones would do no good, and are gone; here they do.
+        let kind = model.bins[0].clone();
+        model.bins = prices.iter().map(|price| crate::model::Kind { price: *price, ..kind.clone() }).collect();
+        let rows: Vec<Row> = rows.iter().map(|(most, need)| Row { most: most.clone(), need: *need }).collect();
+        let dearest = 60 * prices.iter().map(|price| i128::from(*price)).sum::<i128>() + 1;
+        let mut master = Master {
+            model: &model,
+            bins: (0..prices.len()).collect(),
+            rows,
+            best: dearest,
+            relaxation: Relaxation::default(),
+            branches: 0,
+        };
+        let found = master.by_mip(solver);
+        let cost = |counts: Vec<(usize, u64)>| -> i128 {
+            counts.iter().map(|(bin, count)| i128::from(prices[*bin]) * i128::from(*count)).sum()
+        };
+        let counts = master.search(0, &[true], &mut Knapsack::default(), &Meter::endless(), u64::MAX);
+        (counts.bound, found.map(cost))
+    }
+
+    fn some_rows() -> impl Strategy<Value = (Vec<i64>, Vec<(Vec<i64>, i64)>)> {
+        (2..6_usize).prop_flat_map(|bins| {
+            let row = (prop::collection::vec(1..40_i64, bins), 1..200_i64);
+            (prop::collection::vec(1..1000_i64, bins), prop::collection::vec(row, 1..5))
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(150))]
+
+        #[test]
+        fn a_solver_of_mixed_integer_programs_finds_the_same_cost((prices, rows) in some_rows()) {
+            let (ours, theirs) = both(&prices, &rows, good_lp::solvers::microlp::microlp);
+            prop_assert_eq!(Some(ours), theirs);
+        }
+
+        #[cfg(feature = "highs")]
+        #[test]
+        fn highs_finds_the_same_cost((prices, rows) in some_rows()) {
+            let (ours, theirs) = both(&prices, &rows, mip::highs);
+            prop_assert_eq!(Some(ours), theirs);
+        }
+    }
 }

@@ -204,6 +204,10 @@ impl<'a> Solve<'a> {
                 self.remember(&known, &values, &first);
             }
             self.patterns.extend(known.patterns);
+            if known.prices.iter().all(|price| *price <= 0.0) {
+                self.prices = guide.prices;
+                return;
+            }
             // Where there was a price, it is a better guess than pouring: it knows what fits beside what.
             let old = known.prices.iter().zip(&guide.prices);
             self.prices = old.map(|(old, poured)| if *old > 0.0 { *old } else { *poured }).collect();

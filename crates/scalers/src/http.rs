@@ -1,9 +1,10 @@
 //! The HTTP clients that scalers share.
 
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 use std::time::{Duration, Instant};
 
+use regex::Regex;
 use reqwest::header::{CONTENT_TYPE, HeaderValue};
 use reqwest::{RequestBuilder, Url, redirect};
 
@@ -214,8 +215,20 @@ fn quoted(body: &[u8]) -> String {
     if text.is_empty() { String::new() } else { format!(": {text}") }
 }
 
+/// What servers write into each answer anew: times, and ids of requests and traces.
+static PASSING: LazyLock<Regex> = LazyLock::new(|| {
+    let time =
+        r"(?:[0-9]{4}-[0-9]{2}-[0-9]{2}[T ])?[0-9]{2}:[0-9]{2}:[0-9]{2}(?:[.,][0-9]+)?(?:Z|[+-][0-9]{2}:?[0-9]{2})?";
+    let uuid = "[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}";
+    let number = "[0-9a-fA-F]{16,}|[0-9]{10,}";
+    Regex::new(&format!(r"(?-u:\b)(?:{time}|{uuid}|{number})(?-u:\b)?")).expect("a constant that is a pattern")
+});
+
 /// A foreign text that fits in a condition and has no line breaks.
+///
+/// What differs from one answer to the next is left out: who told it would else tell the same thing at every poll.
 pub(crate) fn shorten(text: &str) -> String {
+    let text = PASSING.replace_all(text, "…");
     let mut short: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(QUOTED_CHARS).collect();
     if text.chars().count() > QUOTED_CHARS {
         short.push('…');
@@ -263,6 +276,22 @@ mod tests {
         }
         served.await.unwrap();
         assert_eq!(*statuses.0.lock().unwrap(), [Some(503), None], "the second finds nobody");
+    }
+
+    #[test]
+    fn the_same_refusal_reads_the_same_each_time() {
+        for (said, told) in [
+            (r#"{"timestamp":"2026-11-29T02:10:11.123+00:00","status":500}"#, r#"{"timestamp":"…","status":500}"#),
+            ("RequestId: 1f0c7e2a-90ab-4cde-8123-0123456789ab refused", "RequestId: … refused"),
+            ("trace=4bf92f3577b34da6a3ce929d0e0e4736 at 1764382211123", "trace=… at …"),
+            ("2026-11-29 02:10:11,5 [main] busy", "… [main] busy"),
+            (
+                "10.120.130.140:9090 answered 503 for orders-7d9f8b6c5d-x2x4z",
+                "10.120.130.140:9090 answered 503 for orders-7d9f8b6c5d-x2x4z",
+            ),
+        ] {
+            assert_eq!(shorten(said), told);
+        }
     }
 
     #[test]

@@ -92,10 +92,9 @@ impl Actor {
         let status = object.status.clone().unwrap_or_default();
         let recorded = status.last_active_time.as_ref().map(|time| time.0);
         let was_active = status::is_true(&status, "Active");
-        let last_active = match check(object) {
-            Ok(settings) => activity::resume(recorded, was_active, settings.cooldown, Timestamp::now()),
-            Err(_) => recorded,
-        };
+        // A manifest that is wrong now has a cooldown again when it is corrected.
+        let cooldown = check(object).map(|settings| settings.cooldown).unwrap_or_default();
+        let last_active = activity::resume(recorded, was_active, cooldown, Timestamp::now());
         Self {
             shared,
             key: ObjectKey::of(object),
@@ -187,6 +186,10 @@ impl Actor {
     }
 
     async fn save(&mut self, status: ScaledObjectStatus) {
+        if status == self.status {
+            return;
+        }
+        let _permit = self.shared.acting.acquire().await;
         let api: Api<ScaledObject> = Api::namespaced(self.shared.client.clone(), &self.key.namespace);
         match patch_if_changed(&api, &self.key.name, Some(&self.status), &status).await {
             Ok(written) => {

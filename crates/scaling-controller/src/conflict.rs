@@ -10,6 +10,7 @@ use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use kube::ResourceExt;
 
 use crate::hpa::owned_by;
+use crate::object::pausing;
 use crate::status::is_true;
 
 /// Somebody else has the workload of an object, or its HPA's name.
@@ -55,9 +56,10 @@ const HPA_NAME: &str = "spec.advanced.horizontalPodAutoscalerConfig.name";
 ///
 /// Of two ScaledObjects the one whose HPA scales the workload already wins: an edit that points another one there must not take
 /// it away. If both have one there or neither has, the older one wins, by creation and then by name, so that exactly one acts.
+/// An HPA that another one has left on the workload, because it may not have the one that it names now, is a second master, too.
 pub(crate) fn conflict<'a>(
     object: &ScaledObject,
-    objects: impl Iterator<Item = &'a ScaledObject>,
+    objects: impl Iterator<Item = &'a ScaledObject> + Clone,
     hpas: impl Iterator<Item = &'a HorizontalPodAutoscaler> + Clone,
 ) -> Option<Conflict> {
     let hpa_name = object.spec.hpa_name(&object.name_any());
@@ -67,8 +69,9 @@ pub(crate) fn conflict<'a>(
         let has = |hpa: &HorizontalPodAutoscaler| {
             owned_by(hpa, of) && if about_target { scales(hpa, target) } else { hpa.name_any() == hpa_name }
         };
-        // A pause takes the HPA away, and not the workload.
-        let paused = of.status.as_ref().is_some_and(|status| is_true(status, "Paused"));
+        // A pause takes the HPA away, and not the workload, until the HPA is back.
+        let in_part = pausing(of).is_ok_and(|pausing| pausing.any() && pausing.full.is_none());
+        let paused = !in_part && of.status.as_ref().is_some_and(|status| is_true(status, "Paused"));
         let standing = if hpas.clone().any(has) {
             0
         } else if paused {
@@ -78,7 +81,7 @@ pub(crate) fn conflict<'a>(
         };
         (standing, of.metadata.creation_timestamp.as_ref().map(|time| time.0), of.name_any())
     };
-    let first = objects.filter(|other| {
+    let first = objects.clone().filter(|other| {
         let about_target = same_target(&other.spec.scale_target_ref, target);
         other.uid() != object.uid()
             && (about_target || other.spec.hpa_name(&other.name_any()) == hpa_name)
@@ -86,7 +89,17 @@ pub(crate) fn conflict<'a>(
     });
     let other_object = with_object(object, first);
     // One with our name is adopted or refused when the HPA is written.
-    other_object.or_else(|| with_hpa(object, hpas.filter(|hpa| !owned_by(hpa, object) && hpa.name_any() != hpa_name)))
+    let mut foreign = hpas.filter(|hpa| !owned_by(hpa, object) && hpa.name_any() != hpa_name);
+    let left = move |hpa: &&HorizontalPodAutoscaler| {
+        let elsewhere = |other: &ScaledObject| !same_target(&other.spec.scale_target_ref, target);
+        scales(hpa, target)
+            && hpa.namespace() == object.namespace()
+            && hpa.metadata.deletion_timestamp.is_none()
+            && objects.clone().any(|other| owned_by(hpa, other) && elsewhere(other))
+    };
+    other_object
+        .or_else(|| with_hpa(object, foreign.clone()))
+        .or_else(|| foreign.find(left).map(|hpa| Conflict::with_hpa(object, &hpa.name_any())))
 }
 
 /// Why an object should not be written: whoever is there already was first.
@@ -243,6 +256,17 @@ mod tests {
         let both = [edited.clone(), paused.clone()];
         assert_eq!(conflict(&paused, both.iter(), hpas[..1].iter()), None);
         assert!(conflict(&edited, both.iter(), hpas[..1].iter()).is_some());
+        // A pause in part leaves the HPA where it is.
+        paused.metadata.annotations =
+            Some([("autoscaling.keda.sh/paused-scale-in".to_owned(), "true".to_owned())].into());
+        let both = [edited.clone(), paused.clone()];
+        assert!(conflict(&paused, both.iter(), hpas[..1].iter()).is_some(), "it has none");
+        // What the edited one left behind scales on.
+        let third = object("third", "elsewhere", 3);
+        let three = [edited, victim.clone(), third.clone()];
+        let said = conflict(&third, three.iter(), hpas.iter()).unwrap().message;
+        assert!(said.ends_with("is already managed by the hpa 'keda-hpa-edited'"), "{said}");
+        assert_eq!(conflict(&third, three[1..].iter(), hpas.iter()), None, "nobody's, so it goes");
         // The same for an HPA's name.
         let mut named = object("named", "other", 1);
         named.spec.advanced = serde_json::from_value(serde_json::json!(

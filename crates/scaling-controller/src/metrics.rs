@@ -4,11 +4,13 @@ mod age;
 mod decisions;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use controller_runtime::metrics::Registry;
+use prometheus_client::encoding::{EncodeLabel, EncodeLabelSet, LabelSetEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -19,7 +21,36 @@ use crate::read::Outcome;
 use age::Ages;
 use decisions::Decisions;
 
-type Labels = Vec<(&'static str, String)>;
+/// The labels of one series. Every family of a trigger keeps them as its key, so clones share them.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+struct Labels(Arc<[(&'static str, Box<str>)]>);
+
+impl Labels {
+    fn new<const N: usize>(labels: [(&'static str, &str); N]) -> Self {
+        labels.into_iter().collect()
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        self.0.iter().map(|(name, value)| (*name, &**value))
+    }
+
+    fn with(&self, name: &'static str, value: &str) -> Self {
+        self.iter().chain([(name, value)]).collect()
+    }
+}
+
+impl<'a> FromIterator<(&'static str, &'a str)> for Labels {
+    fn from_iter<I: IntoIterator<Item = (&'static str, &'a str)>>(labels: I) -> Self {
+        Self(labels.into_iter().map(|(name, value)| (name, value.into())).collect())
+    }
+}
+
+impl EncodeLabelSet for Labels {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> Result<(), fmt::Error> {
+        self.iter().try_for_each(|label| label.encode(encoder.encode_label()))
+    }
+}
+
 type Number = Gauge<f64, AtomicU64>;
 
 /// Bounds of the durations of HTTP requests, in seconds: those that Prometheus' own clients use.
@@ -38,30 +69,30 @@ pub(crate) struct TriggerLabels {
 impl TriggerLabels {
     /// `type_name` is the scaler's own, `name` what its trigger is called: that again, unless the trigger has a name.
     pub(crate) fn new(kind: &str, key: &ObjectKey, metric: &str, type_name: &str, name: &str, index: usize) -> Self {
-        let common = vec![
-            ("namespace", key.namespace.clone()),
-            ("metric", metric.to_owned()),
-            ("scaledObject", key.name.clone()),
-            ("scaler", name.to_owned()),
-            ("triggerIndex", index.to_string()),
-            ("type", kind.to_owned()),
-        ];
+        let common = Labels::new([
+            ("namespace", &key.namespace),
+            ("metric", metric),
+            ("scaledObject", &key.name),
+            ("scaler", name),
+            ("triggerIndex", &index.to_string()),
+            ("type", kind),
+        ]);
         let given = if name == type_name { "" } else { name };
-        let http = vec![
-            ("namespace", key.namespace.clone()),
-            ("scaled_resource", key.name.clone()),
-            ("scaler", type_name.trim_end_matches("Scaler").to_owned()),
-            ("trigger_name", given.to_owned()),
-            ("metric_name", metric.to_owned()),
-        ];
-        let empty = vec![
-            ("namespace", key.namespace.clone()),
-            ("scaledResource", key.name.clone()),
-            ("triggerName", name.to_owned()),
-            ("metricName", metric.to_owned()),
-            ("resourceType", kind.to_owned()),
-            ("ignoreNullValues", "true".to_owned()),
-        ];
+        let http = Labels::new([
+            ("namespace", &key.namespace),
+            ("scaled_resource", &key.name),
+            ("scaler", type_name.trim_end_matches("Scaler")),
+            ("trigger_name", given),
+            ("metric_name", metric),
+        ]);
+        let empty = Labels::new([
+            ("namespace", &key.namespace),
+            ("scaledResource", &key.name),
+            ("triggerName", name),
+            ("metricName", metric),
+            ("resourceType", kind),
+            ("ignoreNullValues", "true"),
+        ]);
         Self { common, empty, http }
     }
 }
@@ -249,7 +280,7 @@ impl Metrics {
     pub(crate) fn http_request(&self, labels: &TriggerLabels, status: Option<u16>, took: Duration) {
         let status = status.map_or_else(|| "error".to_owned(), |status| status.to_string());
         self.http_requests.get_or_create(&with_status(&labels.http, &status)).inc();
-        let scaler = labels.http.iter().filter(|(name, _)| *name == "scaler").cloned().collect::<Labels>();
+        let scaler = labels.http.iter().filter(|(name, _)| *name == "scaler").collect::<Labels>();
         self.http_seconds.get_or_create(&with_status(&scaler, &status)).observe(took.as_secs_f64());
         self.lock_statuses().insert((labels.http.clone(), status));
     }
@@ -259,7 +290,7 @@ impl Metrics {
     }
 
     /// What was decided about an object of this kind, and why.
-    pub(crate) fn decided(&self, kind: &'static str, key: &ObjectKey, decision: &'static str, reason: String) {
+    pub(crate) fn decided(&self, kind: &'static str, key: &ObjectKey, decision: &'static str, reason: &str) {
         self.decisions.set(kind, key, decision, reason);
     }
 
@@ -291,7 +322,7 @@ impl Metrics {
     }
 
     pub(crate) fn scale_written(&self, reason: &str) {
-        self.scale_writes.get_or_create(&vec![("reason", reason.to_owned())]).inc();
+        self.scale_writes.get_or_create(&Labels::new([("reason", reason)])).inc();
     }
 
     pub(crate) fn status_written(&self) {
@@ -300,10 +331,10 @@ impl Metrics {
 
     /// A ScaledObject was judged at admission; `action` is `create` or `update`, `reasons` those of refusals.
     pub(crate) fn judged<'a>(&self, namespace: &str, action: &str, reasons: impl Iterator<Item = &'a str>) {
-        let labels = vec![("namespace", namespace.to_owned()), ("action", action.to_owned())];
+        let labels = Labels::new([("namespace", namespace), ("action", action)]);
         self.validations.get_or_create(&labels).inc();
         for reason in reasons {
-            let labels = [labels.as_slice(), &[("reason", reason.to_owned())]].concat();
+            let labels = labels.with("reason", reason);
             self.validation_errors.get_or_create(&labels).inc();
         }
     }
@@ -316,14 +347,14 @@ impl Metrics {
 
     pub(crate) fn cloud_events_queued(&self, namespace: &str, count: usize) {
         let count = i64::try_from(count).unwrap_or(i64::MAX);
-        self.cloud_events_queued.get_or_create(&vec![("namespace", namespace.to_owned())]).set(count);
+        self.cloud_events_queued.get_or_create(&Labels::new([("namespace", namespace)])).set(count);
     }
 
     pub(crate) fn forget_cloud_events(&self, namespace: &str, name: &str) {
         for state in ["emitted", "failed"] {
             self.cloud_events.remove(&emitted(namespace, name, state));
         }
-        self.cloud_events_queued.remove(&vec![("namespace", namespace.to_owned())]);
+        self.cloud_events_queued.remove(&Labels::new([("namespace", namespace)]));
     }
 
     pub(crate) fn panicked(&self) {
@@ -350,16 +381,15 @@ impl Metrics {
         }
         self.triggers.clear();
         for (kind, count) in triggers {
-            self.triggers.get_or_create(&vec![("type", kind.to_owned())]).set(count);
+            self.triggers.get_or_create(&Labels::new([("type", kind)])).set(count);
         }
         self.count_resources(&["scaled_object", "scaled_job"], &resources);
     }
 
     /// Counts objects of these kinds by kind and namespace; series of what is gone disappear.
     pub(crate) fn count_resources(&self, kinds: &[&'static str], now: &BTreeMap<(&'static str, String), i64>) {
-        let labels = |(kind, namespace): &(&'static str, String)| {
-            vec![("type", (*kind).to_owned()), ("namespace", namespace.clone())]
-        };
+        let labels =
+            |(kind, namespace): &(&'static str, String)| Labels::new([("type", kind), ("namespace", namespace)]);
         let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
         counted.retain(|key| {
             let gone = kinds.contains(&key.0) && !now.contains_key(key);
@@ -382,38 +412,33 @@ fn this_build() -> Labels {
         "aarch64" => "arm64",
         other => other,
     };
-    vec![
-        ("version", env!("CARGO_PKG_VERSION").to_owned()),
-        ("git_commit", option_env!("TANDEM_GIT_COMMIT").unwrap_or("unknown").to_owned()),
-        ("goversion", "none".to_owned()),
-        ("goos", std::env::consts::OS.to_owned()),
-        ("goarch", architecture.to_owned()),
-    ]
+    Labels::new([
+        ("version", env!("CARGO_PKG_VERSION")),
+        ("git_commit", option_env!("TANDEM_GIT_COMMIT").unwrap_or("unknown")),
+        ("goversion", "none"),
+        ("goos", std::env::consts::OS),
+        ("goarch", architecture),
+    ])
 }
 
 fn with_status(labels: &Labels, status: &str) -> Labels {
-    labels.iter().cloned().chain([("status_code", status.to_owned())]).collect()
+    labels.with("status_code", status)
 }
 
 fn emitted(namespace: &str, name: &str, state: &str) -> Labels {
-    vec![
-        ("namespace", namespace.to_owned()),
-        ("cloudeventsource", name.to_owned()),
-        ("eventsink", "http".to_owned()),
-        ("state", state.to_owned()),
-    ]
+    Labels::new([("namespace", namespace), ("cloudeventsource", name), ("eventsink", "http"), ("state", state)])
 }
 
 fn object(key: &ObjectKey) -> Labels {
-    vec![("namespace", key.namespace.clone()), ("scaledObject", key.name.clone())]
+    Labels::new([("namespace", &key.namespace), ("scaledObject", &key.name)])
 }
 
 fn job(key: &ObjectKey) -> Labels {
-    vec![("namespace", key.namespace.clone()), ("scaledJob", key.name.clone())]
+    Labels::new([("namespace", &key.namespace), ("scaledJob", &key.name)])
 }
 
 fn looped(kind: &str, key: &ObjectKey) -> Labels {
-    vec![("namespace", key.namespace.clone()), ("type", kind.to_owned()), ("resource", key.name.clone())]
+    Labels::new([("namespace", &key.namespace), ("type", kind), ("resource", &key.name)])
 }
 
 #[cfg(test)]

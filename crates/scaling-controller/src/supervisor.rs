@@ -82,7 +82,8 @@ impl Controller {
             _ => None,
         };
         let objects: Watched<ScaledObject> = watched(client, one, &wakeup, shutdown);
-        let hpas: Watched<HorizontalPodAutoscaler> = watched(client, one, &wakeup, shutdown);
+        let config = watcher::Config::default();
+        let hpas = Watched::spawn_trimmed(within(client, one), config, &wakeup, shutdown, without_measurements);
         let authentications = Arc::new(watched(client, one, &wakeup, shutdown));
         let http = Arc::new(Http::new(settings.http_timeout));
         let resolver = Resolver::new(
@@ -168,11 +169,25 @@ where
     K: Resource<Scope = NamespaceResourceScope> + Clone + fmt::Debug + DeserializeOwned + Send + Sync + 'static,
     K::DynamicType: Default + Eq + Hash + Clone + fmt::Debug + Send + Sync + Unpin,
 {
-    let api = match namespace {
+    Watched::spawn(within(client, namespace), watcher::Config::default(), wakeup, shutdown)
+}
+
+fn within<K>(client: &Client, namespace: Option<&str>) -> Api<K>
+where
+    K: Resource<Scope = NamespaceResourceScope>,
+    K::DynamicType: Default,
+{
+    match namespace {
         Some(namespace) => Api::namespaced(client.clone(), namespace),
         None => Api::all(client.clone()),
-    };
-    Watched::spawn(api, watcher::Config::default(), wakeup, shutdown)
+    }
+}
+
+/// What the HPA controller measured is the largest part of an HPA, and nobody here reads it.
+fn without_measurements(hpa: &mut HorizontalPodAutoscaler) {
+    if let Some(status) = &mut hpa.status {
+        status.current_metrics = None;
+    }
 }
 
 /// Sources that know nothing and never will.

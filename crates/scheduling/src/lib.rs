@@ -66,7 +66,7 @@
 //! let solution = solve(&snapshot, &Settings::default());
 //! let placement = &solution.placed[&pod.key];
 //! assert_eq!(placement.node, Target::New(0));
-//! assert_eq!(placement.why.to_string(), "no node has room, so a new one is opened");
+//! assert_eq!(placement.why.to_string(), "no node takes it, so a new one is opened");
 //! let node = &solution.new_nodes[0];
 //! assert_eq!(node.offerings[0].key.to_string(), "type-4000 in a (on-demand)");
 //! assert_eq!(node.why[0].to_string(), "opened for pod shop/web-0");

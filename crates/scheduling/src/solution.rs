@@ -22,6 +22,13 @@ pub struct Solution {
     pub lower_bound: Option<LowerBound>,
     /// What the greedy rule's plan would cost, if that was worked out too; it places the same number of pods or fewer.
     pub greedy_cost: Option<UsdMicrosPerHour>,
+    /// How many pods the greedy rule's plan leaves without a place that have one here.
+    #[serde(default)]
+    pub greedy_leaves_out: usize,
+    /// How much work the search for it took, in the unit of [`Settings::search_work_units`](crate::Settings::search_work_units);
+    /// 0 if there was none.
+    #[serde(default)]
+    pub search_work_units: u64,
     /// What a reader should know about the solution as a whole.
     pub notes: Vec<Note>,
 }
@@ -98,8 +105,8 @@ impl fmt::Display for PlacementReason {
             Self::RoomOnReadyNode => "a ready node has room",
             Self::RoomOnNodeInFlight => "a node under way will have room",
             Self::RoomOnNewNode => "a new node opened for other pods has room",
-            Self::OpensNode => "no node has room, so a new one is opened",
-            Self::CheapestPlan => "no node has room, and the cheapest plan for all pods puts it on this new node",
+            Self::OpensNode => "no node takes it, so a new one is opened",
+            Self::CheapestPlan => "no node takes it, and the cheapest plan for all pods puts it on this new node",
         })
     }
 }
@@ -202,7 +209,8 @@ impl fmt::Display for NewNodeReason {
                 write!(f, "it costs {price}; next would be {} for {}", next.key, next.price)
             }
             Self::InsteadOf { offering, pods } => {
-                write!(f, "by the greedy rule it would be {} for {}, with {pods} pods", offering.key, offering.price)
+                let pods = counted(*pods, "pod");
+                write!(f, "by the greedy rule it would be {} for {}, with {pods}", offering.key, offering.price)
             }
             Self::NarrowedByLimit { resource, left } => {
                 let left = units::Quantity::of(resource, *left);
@@ -242,13 +250,23 @@ impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::PreferencesIgnored { pods } => {
-                write!(f, "the preferences of {pods} pods are left to the kube-scheduler")
+                write!(f, "the preferences of {} are left to the kube-scheduler", counted(*pods, "pod"))
             }
+            Self::PreferencesRelaxed { pods: 1 } => f.write_str("1 pod is placed without some of its preferences"),
             Self::PreferencesRelaxed { pods } => write!(f, "{pods} pods are placed without some of their preferences"),
+            Self::MinValuesRelaxed { nodes: 1 } => {
+                f.write_str("1 new node has fewer alternatives than minValues asks for")
+            }
             Self::MinValuesRelaxed { nodes } => {
                 write!(f, "{nodes} new nodes have fewer alternatives than minValues asks for")
             }
+            Self::BudgetExhausted { pods: 1 } => f.write_str("the work budget ended before 1 pod was tried"),
             Self::BudgetExhausted { pods } => write!(f, "the work budget ended before {pods} pods were tried"),
         }
     }
+}
+
+/// `1 pod`, `2 pods`
+fn counted(count: usize, thing: &str) -> String {
+    format!("{count} {thing}{}", if count == 1 { "" } else { "s" })
 }

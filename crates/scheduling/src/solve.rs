@@ -35,6 +35,7 @@ mod search;
 mod settle;
 mod template;
 mod topology;
+mod twins;
 mod wishes;
 
 use std::{cmp::Reverse, collections::BTreeMap, sync::Arc};
@@ -328,10 +329,14 @@ mod label_tests;
 #[cfg(test)]
 mod laws;
 #[cfg(test)]
+mod reason_tests;
+#[cfg(test)]
 mod stock_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod topology_tests;
+#[cfg(test)]
+mod twin_tests;
 #[cfg(test)]
 mod wish_tests;

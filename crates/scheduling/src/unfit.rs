@@ -42,6 +42,9 @@ pub enum Unfit {
         asked: Amount,
         /// The most that is free on any of the types, after daemons and overhead.
         largest_free: Amount,
+        /// What daemons take on that one.
+        #[serde(default)]
+        daemons: Amount,
     },
     /// The pool's limit leaves too little.
     Limit {
@@ -62,6 +65,15 @@ pub enum Unfit {
         pool: PoolKey,
         /// How many offerings would do, if they were available.
         unavailable: usize,
+    },
+    /// Nothing that can be bought meets a requirement of the pool's own.
+    NothingOffered {
+        /// Which pool.
+        pool: PoolKey,
+        /// What it requires.
+        wanted: Requirement,
+        /// What its instance types have of it; `None` if they have no such label.
+        offered: Option<Requirement>,
     },
     /// Fewer different values of a label remain possible than the pool demands.
     MinValues {
@@ -92,6 +104,13 @@ pub enum Unfit {
         /// The domains that the pod's other demands and the pool leave open, with how many pods are in each, the emptiest
         /// first; at most the first ten.
         domains: Vec<(String, u32)>,
+        /// Domains with fewer pods, which are not open to the pod in this pool but count; at most the first ten.
+        #[serde(default)]
+        emptier: Vec<(String, u32)>,
+        /// How many domains there are and how many there should be (`minDomains`), if there are too few: the emptiest counts
+        /// as empty then.
+        #[serde(default)]
+        too_few_domains: Option<(usize, u32)>,
     },
     /// The pods it must be near are nowhere that the pool can have nodes.
     PodAffinity {
@@ -189,7 +208,7 @@ impl Unfit {
             Self::Resource { .. } => 6,
             Self::Requirement { .. } => 7,
             Self::Taint { .. } => 8,
-            Self::NoOffering { .. } | Self::Contradiction { .. } => 9,
+            Self::NoOffering { .. } | Self::NothingOffered { .. } | Self::Contradiction { .. } => 9,
             Self::Nodes(_) => 10,
         }
     }
@@ -202,6 +221,7 @@ impl Unfit {
             | Self::Resource { pool, .. }
             | Self::Limit { pool, .. }
             | Self::NoOffering { pool, .. }
+            | Self::NothingOffered { pool, .. }
             | Self::MinValues { pool, .. }
             | Self::HostPort { pool, .. }
             | Self::TopologySpread { pool, .. }
@@ -224,9 +244,13 @@ impl fmt::Display for Unfit {
                 write!(f, "{pool}: wants {wanted}, which nothing defines")
             }
             Self::Taint { pool, taint } => write!(f, "{pool}: taint {taint} is not tolerated"),
-            Self::Resource { pool, name, asked, largest_free } => {
+            Self::Resource { pool, name, asked, largest_free, daemons } => {
                 let (asked, free) = (Quantity::of(name, *asked), Quantity::of(name, *largest_free));
-                write!(f, "{pool}: asks for {asked} of {name}, the largest node has {free} free")
+                write!(f, "{pool}: asks for {asked} of {name}, the largest node has {free} free")?;
+                if largest_free.0 == 0 && daemons.0 > 0 {
+                    write!(f, ": the DaemonSets on it ask for {}", Quantity::of(name, *daemons))?;
+                }
+                Ok(())
             }
             Self::Limit { pool, resource, limit, used, would_add } => {
                 let [limit, used, add] = [limit, used, would_add].map(|amount| Quantity::of(resource, *amount));
@@ -236,14 +260,33 @@ impl fmt::Display for Unfit {
             Self::NoOffering { pool, unavailable } => {
                 write!(f, "{pool}: none of the {unavailable} offerings that would do is available now")
             }
+            Self::NothingOffered { pool, wanted, offered: Some(offered) } => {
+                write!(f, "{pool}: it requires {wanted}, its instance types have {offered}")
+            }
+            Self::NothingOffered { pool, wanted, offered: None } => {
+                write!(f, "{pool}: it requires {wanted}, which none of its instance types has")
+            }
             Self::MinValues { pool, key, needed, found } => {
                 write!(f, "{pool}: minValues of {key} is {needed}, only {found} remain possible")
             }
             Self::HostPort { pool, port } => write!(f, "{pool}: host port {port} is taken by a daemon"),
-            Self::TopologySpread { pool, key, max_skew, domains } => {
+            Self::TopologySpread { pool, key, max_skew, domains, emptier, too_few_domains } => {
+                let counted = |domains: &[(String, u32)]| {
+                    let each: Vec<_> = domains.iter().map(|(domain, pods)| format!("{domain} has {pods}")).collect();
+                    each.join(", ")
+                };
                 write!(f, "{pool}: no {key} keeps the spread within a skew of {max_skew}")?;
-                let counted: Vec<_> = domains.iter().map(|(domain, pods)| format!("{domain} has {pods}")).collect();
-                if counted.is_empty() { f.write_str(", it has none") } else { write!(f, ": {}", counted.join(", ")) }
+                if domains.is_empty() { f.write_str(", it has none") } else { write!(f, ": {}", counted(domains)) }?;
+                if let Some((found, needed)) = too_few_domains {
+                    write!(
+                        f,
+                        "; with fewer than {needed} of them (minDomains; there are {found}) the emptiest counts as 0"
+                    )?;
+                }
+                if !emptier.is_empty() {
+                    write!(f, "; {}, where the pool has no node for it", counted(emptier))?;
+                }
+                Ok(())
             }
             Self::PodAffinity { pool, key, domains } if domains.is_empty() => {
                 write!(f, "{pool}: the pods it must share its {key} with are nowhere yet")

@@ -88,10 +88,16 @@ pub struct ListedRequirement {
 
 /// The instance types of a catalogue document, by name.
 pub fn types(document: &Document) -> Result<Arc<[InstanceType]>, BadInput> {
+    let (found, problems) = sound_types(document);
+    if problems.is_empty() { Ok(found) } else { Err(BadInput(problems)) }
+}
+
+/// The instance types of a catalogue document with which nothing is wrong, by name, and what is wrong with the others.
+pub(crate) fn sound_types(document: &Document) -> (Arc<[InstanceType]>, Vec<Problem>) {
     let Value::Array(entries) = &document.value else {
         let message =
             "a catalogue is an array of instance types: [{\"name\": …, \"resources\": …, \"offerings\": […]}]";
-        return Err(Problem::at(&document.origin, message).into());
+        return (Arc::from([]), vec![Problem::at(&document.origin, message)]);
     };
     let (mut found, mut problems) = (BTreeMap::new(), Vec::new());
     for (index, entry) in entries.iter().enumerate() {
@@ -109,7 +115,7 @@ pub fn types(document: &Document) -> Result<Arc<[InstanceType]>, BadInput> {
             Err((field, message)) => problems.push(problem(field, message)),
         }
     }
-    if problems.is_empty() { Ok(found.into_values().collect()) } else { Err(BadInput(problems)) }
+    (found.into_values().collect(), problems)
 }
 
 type Wrong = (String, String);

@@ -20,35 +20,53 @@ pub struct Input {
     pub left_out: LeftOut,
     /// Whether the instance types are those that are shipped, because the input has none.
     pub shipped_types: bool,
+    /// What has to be corrected: the objects and types concerned are not in the snapshot.
+    pub problems: Vec<Problem>,
 }
 
-/// Reads a path; `types` names another file for the instance types: a catalogue, or a packing instance.
+/// Reads a path, as far as nothing is wrong with what is in it; `types` names another file for the instance types: a catalogue, or a packing instance.
 pub fn read(path: &Path, types: Option<&Path>) -> Result<Input, BadInput> {
     let documents = documents::read(path)?;
     if let [only] = documents.as_slice()
         && instance::is_one(&only.value)
     {
         let snapshot = instance::from_document(only, path, types)?;
-        return Ok(Input { snapshot, remarks: Remarks::default(), left_out: LeftOut::default(), shipped_types: false });
+        return Ok(Input {
+            snapshot,
+            remarks: Remarks::default(),
+            left_out: LeftOut::default(),
+            shipped_types: false,
+            problems: Vec::new(),
+        });
     }
     let types = types.map(read_types).transpose()?;
-    from_documents(path, documents, types)
+    let input = what_is_sound(path, documents, types);
+    // Without a pod there is nothing to plan, and what is wrong is all there is to say.
+    if input.problems.is_empty() || !input.snapshot.pods.is_empty() { Ok(input) } else { Err(BadInput(input.problems)) }
 }
 
-/// Kubernetes objects, and the catalogue among them unless `types` has another; without either, the shipped one.
+/// Kubernetes objects, and the catalogue among them unless `types` has another; without either, the shipped one. Nothing may be
+/// wrong with any of them.
 pub fn from_documents(
     path: &Path,
     documents: Vec<Document>,
     types: Option<Arc<[InstanceType]>>,
 ) -> Result<Input, BadInput> {
+    let input = what_is_sound(path, documents, types);
+    if input.problems.is_empty() { Ok(input) } else { Err(BadInput(input.problems)) }
+}
+
+/// The same without those that something is wrong with.
+fn what_is_sound(path: &Path, documents: Vec<Document>, types: Option<Arc<[InstanceType]>>) -> Input {
     let (objects, remarks, mut problems) = objects(documents);
     let mut shipped = false;
     let types = match (types, objects.catalogues.as_slice()) {
         (Some(types), _) => types,
-        (None, [one]) => catalogue::types(one).unwrap_or_else(|BadInput(more)| {
+        (None, [one]) => {
+            let (sound, more) = catalogue::sound_types(one);
             problems.extend(more);
-            Arc::from([])
-        }),
+            sound
+        }
         (None, []) => {
             shipped = true;
             ec2::types()
@@ -69,11 +87,7 @@ pub fn from_documents(
     let (snapshot, left_out, more) = world::snapshot(&objects, &types);
     problems.extend(more);
     problems.sort();
-    if problems.is_empty() {
-        Ok(Input { snapshot, remarks, left_out, shipped_types: shipped })
-    } else {
-        Err(BadInput(problems))
-    }
+    Input { snapshot, remarks, left_out, shipped_types: shipped, problems }
 }
 
 /// Instance types from a file of their own.

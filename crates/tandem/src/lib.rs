@@ -21,6 +21,7 @@ pub mod gates;
 pub mod generate;
 pub mod input;
 pub mod instance;
+mod kubelet;
 pub mod objects;
 mod problem;
 pub mod report;

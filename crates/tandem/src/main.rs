@@ -1,7 +1,7 @@
 //! The program `tandem`: reads arguments, prints, and says by its exit code how it went.
 //!
 //! 0: there is a plan, whether it has a place for every pod or not. 1: the run failed. 2: the input or the arguments have
-//! to be corrected.
+//! to be corrected; what is printed then is a plan without the objects that something is wrong with, if there is one.
 
 use std::{
     fs,
@@ -36,7 +36,13 @@ fn main() -> ExitCode {
         Command::Simulate(arguments) => match simulate(&arguments, look()) {
             Ok(output) => {
                 eprint!("{}", output.remarks);
-                print(&output.result)
+                for line in &output.problems {
+                    eprintln!("error: {line}");
+                }
+                match print(&output.result) {
+                    ExitCode::SUCCESS if !output.problems.is_empty() => ExitCode::from(2),
+                    code => code,
+                }
             }
             Err(Failure::Input(problems)) => {
                 for line in problems.to_string().lines() {

@@ -25,6 +25,27 @@ use crate::{Document, Origin, Problem};
 /// The namespace of what names none, as `kubectl` has it.
 const DEFAULT_NAMESPACE: &str = "default";
 
+/// The kinds that matter for placing, as they are written.
+const KINDS: [&str; 17] = [
+    "Pod",
+    "Node",
+    "DaemonSet",
+    "Deployment",
+    "ReplicaSet",
+    "StatefulSet",
+    "Job",
+    "PersistentVolume",
+    "PersistentVolumeClaim",
+    "StorageClass",
+    "CSINode",
+    "Namespace",
+    "PriorityClass",
+    "Provisioner",
+    "NodePool",
+    "NodeClaim",
+    "NodeOverlay",
+];
+
 /// An object and where it was read.
 #[derive(Clone, Debug)]
 pub struct Read<T> {
@@ -55,6 +76,8 @@ pub struct Objects {
     pub node_pools: Vec<Read<NodePool>>,
     pub node_overlays: Vec<Read<NodeOverlay>>,
     pub node_claims: Vec<Read<NodeClaim>>,
+    /// Settings of the kubelet by EC2NodeClass, as they are written.
+    pub kubelets: BTreeMap<String, Value>,
     /// Lists of instance types: a document that is an array.
     pub catalogues: Vec<Document>,
 }
@@ -166,12 +189,24 @@ impl Reader {
             ("karpenter.sh", "NodeOverlay") if self.is_version(&version, "karpenter.sh/v1alpha1", &value, &origin) => {
                 keep!(self, node_overlays: NodeOverlay, value, origin, Scope::Cluster);
             }
+            // What the kubelet keeps decides how many pods fit on a machine; whatever else a class says does not.
+            ("karpenter.k8s.aws", "EC2NodeClass") => {
+                if let Some(kubelet) = value.pointer("/spec/kubelet") {
+                    self.objects.kubelets.insert(text(&value["metadata"], "name"), kubelet.clone());
+                }
+            }
             // Of another version: said already. And how a machine is made at the vendor changes nothing about which
             // machines are wanted.
             ("karpenter.sh", "Provisioner" | "NodePool" | "NodeClaim" | "NodeOverlay")
-            | ("karpenter.k8s.aws", "AWSNodeTemplate" | "EC2NodeClass")
+            | ("karpenter.k8s.aws", "AWSNodeTemplate")
             | ("karpenter.kwok.sh", "KWOKNodeClass") => {}
-            _ => *self.remarks.skipped.entry(kind).or_default() += 1,
+            _ => match KINDS.iter().find(|known| known.eq_ignore_ascii_case(&kind) && **known != kind) {
+                Some(known) => {
+                    let message = format!("{kind:?} is not known here: write {known}");
+                    self.problems.push(Problem::at(&origin, message).of(name_of(&value)).field("kind"));
+                }
+                None => *self.remarks.skipped.entry(kind).or_default() += 1,
+            },
         }
     }
 
@@ -228,6 +263,14 @@ impl Reader {
                 return None;
             };
             own.name = Some(format!("{prefix}{}", self.seen.len()));
+        }
+        for (field, text) in [("metadata.name", &own.name), ("metadata.namespace", &own.namespace)] {
+            let fits = |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit() || "-.".contains(letter);
+            if let Some(text) = text.as_ref().filter(|text| !text.chars().all(fits)) {
+                let message = format!("{text:?} is no name: lower-case letters, digits, - and . make one");
+                self.problems.push(Problem::at(&origin, message).of(kind).field(field));
+                return None;
+            }
         }
         let key = format!(
             "{kind} {}/{}",

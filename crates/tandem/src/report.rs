@@ -15,7 +15,7 @@ use units::{ResourceName, UsdMicrosPerHour};
 
 pub(crate) use self::text::counted;
 pub use self::{
-    explain::Explanation,
+    explain::{Explanation, Priced},
     played::{Outcome, Played},
     text::Look,
 };
@@ -36,6 +36,8 @@ pub struct Report {
     /// What the greedy rule's plan would cost.
     #[serde(rename = "greedy_usd_per_hour", serialize_with = "usd_or_null")]
     pub greedy_cost: Option<UsdMicrosPerHour>,
+    /// How many pods that plan leaves without a place that have one here.
+    pub greedy_leaves_out: usize,
     /// Whether nothing cheaper is possible.
     pub proven_optimal: bool,
     /// How long the solver took.
@@ -69,6 +71,22 @@ pub struct Report {
     /// Where each pod goes and why; only if all of them were asked for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub placements: Vec<Placed>,
+    /// What each new node may become and why, in the order of the plan; only if all pods were asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub planned_nodes: Vec<PlannedNode>,
+}
+
+/// One new node.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PlannedNode {
+    /// Its pool.
+    pub pool: String,
+    /// What may be bought for it: any of these will do, the cheapest first.
+    pub offerings: Vec<Priced>,
+    /// Why this pool and these.
+    pub why: Vec<String>,
+    /// Its pods.
+    pub pods: Vec<PodKey>,
 }
 
 /// A plan's guarantee when so many offerings of each new node stay open.
@@ -191,6 +209,7 @@ impl Report {
             lower_bound: solution.lower_bound.as_ref().map(|bound| bound.cost),
             lower_bound_ignores: solution.lower_bound.iter().flat_map(|bound| bound.ignores.clone()).collect(),
             greedy_cost: solution.greedy_cost,
+            greedy_leaves_out: solution.greedy_leaves_out,
             proven_optimal: solution.proven_optimal(),
             solve_milliseconds,
             pods: snapshot.pods.len(),
@@ -208,6 +227,10 @@ impl Report {
             placements: match detail {
                 Detail::Summary => Vec::new(),
                 Detail::EveryPod => placements(solution),
+            },
+            planned_nodes: match detail {
+                Detail::Summary => Vec::new(),
+                Detail::EveryPod => solution.new_nodes.iter().map(planned_node).collect(),
             },
         }
     }
@@ -288,8 +311,9 @@ fn node_groups(snapshot: &Snapshot, solution: &Solution, owners: &Owners<'_>) ->
         let nodes = || indices.iter().map(|index| &solution.new_nodes[*index]);
         let machine = machine(snapshot, &pool, &instance_type);
         let share = |name: &ResourceName| {
-            let asked = nodes().map(|node| node.requests.get(name).0).fold(0, i64::saturating_add);
             let there = machine.map_or(0, |machine| machine.allocatable().get(name).0);
+            // The daemons of its dearer alternatives may ask for more than there is on this machine, which does not run them.
+            let asked = nodes().map(|node| node.requests.get(name).0.min(there)).fold(0, i64::saturating_add);
             percent(asked, there.saturating_mul(i64::try_from(indices.len()).unwrap_or(i64::MAX)))
         };
         let counts = || nodes().map(|node| node.pods.len());
@@ -384,6 +408,15 @@ fn placements(solution: &Solution) -> Vec<Placed> {
         why: placement.why.to_string(),
     };
     solution.placed.iter().map(placed).collect()
+}
+
+fn planned_node(node: &NewNode) -> PlannedNode {
+    PlannedNode {
+        pool: node.pool.to_string(),
+        offerings: node.offerings.iter().map(Priced::of).collect(),
+        why: node.why.iter().map(ToString::to_string).collect(),
+        pods: node.pods.clone(),
+    }
 }
 
 /// Dollars as a number; exact to the millionth for every price below a billion.

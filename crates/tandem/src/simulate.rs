@@ -34,7 +34,13 @@ pub struct Simulate {
     /// gives the same plan on every machine.
     #[arg(long, value_name = "N")]
     pub budget_ms: Option<u64>,
-    /// Say of every pod where it goes and why.
+    /// Whether what pods prefer is planned for as if they demanded it, as far as that can be, or left to the kube-scheduler.
+    #[arg(long, value_enum, default_value_t = PreferencePolicy::Respect)]
+    pub preference_policy: PreferencePolicy,
+    /// Whether `minValues` has to be met, or as far as it can be.
+    #[arg(long, value_enum, default_value_t = MinValuesPolicy::Strict)]
+    pub min_values_policy: MinValuesPolicy,
+    /// Say of every pod where it goes and why; with `--format json` also what each new node may become, and why.
     #[arg(long)]
     pub verbose: bool,
     /// Say also what the plan costs at most when of each new node any of its N cheapest offerings may be bought.
@@ -58,6 +64,28 @@ pub enum Format {
     Json,
 }
 
+/// What becomes of the pods' preferences; the names are Karpenter's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "PascalCase")]
+pub enum PreferencePolicy {
+    /// They are planned for, and given up one by one for pods that find no place.
+    #[default]
+    Respect,
+    /// They are left to the kube-scheduler.
+    Ignore,
+}
+
+/// How strictly `minValues` is taken; the names are Karpenter's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "PascalCase")]
+pub enum MinValuesPolicy {
+    /// It is met or there is no node.
+    #[default]
+    Strict,
+    /// It is met as far as it can be.
+    BestEffort,
+}
+
 /// Why there is no plan to print.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
@@ -76,6 +104,8 @@ pub struct Output {
     pub result: String,
     /// For standard error: what of the input was not looked at.
     pub remarks: String,
+    /// For standard error: what has to be corrected and is not in the plan, one a line.
+    pub problems: Vec<String>,
 }
 
 /// Reads, solves, checks and renders.
@@ -88,7 +118,11 @@ pub fn simulate(arguments: &Simulate, look: Look) -> Result<Output, Failure> {
         let message = format!("there is no pod {pod} to place in it");
         return Err(BadInput::from(crate::Problem::of_file(arguments.input.display().to_string(), message)).into());
     }
-    let settings = settings(arguments.budget_ms);
+    let settings = Settings {
+        ignore_preferences: arguments.preference_policy == PreferencePolicy::Ignore,
+        relax_min_values: arguments.min_values_policy == MinValuesPolicy::BestEffort,
+        ..settings(arguments.budget_ms)
+    };
     let started = Instant::now();
     let is_over = || arguments.budget_ms.is_some_and(|budget| started.elapsed().as_millis() >= u128::from(budget));
     let solution = solve_within(snapshot, &settings, &is_over);
@@ -114,7 +148,9 @@ pub fn simulate(arguments: &Simulate, look: Look) -> Result<Output, Failure> {
             Format::Json => json(&report),
         }
     };
-    Ok(Output { result, remarks: remarks(&input) })
+    let problems = if input.problems.is_empty() { String::new() } else { BadInput(input.problems.clone()).to_string() };
+    let problems = problems.lines().map(str::to_owned).collect();
+    Ok(Output { result, remarks: remarks(&input), problems })
 }
 
 /// How to solve: within so many milliseconds, time is the only bound and no plan is good enough that is not proven to be the

@@ -11,7 +11,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
 };
 
-use crate::{Origin, fate, objects::Objects};
+use crate::{Origin, Problem, fate, objects::Objects};
 
 /// The label by which a Deployment tells the pods of its revisions apart.
 const TEMPLATE_HASH: &str = "pod-template-hash";
@@ -19,6 +19,9 @@ const TEMPLATE_HASH: &str = "pod-template-hash";
 const UNKNOWN_HASH: &str = "simulated";
 /// Which of its revisions a Deployment's ReplicaSet is.
 const REVISION: &str = "deployment.kubernetes.io/revision";
+
+/// More pods of one workload are not planned for: as many as the largest clusters run, twice.
+const MOST: usize = 300_000;
 
 /// The pods a workload has yet to make: all alike but for their names and labels.
 #[derive(Debug)]
@@ -33,6 +36,17 @@ pub(crate) struct Missing<'a> {
     pub(crate) names: Vec<(String, Vec<(&'static str, String)>)>,
     /// Claims that are made for each of them.
     pub(crate) claim_templates: &'a [PersistentVolumeClaim],
+    /// What is wrong with the workload, so that it has no names here.
+    pub(crate) problem: Option<Problem>,
+}
+
+/// As many pods as are asked for, or none and what is wrong with that.
+fn bounded(asked: usize, origin: &Origin, workload: &str, field: &str) -> (usize, Option<Problem>) {
+    if asked <= MOST {
+        return (asked, None);
+    }
+    let message = format!("{asked} pods are more than the {MOST} that are planned for at once");
+    (0, Some(Problem::at(origin, message).of(workload).field(field)))
 }
 
 /// Pods that are there, by what controls them.
@@ -92,17 +106,20 @@ pub(crate) fn missing(objects: &Objects) -> Vec<Missing<'_>> {
         let known: usize =
             sets.iter().map(|set| present.count(namespace, "ReplicaSet", name_of(&set.metadata).1)).sum();
         let there = if sets.is_empty() { of_unknown_sets(&present, namespace, name) } else { known };
-        let missing = count(spec.replicas).saturating_sub(there);
+        let workload = format!("Deployment {namespace}/{name}");
+        let (wanted, problem) = bounded(count(spec.replicas), &read.origin, &workload, "spec.replicas");
+        let missing = wanted.saturating_sub(there);
         let newest = sets.iter().max_by_key(|set| revision(set)).and_then(|set| set.metadata.labels.as_ref());
         let hash = newest.and_then(|labels| labels.get(TEMPLATE_HASH)).map_or(UNKNOWN_HASH, String::as_str);
         let mut like = pod_of(&spec.template, namespace, "ReplicaSet", &format!("{name}-{hash}"));
         like.metadata.labels.get_or_insert_default().insert(TEMPLATE_HASH.to_owned(), hash.to_owned());
         found.push(Missing {
             origin: &read.origin,
-            workload: format!("Deployment {namespace}/{name}"),
+            workload,
             like,
             names: present.free_names(namespace, name, missing),
             claim_templates: &[],
+            problem,
         });
     }
     for read in &objects.replica_sets {
@@ -117,13 +134,16 @@ pub(crate) fn missing(objects: &Objects) -> Vec<Missing<'_>> {
         if objects.deployments.iter().any(is_counted) {
             continue;
         }
-        let missing = count(spec.replicas).saturating_sub(present.count(namespace, "ReplicaSet", name));
+        let workload = format!("ReplicaSet {namespace}/{name}");
+        let (wanted, problem) = bounded(count(spec.replicas), &read.origin, &workload, "spec.replicas");
+        let missing = wanted.saturating_sub(present.count(namespace, "ReplicaSet", name));
         found.push(Missing {
             origin: &read.origin,
-            workload: format!("ReplicaSet {namespace}/{name}"),
+            workload,
             like: pod_of(template, namespace, "ReplicaSet", name),
             names: present.free_names(namespace, name, missing),
             claim_templates: &[],
+            problem,
         });
     }
     found.extend(objects.stateful_sets.iter().filter_map(|read| stateful_set(&read.origin, &read.object, &present)));
@@ -135,7 +155,9 @@ fn stateful_set<'a>(origin: &'a Origin, set: &'a StatefulSet, present: &Present<
     let (namespace, name) = name_of(&set.metadata);
     let spec = set.spec.as_ref()?;
     let first = spec.ordinals.as_ref().and_then(|ordinals| ordinals.start).unwrap_or(0);
-    let wanted = i32::try_from(count(spec.replicas)).unwrap_or(i32::MAX);
+    let workload = format!("StatefulSet {namespace}/{name}");
+    let (wanted, problem) = bounded(count(spec.replicas), origin, &workload, "spec.replicas");
+    let wanted = i32::try_from(wanted).unwrap_or(i32::MAX);
     let ordinals = (first..first.saturating_add(wanted)).map(|ordinal| (ordinal, format!("{name}-{ordinal}")));
     let names =
         ordinals.filter(|(_, pod)| !present.names.contains(&(namespace, pod.as_str()))).map(|(ordinal, pod)| {
@@ -147,7 +169,8 @@ fn stateful_set<'a>(origin: &'a Origin, set: &'a StatefulSet, present: &Present<
         });
     Some(Missing {
         origin,
-        workload: format!("StatefulSet {namespace}/{name}"),
+        workload,
+        problem,
         like: pod_of(&spec.template, namespace, "StatefulSet", name),
         names: names.collect(),
         claim_templates: spec.volume_claim_templates.as_deref().unwrap_or_default(),
@@ -166,6 +189,8 @@ fn job<'a>(origin: &'a Origin, job: &Job, present: &Present<'_>) -> Option<Missi
     let wanted = spec.completions.map_or(at_once, |all| at_once.min(count(Some(all)).saturating_sub(done)));
     // Without a number of completions the first success ends the Job.
     let wanted = if spec.completions.is_none() && done > 0 { 0 } else { wanted };
+    let workload = format!("Job {namespace}/{name}");
+    let (wanted, problem) = bounded(wanted, origin, &workload, "spec.parallelism");
     let missing = wanted.saturating_sub(present.count(namespace, "Job", name));
     let mut like = pod_of(&spec.template, namespace, "Job", name);
     let labels = like.metadata.labels.get_or_insert_default();
@@ -174,7 +199,8 @@ fn job<'a>(origin: &'a Origin, job: &Job, present: &Present<'_>) -> Option<Missi
     }
     Some(Missing {
         origin,
-        workload: format!("Job {namespace}/{name}"),
+        workload,
+        problem,
         like,
         names: present.free_names(namespace, name, missing),
         claim_templates: &[],

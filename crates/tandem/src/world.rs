@@ -16,7 +16,7 @@ use units::{Amount, ResourceList, ResourceName};
 use crate::{
     Origin, Problem,
     fate::{self, Fate},
-    faults,
+    faults, kubelet,
     objects::{Objects, Read},
     storage::Storage,
     workloads::{self, Missing},
@@ -132,8 +132,16 @@ impl Builder<'_> {
                 node.pods.push(Arc::new(self.pod(&read.object)));
             }
         }
+        let startup = startup_taints(objects);
         for node in &mut nodes {
             node.price = price(node, types);
+            // Where no claim says it, the pool does.
+            if node.stage == NodeStage::InFlight
+                && node.startup_taints.is_empty()
+                && let Some(taints) = node.pool.as_ref().and_then(|pool| startup.get(pool))
+            {
+                node.startup_taints.clone_from(taints);
+            }
         }
         nodes
     }
@@ -167,6 +175,7 @@ impl Builder<'_> {
     }
 
     fn expand(&mut self, missing: &Missing<'_>) {
+        self.problems.extend(missing.problem.clone());
         let spec = missing.like.spec.as_ref();
         if !self.is_sound(spec, missing.origin, &missing.workload, "spec.template.spec") {
             return;
@@ -237,7 +246,7 @@ impl Builder<'_> {
                 taints: template.taints,
                 startup_taints: template.startup_taints,
                 limits: template.limits,
-                instance_types: Arc::clone(types),
+                instance_types: kubelet::told(types, &template.kubelet),
             });
         };
         for Read { origin, object } in &objects.provisioners {
@@ -249,7 +258,13 @@ impl Builder<'_> {
         for Read { origin, object } in &objects.node_pools {
             let name = format!("NodePool {}", object.metadata.name.as_deref().unwrap_or_default());
             if object.metadata.deletion_timestamp.is_none() {
-                keep(convert::nodepool(object), validate(object), origin, name);
+                let class = &object.spec.template.spec.node_class_ref;
+                let kubelet = (class.group == "karpenter.k8s.aws").then(|| objects.kubelets.get(&class.name)).flatten();
+                let told = convert::nodepool(object).map(|mut template| {
+                    template.kubelet = kubelet.cloned().unwrap_or_default();
+                    template
+                });
+                keep(told, validate(object), origin, name);
             }
         }
         pools
@@ -403,6 +418,13 @@ fn complete_from_claim(node: &mut Node, claim: &NodeClaim) {
             node.allocatable.set(name, amount);
         }
     }
+}
+
+/// The taints that each pool's nodes begin with.
+fn startup_taints(objects: &Objects) -> BTreeMap<PoolKey, Vec<scheduling::Taint>> {
+    let provisioners = objects.provisioners.iter().map(|read| convert::provisioner(&read.object));
+    let node_pools = objects.node_pools.iter().map(|read| convert::nodepool(&read.object));
+    provisioners.chain(node_pools).flatten().map(|template| (template.key, template.startup_taints)).collect()
 }
 
 /// The capacity of each pool's machines; `nodes` counts them.

@@ -164,7 +164,7 @@ fn a_node_that_no_type_has_and_a_circle_are_told_to_their_pod_and_the_other_is_p
         "{ containers: [], nodeSelector: { topology.kubernetes.io/zone: a }, affinity: { nodeAffinity: { requiredDuringSchedulingIgnoredDuringExecution: { nodeSelectorTerms: [{ matchExpressions: [{ key: topology.kubernetes.io/zone, operator: NotIn, values: [a] }] }] } } } }",
         &expect![[r#"
             default/fine is placed
-            default/odd: the pod is not valid: its own demands leave no value of topology.kubernetes.io/zone
+            default/odd: the pod is not valid: its own demands leave no value of topology.kubernetes.io/zone: nodeSelector wants topology.kubernetes.io/zone in [a], node affinity wants topology.kubernetes.io/zone not in [a]
         "#]],
     );
     check_pod(

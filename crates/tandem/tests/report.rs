@@ -30,7 +30,7 @@ fn the_headline_says_how_far_the_plan_is_from_the_best_there_can_be() {
         Some(239_152_000),
         Some(349_205_280),
         &expect![[r#"
-        $239.53/h; proven minimum >= $239.15/h; at most 0.16 % above it. Karpenter's rule: $349.21/h.
+        $239.53/h; proven minimum >= $239.15/h; at most 0.16 % above it. The greedy rule: $349.21/h.
     "#]],
     );
     headline(
@@ -38,7 +38,7 @@ fn the_headline_says_how_far_the_plan_is_from_the_best_there_can_be() {
         Some(688_000),
         Some(688_000),
         &expect![[r#"
-        $0.688/h; proven minimum. Karpenter's rule: $0.688/h.
+        $0.688/h; proven minimum. The greedy rule: $0.688/h.
     "#]],
     );
     headline(
@@ -77,7 +77,7 @@ fn the_whole_report_has_a_line_for_everything_a_reader_should_know() {
     solution.notes.push(Note::PreferencesIgnored { pods: 3 });
     let report = Report::new(&snapshot, &solution, 12_345.0, Detail::EveryPod);
     expect![[r#"
-        $0.20/h; proven minimum >= $0.19/h; at most 5.27 % above it. Karpenter's rule: $0.21/h.
+        $0.20/h; proven minimum >= $0.19/h; at most 5.27 % above it. The greedy rule: $0.21/h.
         1 pod: 1 on 1 new node. Solved in 12.3 s.
 
         New nodes
@@ -85,7 +85,7 @@ fn the_whole_report_has_a_line_for_everything_a_reader_should_know() {
               1  fake-it-1  any of 2  spot  $0.629496/h  $0.6295/h  79 %     2 %     1  pod-0
 
         Why
-          1 pod: no node has room, so a new one is opened
+          1 pod: no node takes it, so a new one is opened
 
         Notes
           the preferences of 3 pods are left to the kube-scheduler
@@ -93,7 +93,7 @@ fn the_whole_report_has_a_line_for_everything_a_reader_should_know() {
 
         Every pod
           POD            NODE                    BECAUSE
-          default/pod-0  fake-it-1 (new node 1)  no node has room, so a new one is opened
+          default/pod-0  fake-it-1 (new node 1)  no node takes it, so a new one is opened
     "#]]
     .assert_eq(&report.text(Look::Plain));
     assert!(report.text(Look::Terminal).starts_with("\x1b[1m$0.20/h; "), "emphasis for terminals");

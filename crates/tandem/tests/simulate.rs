@@ -95,7 +95,7 @@ fn a_folder_of_manifests_becomes_a_plan() {
         &[("all.yaml", &objects), ("types.json", TYPES)],
         &[],
         &expect![[r#"
-            $0.30/h; proven minimum. Karpenter's rule: $0.40/h.
+            $0.30/h; proven minimum. The greedy rule: $0.40/h.
             5 pods: 5 on 3 new nodes.
 
             New nodes
@@ -103,7 +103,7 @@ fn a_folder_of_manifests_becomes_a_plan() {
                   3  m.large  any of 2  on-demand  $0.10/h   $0.30/h  61 %    21 %   1–2  3 web, 2 api
 
             Why
-              5 pods: no node has room, and the cheapest plan for all pods puts it on this new node
+              5 pods: no node takes it, and the cheapest plan for all pods puts it on this new node
             exit code 0
         "#]],
     );
@@ -121,6 +121,7 @@ fn the_plan_is_one_json_object() {
               "lower_bound_usd_per_hour": 0.1,
               "lower_bound_ignores": [],
               "greedy_usd_per_hour": 0.1,
+              "greedy_leaves_out": 0,
               "proven_optimal": true,
               (time)
               "pods": 2,
@@ -167,7 +168,7 @@ fn the_plan_is_one_json_object() {
                 {
                   "count": 1,
                   "of": "pods",
-                  "reason": "no node has room, so a new one is opened"
+                  "reason": "no node takes it, so a new one is opened"
                 }
               ],
               "notes": [],
@@ -177,7 +178,7 @@ fn the_plan_is_one_json_object() {
                   "node": {
                     "new": 0
                   },
-                  "why": "no node has room, so a new one is opened"
+                  "why": "no node takes it, so a new one is opened"
                 },
                 {
                   "pod": "shop/web-1",
@@ -185,6 +186,33 @@ fn the_plan_is_one_json_object() {
                     "new": 0
                   },
                   "why": "a new node opened for other pods has room"
+                }
+              ],
+              "planned_nodes": [
+                {
+                  "pool": "NodePool/default",
+                  "offerings": [
+                    {
+                      "offering": "m.large in a (on-demand)",
+                      "price_usd_per_hour": 0.1
+                    },
+                    {
+                      "offering": "m.large in b (on-demand)",
+                      "price_usd_per_hour": 0.1
+                    },
+                    {
+                      "offering": "m.2xlarge in a (on-demand)",
+                      "price_usd_per_hour": 0.4
+                    }
+                  ],
+                  "why": [
+                    "opened for pod shop/web-0",
+                    "it costs $0.10/h; next would be m.2xlarge in a (on-demand) for $0.40/h"
+                  ],
+                  "pods": [
+                    "shop/web-0",
+                    "shop/web-1"
+                  ]
                 }
               ]
             }
@@ -201,7 +229,7 @@ fn what_offerings_kept_open_and_the_scheduler_cost_is_told_who_asks() {
         &files,
         &["--flexibility", "3", "--play"],
         &expect![[r#"
-            $0.30/h; proven minimum. Karpenter's rule: $0.40/h.
+            $0.30/h; proven minimum. The greedy rule: $0.40/h.
             5 pods: 5 on 3 new nodes.
 
             New nodes
@@ -209,7 +237,7 @@ fn what_offerings_kept_open_and_the_scheduler_cost_is_told_who_asks() {
                   3  m.large  any of 2  on-demand  $0.10/h   $0.30/h  61 %    21 %   1–2  3 web, 2 api
 
             Why
-              5 pods: no node has room, and the cheapest plan for all pods puts it on this new node
+              5 pods: no node takes it, and the cheapest plan for all pods puts it on this new node
 
             Flexibility
               with the 3 offerings of each new node kept open it costs $1.20/h at most
@@ -240,7 +268,7 @@ fn one_pod_is_explained_with_what_else_it_could_have() {
         &["--pod", "shop/web-0"],
         &expect![[r#"
             shop/web-0 goes on new node 1 of NodePool/default: m.large in a (spot) at $0.04/h.
-              because: no node has room, so a new one is opened
+              because: no node takes it, so a new one is opened
               because: opened for pod shop/web-0
               because: it costs $0.04/h; next would be m.large in a (on-demand) for $0.10/h
               It shares that node with web.
@@ -264,7 +292,7 @@ fn a_pod_on_a_new_node_is_told_why_no_node_that_is_there_will_do() {
         &["--pod", "shop/api-1"],
         &expect![[r#"
             shop/api-1 goes on new node 1 of NodePool/default: m.large in a (on-demand) at $0.10/h.
-              because: no node has room, so a new one is opened
+              because: no node takes it, so a new one is opened
               because: opened for pod shop/api-1
               because: it costs $0.10/h; next would be m.2xlarge in a (on-demand) for $0.40/h
               because: 0 of 1 nodes fit: 1 too full
@@ -293,7 +321,7 @@ fn a_pod_on_a_new_node_is_told_why_no_node_that_is_there_will_do() {
                 "shared_with": []
               },
               "why": [
-                "no node has room, so a new one is opened",
+                "no node takes it, so a new one is opened",
                 "opened for pod shop/api-1",
                 "it costs $0.10/h; next would be m.2xlarge in a (on-demand) for $0.40/h"
               ],
@@ -343,7 +371,7 @@ fn pods_without_a_place_are_told_with_every_pool() {
         &[("all.yaml", &objects), ("types.json", TYPES)],
         &[],
         &expect![[r#"
-            $0.10/h; proven minimum >= $0.10/h; at most 0.00 % above it. Karpenter's rule: $0.10/h.
+            $0.10/h; proven minimum >= $0.10/h. The greedy rule: $0.10/h.
             8 pods: 1 on 1 new node, 7 without a place.
 
             New nodes
@@ -355,7 +383,7 @@ fn pods_without_a_place_are_told_with_every_pool() {
                 NodePool/default: asks for 16 of cpu, the largest node has 7900m free
 
             Why
-              1 pod: no node has room, so a new one is opened
+              1 pod: no node takes it, so a new one is opened
             exit code 0
         "#]],
     );

@@ -38,10 +38,6 @@ pub(super) async fn launch(ctx: &Context, world: &World, member: &Member) -> Out
         Err(CloudError::InsufficientCapacity { offerings, why }) => {
             let note = CloudError::InsufficientCapacity { offerings, why: why.clone() }.to_string();
             tracing::info!(nodeclaim = %name, why = %note, "no capacity, planning anew");
-            // Before the claim goes: its pods are planned for again then.
-            if let Some(pool) = pool_of(claim.labels()) {
-                ctx.standings().short_of_capacity(&pool, Timestamp::now());
-            }
             let outcome = settle(&name, delete_claim(ctx, member, "insufficient_capacity").await);
             ctx.event(&**claim, Kind::Warning, "InsufficientCapacityError", "Launch", note).await;
             // Claims go with their events; and a quota is a matter for whoever looks after the pool.

@@ -11,7 +11,8 @@
 use std::time::Duration;
 
 use api::{
-    condition, convert,
+    condition,
+    convert::{self, pool_of},
     karpenter_v1::{NodeClaim, claim_conditions},
 };
 use jiff::Timestamp;
@@ -115,8 +116,16 @@ pub fn next(member: &Member, drained: bool, settings: &Settings, now: Timestamp)
         (None, Some(node)) if node.metadata.deletion_timestamp.is_some() && member.is_managed() => {
             leave(member, drained, now)
         }
+        // A Node of Karpenter v0.16 that has become ready since; written down, it stays so when its kubelet falls silent.
+        (None, Some(node)) if inherited(member, node) => Step::Initialize,
         (None, _) => rest(),
     }
+}
+
+/// Whether it takes pods, and no label says so yet.
+fn inherited(member: &Member, node: &Node) -> bool {
+    let ours = member.is_managed() && pool_of(node.labels()).is_some();
+    ours && member.is_initialized() && patches::initialize(node).is_some()
 }
 
 const fn rest() -> Step {

@@ -231,6 +231,27 @@ fn a_deleted_node_of_ours_without_a_claim_still_ends_its_machine() {
 }
 
 #[test]
+fn a_ready_node_of_ours_without_a_claim_is_labelled_once() {
+    let labels = |initialized: bool| {
+        let mut labels = json!({ "karpenter.sh/provisioner-name": "default" });
+        if initialized {
+            labels[names::INITIALIZED] = json!("true");
+        }
+        labels
+    };
+    let ready = with(node(), "/metadata/labels", labels(false));
+    assert_eq!(step(&member(None, Some(ready.clone())), true, 1), Step::Initialize);
+    for rests in [
+        with(ready.clone(), "/status/conditions", json!([])),
+        with(ready.clone(), "/metadata/labels", labels(true)),
+        with(ready, "/metadata/finalizers", json!([])),
+        node(),
+    ] {
+        assert_eq!(step(&member(None, Some(rests.clone())), true, 1), REST, "{rests}");
+    }
+}
+
+#[test]
 fn a_machine_that_two_nodes_name_rests_until_a_person_deletes_the_silent_one() {
     let rival = |node: Value| vec![Arc::new(serde_json::from_value::<Node>(node).unwrap())];
     let deleted = |object| with(object, "/metadata/deletionTimestamp", json!(CREATED));

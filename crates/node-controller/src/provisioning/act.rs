@@ -22,16 +22,16 @@ const CONCURRENCY: usize = 20;
 const NAMES: usize = 4;
 
 pub(super) async fn act(ctx: &Context, planned: &Planned, unreadable: &BTreeMap<PoolKey, String>) {
-    let solution = &planned.solution;
+    let solution = &planned.made.solution;
     for note in &solution.notes {
-        tracing::info!(snapshot = planned.snapshot.sequence, %note, "about the plan");
+        tracing::info!(snapshot = planned.made.snapshot.sequence, %note, "about the plan");
     }
     if !solution.new_nodes.is_empty() {
         #[expect(clippy::cast_precision_loss, reason = "for a graph; exact up to nine billion dollars an hour")]
         ctx.metrics.planned_cost.set(solution.cost.0 as f64 / 1e6);
         tracing::info!(
-            snapshot = planned.snapshot.sequence,
-            pods = planned.snapshot.pods.len(),
+            snapshot = planned.made.snapshot.sequence,
+            pods = planned.made.snapshot.pods.len(),
             placed = solution.placed.len(),
             unplaced = solution.unplaced.len(),
             new_nodes = solution.new_nodes.len(),
@@ -39,7 +39,7 @@ pub(super) async fn act(ctx: &Context, planned: &Planned, unreadable: &BTreeMap<
             "planned",
         );
     }
-    let by_key: HashMap<&PodKey, &Arc<Pod>> = planned.snapshot.pods.iter().map(|pod| (&pod.key, pod)).collect();
+    let by_key: HashMap<&PodKey, &Arc<Pod>> = planned.made.snapshot.pods.iter().map(|pod| (&pod.key, pod)).collect();
     // Claims before anything else: what is recorded is what happens.
     let waits: BTreeSet<&String> = planned.held.values().chain(planned.waits.values()).collect();
     for why in waits {
@@ -60,7 +60,7 @@ pub(super) async fn act(ctx: &Context, planned: &Planned, unreadable: &BTreeMap<
 /// One line for all pods that have no place for the same reasons.
 fn log_unplaced(planned: &Planned) {
     let mut groups: BTreeMap<String, Vec<&PodKey>> = BTreeMap::new();
-    for (key, reasons) in planned.solution.unplaced.iter().filter(|(key, _)| !planned.waits.contains_key(*key)) {
+    for (key, reasons) in planned.made.solution.unplaced.iter().filter(|(key, _)| !planned.waits.contains_key(*key)) {
         let reasons: Vec<String> = reasons.iter().map(ToString::to_string).collect();
         groups.entry(reasons.join("; ")).or_default().push(key);
     }
@@ -160,7 +160,7 @@ async fn record(ctx: &Context, claim: &NodeClaim) -> Recorded {
 fn nominate(ctx: &Context, planned: &Planned, names: &[Option<String>], pods: &HashMap<&PodKey, &Arc<Pod>>) {
     let until = Timestamp::now() + ctx.settings.nomination_ttl();
     let mut memory = ctx.memory();
-    for (key, placement) in &planned.solution.placed {
+    for (key, placement) in &planned.made.solution.placed {
         let (Some(pod), Some(place)) = (pods.get(key), place(placement, names)) else { continue };
         memory.nominate(&pod.uid, &place, until);
     }
@@ -190,7 +190,7 @@ fn announce(
         .filter_map(|pod| Some(((pod.metadata.namespace.as_deref()?, pod.metadata.name.as_deref()?), pod)))
         .collect();
     let now = Timestamp::now();
-    let placed = planned.solution.placed.iter().filter_map(|(key, placement)| {
+    let placed = planned.made.solution.placed.iter().filter_map(|(key, placement)| {
         let place = place(placement, names)?;
         let node = nodes.get(place.as_str());
         let refused = node.and_then(|node| {
@@ -212,10 +212,10 @@ fn announce(
     });
     let held = planned.held.iter().flat_map(|(index, why)| {
         let note = format!("Failed to schedule pod, {why}");
-        let pods = &planned.solution.new_nodes[*index].pods;
+        let pods = &planned.made.solution.new_nodes[*index].pods;
         pods.iter().map(move |key| (key, Kind::Warning, "FailedScheduling", note.clone()))
     });
-    let unplaced = planned.solution.unplaced.iter().filter_map(|(key, reasons)| {
+    let unplaced = planned.made.solution.unplaced.iter().filter_map(|(key, reasons)| {
         if let Some(why) = planned.waits.get(key) {
             return Some((key, Kind::Warning, "FailedScheduling", format!("Failed to schedule pod, {why}")));
         }

@@ -10,7 +10,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod as CorePod;
 use requirements::labels;
-use scheduling::{InstanceType, NewNode, Offering, OfferingKey, PoolKey, Snapshot, Solution};
+use scheduling::{
+    CapacityType, InstanceType, NewNode, NewNodeReason, Offering, OfferingKey, PodKey, PoolKey, Snapshot, Solution,
+};
 use units::UsdMicrosPerHour;
 
 use crate::pods;
@@ -38,31 +40,101 @@ pub(crate) struct Held {
 }
 
 /// The new nodes of a plan that are not to be bought yet, by index, with the reason. `pods` are those of the world;
-/// `shortages` says since when the cloud has had too little for a pool.
+/// `shortages` says since when what was on sale cannot be had.
 ///
-/// A wait begins when its pods are pending and something was refused: who has waited for something else has waited for no better
-/// price.
+/// A wait begins when its pods are pending and something that would do is short: who has waited for something else has waited for
+/// no better price.
 pub(crate) fn held_back(
     snapshot: &Snapshot,
     solution: &Solution,
     pods: &[Arc<CorePod>],
-    shortages: &BTreeMap<PoolKey, Timestamp>,
+    shortages: &BTreeMap<OfferingKey, Timestamp>,
     now: Timestamp,
 ) -> BTreeMap<usize, Held> {
-    let waiting: BTreeMap<&str, Option<Timestamp>> = pods
-        .iter()
-        // Who runs and is only to move loses nothing by waiting; if it takes too long the move is given up.
-        .map(|pod| (pods::uid(pod), pods::node_name(pod).is_none().then(|| waits_since(pod)).flatten()))
-        .collect();
-    let uids: BTreeMap<_, _> = snapshot.pods.iter().map(|pod| (&pod.key, pod.uid.as_str())).collect();
+    let waits = Waits::of(snapshot, pods, shortages, now);
     let held = |node: &NewNode| {
-        let longest = node.pods.iter().filter_map(|pod| *waiting.get(uids.get(pod)?)?).min();
-        // Without a refusal of ours nothing is short: what cannot be had was never on sale.
-        let short = shortages.get(&node.pool).copied();
-        let since = longest.map_or(now, |since| short.map_or(since, |short| since.max(short)));
-        too_dear(snapshot, node, dearer(since, now))
+        let paid = node.offerings.first()?.key.capacity_type;
+        too_dear(node, &waits.short(snapshot, node, paid))
     };
     solution.new_nodes.iter().enumerate().filter_map(|(index, node)| Some((index, held(node)?))).collect()
+}
+
+/// Takes from each new node the offerings that are too dear for its pods as long as there are cheaper ones: the cloud starts any
+/// that it is offered, and the plan is for the cheapest. They are asked for when the others were refused and the wait is over.
+///
+/// Nodes that must be of several types by their pool's minimum keep all of theirs.
+pub(super) fn keep_affordable(
+    snapshot: &Snapshot,
+    solution: &mut Solution,
+    pods: &[Arc<CorePod>],
+    shortages: &BTreeMap<OfferingKey, Timestamp>,
+    now: Timestamp,
+) {
+    let waits = Waits::of(snapshot, pods, shortages, now);
+    for node in &mut solution.new_nodes {
+        if node.requirements.iter().any(|wanted| wanted.min_values().is_some()) {
+            continue;
+        }
+        let mut bounds: BTreeMap<CapacityType, UsdMicrosPerHour> = BTreeMap::new();
+        for offering in &node.offerings {
+            let paid = offering.key.capacity_type;
+            bounds.entry(paid).or_insert_with(|| {
+                let short = waits.short(snapshot, node, paid);
+                let least = short.prices.first().map_or(offering.price, |price| offering.price.min(*price));
+                UsdMicrosPerHour(least.0.saturating_mul(short.dearer)).max(SMALL_CHANGE).max(node.price)
+            });
+        }
+        let of = node.offerings.len();
+        node.offerings.retain(|offering| offering.price <= bounds[&offering.key.capacity_type]);
+        let kept = node.offerings.len();
+        if kept < of {
+            node.why.push(NewNodeReason::Truncated { kept, of });
+        }
+    }
+}
+
+/// How long the pods of a plan have waited.
+struct Waits<'a> {
+    since: BTreeMap<&'a PodKey, Timestamp>,
+    shortages: &'a BTreeMap<OfferingKey, Timestamp>,
+    now: Timestamp,
+}
+
+impl<'a> Waits<'a> {
+    fn of(
+        snapshot: &'a Snapshot,
+        pods: &[Arc<CorePod>],
+        shortages: &'a BTreeMap<OfferingKey, Timestamp>,
+        now: Timestamp,
+    ) -> Self {
+        // Who runs and is only to move loses nothing by waiting; if it takes too long the move is given up.
+        let waiting = pods.iter().filter(|pod| pods::node_name(pod).is_none());
+        let waiting: BTreeMap<&str, Timestamp> =
+            waiting.filter_map(|pod| Some((pods::uid(pod), waits_since(pod)?))).collect();
+        let since = snapshot.pods.iter().filter_map(|pod| Some((&pod.key, *waiting.get(pod.uid.as_str())?))).collect();
+        Self { since, shortages, now }
+    }
+
+    /// What would do for a node, paid for in this way, and is short.
+    fn short(&self, snapshot: &Snapshot, node: &NewNode, paid: CapacityType) -> Short {
+        let would_do = would_do(snapshot, node, paid);
+        let mut refused: Vec<(UsdMicrosPerHour, Timestamp)> =
+            would_do.filter_map(|(key, price)| Some((price, *self.shortages.get(&key)?))).collect();
+        refused.sort_unstable();
+        // Who runs and is only to move, or has waited for something else, begins to wait now.
+        let longest = node.pods.iter().filter_map(|pod| self.since.get(pod)).min();
+        let first = refused.iter().map(|(_, since)| since).min();
+        let since = longest.zip(first).map_or(self.now, |(pending, short)| *pending.max(short));
+        Short { prices: refused.into_iter().map(|(price, _)| price).collect(), dearer: dearer(since, self.now) }
+    }
+}
+
+/// What a node's pods would have if it were not short.
+struct Short {
+    /// The cheapest first.
+    prices: Vec<UsdMicrosPerHour>,
+    /// How many times that price a machine may cost now, for whoever of them has waited longest.
+    dearer: i64,
 }
 
 /// The snapshot without the offerings that are too dear for the pods of nodes that are held back, so that each of them gets what
@@ -70,7 +142,7 @@ pub(crate) fn held_back(
 /// back.
 ///
 /// What nodes that are not held back would be stays on sale: it may be dear because it is more.
-pub(super) fn without_dear(snapshot: &Snapshot, solution: &Solution, held: &BTreeMap<usize, Held>) -> Option<Snapshot> {
+pub(crate) fn without_dear(snapshot: &Snapshot, solution: &Solution, held: &BTreeMap<usize, Held>) -> Option<Snapshot> {
     let mut bounds: BTreeMap<&PoolKey, UsdMicrosPerHour> = BTreeMap::new();
     for (index, one) in held {
         let bound = bounds.entry(&solution.new_nodes[*index].pool).or_insert(one.bound);
@@ -115,44 +187,61 @@ fn waits_since(pod: &CorePod) -> Option<Timestamp> {
 }
 
 /// Why a node costs too much, if it does: more than so many times what its pods would fit on, paid for in the same way.
-fn too_dear(snapshot: &Snapshot, node: &NewNode, dearer: i64) -> Option<Held> {
+fn too_dear(node: &NewNode, short: &Short) -> Option<Held> {
     if node.price <= SMALL_CHANGE {
         return None;
     }
-    let pool = snapshot.pools.iter().find(|pool| pool.key == node.pool)?;
-    let paid = node.offerings.first()?.key.capacity_type;
+    let Short { prices, dearer } = short;
+    let least = prices.first()?;
+    let cheaper = prices.iter().filter(|price| price.0.saturating_mul(*dearer) < node.price.0).count();
+    if cheaper == 0 {
+        return None;
+    }
+    let why = format!(
+        "{}: {cheaper} offerings from {least} on were refused a short while ago, and the next costs {}: it waits for them; \
+         {dearer} times their price would do, and twice as much every {} minutes, up to {DEAREST} times",
+        node.pool,
+        node.price,
+        STEP.as_secs() / 60,
+    );
+    let bound = UsdMicrosPerHour(least.0.saturating_mul(*dearer)).max(SMALL_CHANGE);
+    Some(Held { why, bound })
+}
+
+/// What would do for a node and cannot be had, paid for in this way, with its price.
+fn would_do<'a>(
+    snapshot: &'a Snapshot,
+    node: &'a NewNode,
+    paid: CapacityType,
+) -> impl Iterator<Item = (OfferingKey, UsdMicrosPerHour)> + 'a {
     let allows = |key: &str, value: &str| node.requirements.get(key).is_none_or(|wanted| wanted.allows(Some(value)));
-    let would_do = |kind: &&InstanceType| {
+    let fits = move |kind: &&InstanceType| {
         allows(labels::INSTANCE_TYPE, &kind.name)
             // What a type does not describe, the pool's labels do.
             && kind.requirements.iter().all(|has| node.requirements.get(has.key()).is_none_or(|wanted| has.overlaps(wanted)))
             && node.requests.fits_in(&kind.allocatable())
     };
-    let refused = |offering: &&Offering| {
+    let refused = move |offering: &&Offering| {
         !offering.available
             && offering.capacity_type == paid
             && allows(labels::ZONE, &offering.zone)
             && allows(labels::CAPACITY_TYPE, offering.capacity_type.as_str())
-            && offering.price.0.saturating_mul(dearer) < node.price.0
     };
-    let prices = pool.instance_types.iter().filter(would_do).flat_map(|kind| kind.offerings.iter().filter(refused));
-    let prices: Vec<UsdMicrosPerHour> = prices.map(|offering| offering.price).collect();
-    let least = prices.iter().min()?;
-    let why = format!(
-        "{}: {} offerings from {least} on were refused a short while ago, and the next costs {}: it waits for them; \
-         {dearer} times their price would do, and twice as much every {} minutes, up to {DEAREST} times",
-        node.pool,
-        prices.len(),
-        node.price,
-        STEP.as_secs() / 60,
-    );
-    let bound = UsdMicrosPerHour(least.0.saturating_mul(dearer)).max(SMALL_CHANGE);
-    Some(Held { why, bound })
+    let pool = snapshot.pools.iter().filter(|pool| pool.key == node.pool);
+    let types = pool.flat_map(|pool| pool.instance_types.iter()).filter(fits);
+    types.flat_map(move |kind| {
+        let key = |offering: &Offering| OfferingKey {
+            instance_type: kind.name.clone(),
+            zone: offering.zone.clone(),
+            capacity_type: offering.capacity_type,
+        };
+        kind.offerings.iter().filter(refused).map(move |offering| (key(offering), offering.price))
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    use scheduling::{CapacityType, Pod, Pool, PoolKind, Settings};
+    use scheduling::{Pod, Pool, PoolKind, Settings};
     use serde_json::json;
     use units::{Amount, ResourceList, ResourceName};
 
@@ -217,15 +306,27 @@ mod tests {
         held_since(types, 0, seconds)
     }
 
-    fn short_since(seconds: i64) -> BTreeMap<PoolKey, Timestamp> {
-        BTreeMap::from([(PoolKey { kind: PoolKind::NodePool, name: "p".to_owned() }, at(seconds))])
+    /// What cannot be had was on sale until then.
+    fn short_since(snapshot: &Snapshot, seconds: i64) -> BTreeMap<OfferingKey, Timestamp> {
+        let types = snapshot.pools.iter().flat_map(|pool| pool.instance_types.iter());
+        let gone = types.flat_map(|kind| {
+            let gone = kind.offerings.iter().filter(|offering| !offering.available);
+            gone.map(|offering| OfferingKey {
+                instance_type: kind.name.clone(),
+                zone: offering.zone.clone(),
+                capacity_type: offering.capacity_type,
+            })
+        });
+        gone.map(|key| (key, at(seconds))).collect()
     }
 
     fn held_since(types: &[Kind<'_>], short: i64, seconds: i64) -> Option<String> {
         let snapshot = snapshot(types);
         let solution = scheduling::solve(&snapshot, &Settings::default());
         assert_eq!(solution.new_nodes.len(), 1, "{solution:?}");
-        held_back(&snapshot, &solution, &[waiting()], &short_since(short), at(seconds)).remove(&0).map(|held| held.why)
+        held_back(&snapshot, &solution, &[waiting()], &short_since(&snapshot, short), at(seconds))
+            .remove(&0)
+            .map(|held| held.why)
     }
 
     #[test]
@@ -246,6 +347,15 @@ mod tests {
         assert_eq!(held(bearable, 15 * 60), None, "it has waited for long enough");
         assert!(held_since(bearable, 3600, 3600 + 15 * 60 - 1).is_some(), "it had waited for something else before");
         assert_eq!(held_since(bearable, 3600, 3600 + 15 * 60), None);
+        let mut never = snapshot(bearable);
+        let solution = scheduling::solve(&never, &Settings::default());
+        assert!(
+            held_back(&never, &solution, &[waiting()], &BTreeMap::new(), at(10)).is_empty(),
+            "it was never on sale"
+        );
+        // What is short for somebody else alone.
+        never.pools[0].key.name = "another".to_owned();
+        assert!(held_back(&never, &solution, &[waiting()], &short_since(&never, 0), at(10)).is_empty());
         let twice: &[Kind<'_>] = &[("a", 1, &[(OnDemand, 100_000, false)]), ("b", 1, &[(OnDemand, 600_000, true)])];
         assert!(held(twice, 299).is_some());
         assert_eq!(held(twice, 300), None);
@@ -258,10 +368,46 @@ mod tests {
         let snapshot = snapshot(types);
         let solution = scheduling::solve(&snapshot, &Settings::default());
         assert_eq!(
-            held_back(&snapshot, &solution, &[Arc::new(running)], &short_since(0), at(9000)).len(),
+            held_back(&snapshot, &solution, &[Arc::new(running)], &short_since(&snapshot, 0), at(9000)).len(),
             1,
             "it runs where it is"
         );
+    }
+
+    #[test]
+    fn a_launch_offers_nothing_far_dearer_than_its_cheapest() {
+        use CapacityType::{OnDemand, Spot};
+        let types: &[Kind<'_>] = &[
+            ("a", 1, &[(OnDemand, 100_000, true), (Spot, 30_000, true)]),
+            ("b", 1, &[(OnDemand, 300_000, true), (Spot, 250_000, true)]),
+            ("c", 48, &[(OnDemand, 300_001, true), (Spot, 250_001, true)]),
+        ];
+        let kept = |types: &[Kind<'_>], seconds: i64, minimum: Option<u32>| {
+            let mut snapshot = snapshot(types);
+            if minimum.is_some() {
+                let several = requirements::Requirement::exists(labels::INSTANCE_TYPE).with_min_values(minimum);
+                snapshot.pools[0].requirements.add(several);
+            }
+            let mut solution = scheduling::solve(&snapshot, &Settings::default());
+            let of = solution.new_nodes[0].offerings.len();
+            let short = short_since(&snapshot, 0);
+            keep_affordable(&snapshot, &mut solution, &[waiting()], &short, at(seconds));
+            let node = &solution.new_nodes[0];
+            let told = node.why.iter().any(|why| matches!(why, NewNodeReason::Truncated { .. }));
+            assert_eq!(told, node.offerings.len() < of, "{:?}", node.why);
+            node.offerings.iter().map(|offering| offering.price.0).collect::<Vec<_>>()
+        };
+        assert_eq!(kept(types, 10, None), [30_000, 100_000, 250_000, 300_000], "three times, or small change");
+        assert_eq!(kept(types, 3000, None).len(), 4, "nothing is short");
+        assert_eq!(kept(types, 10, Some(3)).len(), 6, "its pool wants several");
+        // What was refused is what would do.
+        let refused: &[Kind<'_>] = &[
+            ("a", 1, &[(OnDemand, 100_000, false)]),
+            ("b", 1, &[(OnDemand, 200_000, true)]),
+            ("c", 1, &[(OnDemand, 500_000, true)]),
+        ];
+        assert_eq!(kept(refused, 10, None), [200_000]);
+        assert_eq!(kept(refused, 300, None), [200_000, 500_000]);
     }
 
     #[test]
@@ -271,10 +417,10 @@ mod tests {
         let large = ("large", 48, &[(OnDemand, 2_000_000, true)][..]);
         let settled = |one: &Snapshot| {
             let solution = scheduling::solve(one, &Settings::default());
-            let held = held_back(one, &solution, &[waiting()], &short_since(0), at(10));
+            let held = held_back(one, &solution, &[waiting()], &short_since(one, 0), at(10));
             let Some(cheaper) = without_dear(one, &solution, &held) else { return (0, solution) };
             let solution = scheduling::solve(&cheaper, &Settings::default());
-            assert!(held_back(one, &solution, &[waiting()], &short_since(0), at(10)).is_empty());
+            assert!(held_back(one, &solution, &[waiting()], &short_since(one, 0), at(10)).is_empty());
             (held.len(), solution)
         };
         // A lighter pool has it.

@@ -1,17 +1,23 @@
 //! One expired node at a time: first a place for its pods, then its end.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
-use disruption::{Candidate, Expirations, Verdict, next_expired};
+use disruption::{Candidate, Expirations, Replacement, Verdict, next_expired};
 use jiff::Timestamp;
-use scheduling::{PodKey, Settings as SolverSettings, Snapshot};
+use scheduling::{PodKey, Snapshot};
 
 use super::{begin, blocked, member, node_uid};
 use crate::{
     context::{Context, View},
     expiry::{self, Pauses, Tries},
     pods,
-    provisioning::{catalogue, patience},
+    provisioning::{
+        PLANS, catalogue,
+        patience::{self, Held},
+    },
     removal::{self, Why},
     snapshot::{self, Input},
     standing::Which,
@@ -52,7 +58,8 @@ pub(super) async fn expire(
         });
         return looks.chain(tries.next_look).min();
     }
-    let (chosen, snapshot) = choose(ctx, view, old).await?;
+    let snapshot = Arc::new(read(ctx, view).await);
+    let chosen = choose(ctx, view, old, &snapshot).await?;
     for (node, homeless) in &chosen.stuck {
         let Some(member) = member(view, node) else { continue };
         let reasons: Vec<String> = homeless
@@ -69,14 +76,8 @@ pub(super) async fn expire(
         && let Some(member) = member(view, &replacement.node)
     {
         // Nobody is closed for a machine that would not be bought.
-        let shortages = ctx.standings().shortages(view.at);
-        let pods = &view.world.objects.pods;
-        let dear = patience::held_back(&snapshot, &replacement.plan, pods, &shortages, view.at);
-        // Pods that are pending are planned for with its own.
-        let pending: BTreeSet<&PodKey> = snapshot.pods.iter().map(|pod| &pod.key).collect();
-        let is_its_own =
-            |index: &usize| replacement.plan.new_nodes[*index].pods.iter().any(|pod| !pending.contains(pod));
-        if let Some((_, held)) = dear.iter().find(|(index, _)| is_its_own(index)) {
+        let dear = too_dear(ctx, view, &snapshot, replacement);
+        if let Some(held) = its_own(&dear, &snapshot, replacement) {
             pauses.failed(&node_uid(member), view.at);
             let why = &held.why;
             blocked(ctx, member, &format!("expired, but a machine for its pods is too dear now: {why}")).await;
@@ -94,23 +95,59 @@ pub(super) async fn expire(
     chosen.next_look.into_iter().chain(tries.next_look).min()
 }
 
-/// Simulates the removal of the old ones, the oldest first. None if the solver broke down.
-async fn choose(ctx: &Context, view: &View, old: Vec<Candidate>) -> Option<(Expirations, Arc<Snapshot>)> {
+async fn read(ctx: &Context, view: &View) -> Snapshot {
     let pools = ctx.pools(&view.world, Which::Unknown).await;
     let catalogue = catalogue::read(ctx, &view.world, &pools).await.catalogue;
-    let snapshot = Arc::new(snapshot::build(&Input {
+    snapshot::build(&Input {
         sequence: view.sequence,
         world: &view.world,
         pools: &pools,
         catalogue: &catalogue,
         nominations: &view.nominations,
         leaving: &view.leaving,
-    }));
+    })
+}
+
+/// The new nodes of a plan that are not bought now.
+fn too_dear(ctx: &Context, view: &View, on_sale: &Snapshot, replacement: &Replacement) -> BTreeMap<usize, Held> {
+    let shortages = ctx.standings().shortages(view.at);
+    patience::held_back(on_sale, &replacement.plan, &view.world.objects.pods, &shortages, view.at)
+}
+
+/// The first of them that is for a pod of the node that is replaced: pods that are pending are planned for with its own.
+fn its_own<'a>(dear: &'a BTreeMap<usize, Held>, on_sale: &Snapshot, replacement: &Replacement) -> Option<&'a Held> {
+    let pending: BTreeSet<&PodKey> = on_sale.pods.iter().map(|pod| &pod.key).collect();
+    let is_its_own = |index: &usize| replacement.plan.new_nodes[*index].pods.iter().any(|pod| !pending.contains(pod));
+    dear.iter().find_map(|(index, held)| is_its_own(index).then_some(held))
+}
+
+/// Simulates the removal of the old ones, the oldest first; again without what is too dear, as long as the same node can do
+/// without it. None if the solver broke down.
+async fn choose(ctx: &Context, view: &View, old: Vec<Candidate>, on_sale: &Arc<Snapshot>) -> Option<Expirations> {
+    let mut given = Arc::clone(on_sale);
+    let mut chosen = simulate(ctx, view, old.clone(), &given).await?;
+    for _ in 1..PLANS {
+        let Some(replacement) = &chosen.next else { break };
+        let dear = too_dear(ctx, view, on_sale, replacement);
+        if its_own(&dear, on_sale, replacement).is_none() {
+            break;
+        }
+        let Some(cheaper) = patience::without_dear(&given, &replacement.plan, &dear) else { break };
+        given = Arc::new(cheaper);
+        let again = simulate(ctx, view, old.clone(), &given).await?;
+        if again.next.as_ref().map(|next| &next.node) != Some(&replacement.node) {
+            break;
+        }
+        chosen = again;
+    }
+    Some(chosen)
+}
+
+async fn simulate(ctx: &Context, view: &View, old: Vec<Candidate>, given: &Arc<Snapshot>) -> Option<Expirations> {
     let moving = view.world.objects.pods.iter().filter(|pod| view.world.will_move(pod));
     let moving: BTreeSet<String> = moving.map(|pod| pods::uid(pod).to_owned()).collect();
-    let settings = SolverSettings { budget_work_units: ctx.settings.solver_budget, ..SolverSettings::default() };
-    let at = view.at;
-    let given = Arc::clone(&snapshot);
+    let settings = ctx.settings.solver();
+    let (at, given) = (view.at, Arc::clone(given));
     let chosen = tokio::task::spawn_blocking(move || {
         next_expired(&old, &given, &settings, |_, pod| moving.contains(&pod.uid), at)
     })
@@ -118,7 +155,7 @@ async fn choose(ctx: &Context, view: &View, old: Vec<Candidate>) -> Option<(Expi
     if chosen.is_err() {
         tracing::error!("the solver panicked; no expired node is replaced");
     }
-    Some((chosen.ok()?, snapshot))
+    chosen.ok()
 }
 
 async fn say_stuck(ctx: &Context, view: &View, tries: &Tries) {

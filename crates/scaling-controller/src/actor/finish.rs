@@ -36,7 +36,8 @@ impl Actor {
     async fn let_go(&mut self, object: &ScaledObject) -> Result<(), Stop> {
         let restore = object.spec.advanced.as_ref().is_some_and(|a| a.restore_to_original_replica_count);
         let original = self.status.original_replica_count.and_then(|n| u32::try_from(n).ok());
-        if let (true, Some(original)) = (restore, original) {
+        // A workload that another one has is not ours to restore.
+        if let (true, Some(original), Ok(())) = (restore, original, self.check_masters(object)) {
             // The HPA would otherwise scale on until the garbage collector comes.
             self.delete_hpa(object, &object.spec.hpa_name(&self.key.name)).await?;
             match self.scale_once(object, original, "Restored").await {

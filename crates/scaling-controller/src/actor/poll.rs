@@ -50,7 +50,7 @@ impl Actor {
             Action::ScaleTo { why, .. } => ("scale", format!("{why:?}")),
             Action::Hold { why, .. } => ("hold", format!("{why:?}")),
         };
-        self.shared.metrics.decided("scaledobject", &self.key, done, why);
+        self.shared.metrics.decided("scaledobject", &self.key, done, &why);
         self.last_active = decision.last_active;
         status::decided(status, settings, &read, &decision);
         self.next_poll = next_poll(began, polling_interval(object), &decision.action, Timestamp::now());

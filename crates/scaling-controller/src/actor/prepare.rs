@@ -17,7 +17,7 @@ use scaling::{Condition, FullPause, Pausing, hpa as plan};
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::{Actor, IDLE, Stop};
+use super::{Actor, IDLE, RETRY, Stop};
 use crate::conflict::conflict;
 use crate::credentials::Owner;
 use crate::hpa::{self, Baseline, Found, compare, owned_by};
@@ -117,7 +117,7 @@ impl Actor {
     }
 
     /// The target must have no other master.
-    fn check_masters(&self, object: &ScaledObject) -> Result<(), Stop> {
+    pub(super) fn check_masters(&self, object: &ScaledObject) -> Result<(), Stop> {
         let sources = &self.shared.sources;
         let (objects, hpas) = (sources.objects.state(), sources.hpas.state());
         let found = conflict(object, objects.iter().map(AsRef::as_ref), hpas.iter().map(AsRef::as_ref));
@@ -248,6 +248,9 @@ impl Actor {
     }
 
     /// Holds everything: no HPA, no polls, and the replicas the annotation asks for, once.
+    ///
+    /// The workload must not be somebody else's: only who has it may hold it. That it is held is written down before the HPA goes,
+    /// so that nobody takes the workload in between.
     async fn pause(
         &mut self,
         object: &ScaledObject,
@@ -255,6 +258,13 @@ impl Actor {
         full: FullPause,
         status: &mut ScaledObjectStatus,
     ) -> Result<Instant, Stop> {
+        self.check_masters(object)?;
+        status::set(status, &Condition::ready_while_paused());
+        status::set(status, &Condition::paused(pausing));
+        if !object.status.as_ref().is_some_and(|status| status::is_true(status, "Paused")) {
+            // The watch brings the status that is written now, and with it the next look.
+            return Ok(Instant::now() + RETRY.0);
+        }
         self.prepared = None;
         self.baseline = None;
         self.created_hpa = None;
@@ -268,8 +278,6 @@ impl Actor {
         } else {
             status.paused_replica_count = None;
         }
-        status::set(status, &Condition::ready_while_paused());
-        status::set(status, &Condition::paused(pausing));
         Ok(Instant::now() + IDLE)
     }
 

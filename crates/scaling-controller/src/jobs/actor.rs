@@ -232,7 +232,7 @@ impl JobActor {
             (0, false) => ("hold", "Unknown"),
             (_, _) => ("create", "Work"),
         };
-        metrics.decided("scaledjob", &self.key, done, why.to_owned());
+        metrics.decided("scaledjob", &self.key, done, why);
         self.create(object, decision.create).await;
         self.clean_up(object, &records).await;
         status::decided(status, &readings, &decision, Timestamp::now());
@@ -306,6 +306,10 @@ impl JobActor {
     }
 
     async fn save(&mut self, status: ScaledJobStatus) {
+        if status == self.status {
+            return;
+        }
+        let _permit = self.shared.acting.acquire().await;
         let api: Api<ScaledJob> = Api::namespaced(self.shared.client.clone(), &self.key.namespace);
         match patch_if_changed(&api, &self.key.name, Some(&self.status), &status).await {
             Ok(written) => {

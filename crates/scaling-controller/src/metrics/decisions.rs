@@ -20,14 +20,14 @@ impl Decisions {
         self.series.clone()
     }
 
-    pub(super) fn set(&self, kind: &'static str, key: &ObjectKey, decision: &'static str, reason: String) {
-        let labels = vec![
-            ("namespace", key.namespace.clone()),
-            ("type", kind.to_owned()),
-            ("resource", key.name.clone()),
-            ("decision", decision.to_owned()),
+    pub(super) fn set(&self, kind: &'static str, key: &ObjectKey, decision: &'static str, reason: &str) {
+        let labels = Labels::new([
+            ("namespace", &key.namespace),
+            ("type", kind),
+            ("resource", &key.name),
+            ("decision", decision),
             ("reason", reason),
-        ];
+        ]);
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let old = last.insert((kind, key.clone()), labels.clone());
         if let Some(old) = old.filter(|old| *old != labels) {

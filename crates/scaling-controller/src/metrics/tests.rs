@@ -67,13 +67,13 @@ fn every_series_has_its_name_type_and_labels() {
     metrics.job_failed(&key);
     metrics.job_made(&key);
     metrics.poll_began("scaledjob", &key, Duration::ZERO);
-    metrics.decided("scaledobject", &key, "hold", "Steady".to_owned());
+    metrics.decided("scaledobject", &key, "hold", "Steady");
     metrics.scale_written("Activated");
     metrics.judged("shop", "create", ["incorrect-replicas"].into_iter());
     metrics.cloud_event("shop", "audit", true);
     metrics.cloud_events_queued("shop", 1);
     metrics.count_resources(&["cloudevent_source"], &BTreeMap::from([(("cloudevent_source", "shop".to_owned()), 1)]));
-    metrics.triggers.get_or_create(&vec![("type", "cron".to_owned())]).set(1);
+    metrics.triggers.get_or_create(&Labels::new([("type", "cron")])).set(1);
     let text = registry.encode().unwrap();
     let trigger = "namespace,metric,scaledObject,scaler,triggerIndex,type";
     let http = "namespace,scaled_resource,scaler,trigger_name,metric_name,status_code";
@@ -129,8 +129,8 @@ fn a_decision_replaces_the_one_before_and_a_sample_gets_older() {
     let registry = Arc::new(Registry::default());
     let metrics = Metrics::new(&registry);
     let key = ObjectKey { namespace: "shop".into(), name: "web".into() };
-    metrics.decided("scaledobject", &key, "hold", "Steady".to_owned());
-    metrics.decided("scaledobject", &key, "scale", "Deactivated".to_owned());
+    metrics.decided("scaledobject", &key, "hold", "Steady");
+    metrics.decided("scaledobject", &key, "scale", "Deactivated");
     let text = registry.encode().unwrap();
     assert!(!text.contains("Steady") && text.contains("decision=\"scale\",reason=\"Deactivated\"} 1"), "{text}");
     metrics.forget_object(&key);

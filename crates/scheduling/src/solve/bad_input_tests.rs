@@ -43,7 +43,7 @@ fn a_sum_beyond_all_numbers_is_too_much_not_little() {
     check(
         snapshot(vec![half("x"), half("y"), half("z")], vec![endless], vec![pool("default")]),
         &expect![[r"
-        shop/p on new node 0: no node has room, so a new one is opened
+        shop/p on new node 0: no node takes it, so a new one is opened
         shop/x on node endless: a ready node has room
         shop/y on node endless: a ready node has room
         new 0 of NodePool/default: g.large in a (spot) $0.04/h, 15 offerings up to g.4xlarge in b (on-demand)
@@ -65,10 +65,10 @@ fn daemons_beyond_all_numbers_leave_no_room() {
     check(
         world,
         &expect![[r"
-        shop/p on new node 0: no node has room, so a new one is opened
-        new 0 of NodePool/default: m.large in a (spot) $0.04/h, 9 offerings up to m.2xlarge in b (on-demand)
-        shop/arm unplaced: NodePool/default: asks for 100m of cpu, the largest node has 0 free
-    "]],
+            shop/p on new node 0: no node takes it, so a new one is opened
+            new 0 of NodePool/default: m.large in a (spot) $0.04/h, 9 offerings up to m.2xlarge in b (on-demand)
+            shop/arm unplaced: NodePool/default: asks for 100m of cpu, the largest node has 0 free: the DaemonSets on it ask for 9223372036854775807m
+        "]],
     );
 }
 
@@ -87,7 +87,7 @@ fn a_limit_that_is_used_up_beyond_all_numbers_is_used_up() {
     check(
         snapshot(vec![red], vec![], vec![full, below_nothing, pool("other")]),
         &expect![[r"
-        shop/p on new node 0: no node has room, so a new one is opened
+        shop/p on new node 0: no node takes it, so a new one is opened
         new 0 of NodePool/other: g.large in a (spot) $0.04/h, 15 offerings up to g.4xlarge in b (on-demand)
         shop/red unplaced: NodePool/below: limit of -1m cpu, 0 used, the smallest node would add 2 | NodePool/full: limit of 9223372036854775807m cpu, 9223372036854775807m used, the smallest node would add 2 | NodePool/other: wants team in [red], which nothing defines
     "]],
@@ -100,7 +100,7 @@ fn a_node_with_less_than_nothing_takes_nothing() {
     check(
         snapshot(vec![], vec![broken], vec![pool("default")]),
         &expect![[r"
-        shop/p on new node 0: no node has room, so a new one is opened
+        shop/p on new node 0: no node takes it, so a new one is opened
         new 0 of NodePool/default: g.large in a (spot) $0.04/h, 15 offerings up to g.4xlarge in b (on-demand)
     "]],
     );
@@ -131,13 +131,13 @@ fn demands_that_contradict_each_other_are_told_apart() {
     check(
         snapshot(vec![both, selector, bounds, volume], vec![], vec![confused, pool("default")]),
         &expect![[r"
-        shop/p on new node 0: no node has room, so a new one is opened
-        new 0 of NodePool/default: g.large in a (spot) $0.04/h, 15 offerings up to g.4xlarge in b (on-demand)
-        shop/both unplaced: the pod is not valid: its own demands leave no value of topology.kubernetes.io/zone
-        shop/bounds unplaced: the pod is not valid: its own demands leave no value of karpenter.k8s.aws/instance-cpu
-        shop/selector unplaced: the pod is not valid: its own demands leave no value of kubernetes.io/arch
-        shop/volume unplaced: the pod is not valid: its own demands leave no value of topology.kubernetes.io/zone
-    "]],
+            shop/p on new node 0: no node takes it, so a new one is opened
+            new 0 of NodePool/default: g.large in a (spot) $0.04/h, 15 offerings up to g.4xlarge in b (on-demand)
+            shop/both unplaced: the pod is not valid: its own demands leave no value of topology.kubernetes.io/zone: node affinity wants topology.kubernetes.io/zone in [a] and topology.kubernetes.io/zone not in [a]
+            shop/bounds unplaced: the pod is not valid: its own demands leave no value of karpenter.k8s.aws/instance-cpu: node affinity wants karpenter.k8s.aws/instance-cpu at least 9 and karpenter.k8s.aws/instance-cpu at most 3
+            shop/selector unplaced: the pod is not valid: its own demands leave no value of kubernetes.io/arch: nodeSelector wants kubernetes.io/arch in [arm64], node affinity wants kubernetes.io/arch in [amd64]
+            shop/volume unplaced: the pod is not valid: its own demands leave no value of topology.kubernetes.io/zone: nodeSelector wants topology.kubernetes.io/zone in [b], its volumes want topology.kubernetes.io/zone in [a]
+        "]],
     );
 }
 
@@ -156,7 +156,7 @@ fn a_circle_of_affinities_is_told_to_each_of_its_pods() {
         snapshot(pods, vec![], vec![pool("default")]),
         &expect![[r"
         shop/p on new node 0: a new node opened for other pods has room
-        shop/torn on new node 0: no node has room, so a new one is opened
+        shop/torn on new node 0: no node takes it, so a new one is opened
         new 0 of NodePool/default: g.large in a (spot) $0.04/h, 10 offerings up to g.4xlarge in a (on-demand)
         shop/x unplaced: NodePool/default: the pods it must share its topology.kubernetes.io/zone with are nowhere yet
         shop/y unplaced: NodePool/default: the pods it must share its topology.kubernetes.io/zone with are nowhere yet
@@ -176,11 +176,11 @@ fn a_type_that_nobody_sells_is_not_bought() {
     check(
         snapshot(vec![wants("unsold"), wants("empty")], vec![], vec![unsold, empty, pool("default")]),
         &expect![[r"
-        shop/p on new node 0: no node has room, so a new one is opened
-        new 0 of NodePool/default: g.large in a (spot) $0.04/h, 15 offerings up to g.4xlarge in b (on-demand)
-        shop/empty unplaced: NodePool/default: wants karpenter.sh/nodepool in [empty], has karpenter.sh/nodepool in [default] | NodePool/empty: no instance type is offered | NodePool/unsold: wants karpenter.sh/nodepool in [empty], has karpenter.sh/nodepool in [unsold] | NodePool/unsold: no instance type is offered
-        shop/unsold unplaced: NodePool/default: wants karpenter.sh/nodepool in [unsold], has karpenter.sh/nodepool in [default] | NodePool/unsold: no instance type is offered | NodePool/empty: wants karpenter.sh/nodepool in [unsold], has karpenter.sh/nodepool in [empty] | NodePool/empty: no instance type is offered
-    "]],
+            shop/p on new node 0: no node takes it, so a new one is opened
+            new 0 of NodePool/default: g.large in a (spot) $0.04/h, 15 offerings up to g.4xlarge in b (on-demand)
+            shop/empty unplaced: NodePool/default: wants karpenter.sh/nodepool in [empty], has karpenter.sh/nodepool in [default] | NodePool/empty: no instance type is offered | NodePool/unsold: wants karpenter.sh/nodepool in [empty], has karpenter.sh/nodepool in [unsold] | NodePool/unsold: no instance type is offered
+            shop/unsold unplaced: NodePool/default: wants karpenter.sh/nodepool in [unsold], has karpenter.sh/nodepool in [default] | NodePool/unsold: no instance type is offered | NodePool/empty: wants karpenter.sh/nodepool in [unsold], has karpenter.sh/nodepool in [empty] | NodePool/empty: no instance type is offered
+        "]],
     );
 }
 
@@ -196,10 +196,10 @@ fn machines_may_be_free_and_prices_beyond_all_numbers() {
     check(
         snapshot(pods, vec![], vec![priced("free", 0), priced("dear", i64::MAX)]),
         &expect![[r"
-        shop/f on new node 0: no node has room, so a new one is opened
+        shop/f on new node 0: no node takes it, so a new one is opened
         shop/p on new node 0: a new node opened for other pods has room
-        shop/x on new node 1: no node has room, so a new one is opened
-        shop/y on new node 2: no node has room, so a new one is opened
+        shop/x on new node 1: no node takes it, so a new one is opened
+        shop/y on new node 2: no node takes it, so a new one is opened
         new 0 of NodePool/free: m.large in a (spot) $0.00/h, 3 offerings up to m.large in b (on-demand)
         new 1 of NodePool/dear: m.large in a (spot) $9223372036854.775807/h, 3 offerings up to m.large in b (on-demand)
         new 2 of NodePool/dear: m.large in a (spot) $9223372036854.775807/h, 3 offerings up to m.large in b (on-demand)
@@ -215,7 +215,7 @@ fn machines_without_capacity_hold_nothing() {
     check(
         snapshot(vec![wants("void"), wants("eaten")], vec![], vec![void, eaten, pool("default")]),
         &expect![[r"
-        shop/p on new node 0: no node has room, so a new one is opened
+        shop/p on new node 0: no node takes it, so a new one is opened
         new 0 of NodePool/default: g.large in a (spot) $0.04/h, 15 offerings up to g.4xlarge in b (on-demand)
         shop/eaten unplaced: NodePool/eaten: asks for 1m of cpu, the largest node has 0 free | NodePool/eaten: asks for 1 of pods, the largest node has 0 free | NodePool/default: wants karpenter.sh/nodepool in [eaten], has karpenter.sh/nodepool in [default] | NodePool/void: asks for 1m of cpu, the largest node has 0 free | NodePool/void: asks for 1 of pods, the largest node has 0 free | NodePool/void: wants karpenter.sh/nodepool in [eaten], has karpenter.sh/nodepool in [void]
         shop/void unplaced: NodePool/void: asks for 1m of cpu, the largest node has 0 free | NodePool/void: asks for 1 of pods, the largest node has 0 free | NodePool/default: wants karpenter.sh/nodepool in [void], has karpenter.sh/nodepool in [default] | NodePool/eaten: asks for 1m of cpu, the largest node has 0 free | NodePool/eaten: asks for 1 of pods, the largest node has 0 free | NodePool/eaten: wants karpenter.sh/nodepool in [void], has karpenter.sh/nodepool in [eaten]
@@ -242,7 +242,7 @@ fn spreads_of_any_numbers_are_kept_or_told() {
     check(
         snapshot(pods, vec![], vec![pool("default")]),
         &expect![[r"
-        shop/any on new node 0: no node has room, so a new one is opened
+        shop/any on new node 0: no node takes it, so a new one is opened
         shop/domains on new node 0: a new node opened for other pods has room
         shop/p on new node 0: a new node opened for other pods has room
         new 0 of NodePool/default: g.large in a (spot) $0.04/h, 10 offerings up to g.4xlarge in a (on-demand)
@@ -264,7 +264,7 @@ fn priorities_and_weights_of_any_size_are_compared() {
     check(
         snapshot(vec![idle, urgent], vec![node("n", 1600)], vec![pool("default"), weighty]),
         &expect![[r"
-        shop/idle on new node 0: no node has room, so a new one is opened
+        shop/idle on new node 0: no node takes it, so a new one is opened
         shop/p on node n: a ready node has room
         shop/urgent on node n: a ready node has room
         new 0 of NodePool/weighty: g.large in b (on-demand) $0.10/h, 5 offerings up to g.4xlarge in b (on-demand)
@@ -287,7 +287,7 @@ fn a_pod_with_ten_thousand_labels_and_a_pool_with_as_many_are_compared_once() {
     check(
         snapshot(vec![wanting("all", 10_000), wanting("more", 10_001)], vec![], vec![labelled]),
         &expect![[r"
-        shop/all on new node 0: no node has room, so a new one is opened
+        shop/all on new node 0: no node takes it, so a new one is opened
         shop/p on new node 0: a new node opened for other pods has room
         new 0 of NodePool/labelled: g.large in a (spot) $0.04/h, 15 offerings up to g.4xlarge in b (on-demand)
         shop/more unplaced: NodePool/labelled: wants label-10000 in [value-10000], which nothing defines

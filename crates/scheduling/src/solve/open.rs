@@ -134,6 +134,12 @@ impl<'a> Open<'a> {
         if kind.clash(&self.ports).is_some() {
             return Err(Refusal::HostPort);
         }
+        if let [wanted] = shape.alternatives.as_slice()
+            && !self.kinds.contains(&kind_index)
+            && wanted.iter().any(|want| self.contradicts(want))
+        {
+            return Err(Refusal::Requirement);
+        }
         let mut used = self.used.clone();
         axis::add(&mut used, &shape.request);
         let undecided: Vec<usize> =
@@ -174,6 +180,12 @@ impl<'a> Open<'a> {
             }
         }
         Err(refusal)
+    }
+
+    /// Whether what its pods want of a label leaves nothing that is wanted so: most nodes are refused for that where many pods
+    /// want different values, and it is soon seen.
+    fn contradicts(&self, want: &Requirement) -> bool {
+        want.key() != labels::HOSTNAME && self.requirements.get(want.key()).is_some_and(|has| !has.overlaps(want))
     }
 
     /// Whether it would still be where it is in terms of a label, or in some domain, with these requirements.

@@ -31,7 +31,10 @@ mod repeat;
 mod together;
 mod wanted;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    cell::Cell,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use packing::{Budget, Packing, Warm, pack};
 use units::UsdMicrosPerHour;
@@ -70,28 +73,40 @@ pub(super) fn cheapest(
     let rest = greedy.place_all(queue.clone());
     let out_of_work = !rest.untried.is_empty();
     let by_rule = ByRule::of(&greedy, &rest);
+    let left_out = |rest: &Rest<'_>| rest.refused.len() + rest.untried.len();
+    let left_out_by_rule = left_out(&rest);
+    let unsure: BTreeSet<&PodKey> =
+        start.search.templates.iter().flat_map(|one| one.unsure_daemons.iter().copied()).collect();
     if previous.is_none() && !out_of_work && start.search.kinds.len() > MANY && stop() {
         let bound = bound::at_a_glance(&start.search, &stages.counts(&queue));
+        let bound = bound.filter(|_| unsure.is_empty());
         greedy.finish(rest, &mut solution);
         solution.greedy_cost = Some(by_rule.rank.1);
         solution.lower_bound = bound.filter(|_| solution.unplaced.is_empty());
         return solution;
     }
-    let task = (!out_of_work).then(|| Task::new(&start, &queue, &stages, &greedy, stop));
+    let kind_of: BTreeMap<&PodKey, usize> = previous.map_or_else(BTreeMap::new, |previous| {
+        let of_earlier = queue.iter().filter(|(pod, _)| previous.placed.contains_key(&pod.key));
+        of_earlier.map(|(pod, asked)| (&pod.key, stages.planned[*asked].0)).collect()
+    });
+    // A plan for other pods says nothing about these.
+    let previous = previous.filter(|_| !kind_of.is_empty());
+    let again = previous.map_or_else(Vec::new, |previous| repeat::same_again(&start.search, previous));
+    let known = previous.map_or_else(Known::default, |previous| Known::earlier(&kind_of, previous, &again));
+    let task = (!out_of_work).then(|| Task::new(&start, &queue, &stages, &greedy, known, stop));
     let wanted = task.as_ref().map(|task| wanted::planned(&start.search, &task.reach, &task.left, &greedy.search));
     let mut best = Best { rank: by_rule.rank.clone(), kept: Kept::by(&greedy), plan: greedy, rest, is_by_rule: true };
     if let Some(previous) = previous {
         let ways = stages.ways();
-        let kind_of: BTreeMap<&PodKey, usize> =
-            queue.iter().map(|(pod, asked)| (&pod.key, stages.planned[*asked].0)).collect();
-        // Once as it was, and with its nodes once and twice more for pods that are new.
-        for copies in 0..=2 {
+        // Once as it was, and with its nodes once and twice more if about as many pods are new.
+        let most = if (queue.len() - kind_of.len()) * 2 >= kind_of.len() { 2 } else { 0 };
+        for copies in 0..=most {
             let mut attempt = start.clone();
-            let left = attempt.repeat(&queue, previous);
-            let more = repeat::alike(&start.search, &kind_of, previous, copies);
+            let left = attempt.repeat(&queue, previous, &again);
+            let more = repeat::alike(&start.search, &kind_of, previous, &again, copies);
             let rest = attempt.carry_out(&left, &ways, more);
             best.consider_again(attempt, rest);
-            if left.is_empty() {
+            if left.is_empty() || stop() {
                 break;
             }
         }
@@ -110,13 +125,27 @@ pub(super) fn cheapest(
             !closed(&best) && !stop() && exact::improve(&start, &queue, &stages, &task.reach, stop, &mut best);
         let exactly = LowerBound { cost: best.rank.1, ignores: Vec::new() };
         bound = if is_best { Some(exactly) } else { proven }.filter(|_| task.has_placed_all(&best.rest));
+        solution.search_work_units = task.spent.get();
         solution.greedy_cost = Some(by_rule.rank.1);
+        solution.greedy_leaves_out = left_out_by_rule.saturating_sub(left_out(&best.rest));
     }
     best.plan.finish(best.rest, &mut solution);
     if !best.is_by_rule {
         by_rule.compare(&mut solution);
     }
     solution.lower_bound = bound;
+    if solution.lower_bound.is_some() && !unsure.is_empty() {
+        let mut without = snapshot.clone();
+        without.daemons.retain(|daemon| !unsure.contains(&daemon.key));
+        let roomier = cheapest(&without, settings, stop, None);
+        // Only a bound for the same pods is one.
+        let same = roomier.unplaced.keys().eq(solution.unplaced.keys());
+        solution.lower_bound = roomier.lower_bound.filter(|_| same).map(|mut bound| {
+            bound.cost = bound.cost.min(solution.cost);
+            bound.ignores.push("DaemonSets that run on some of a pool's nodes only".to_owned());
+            bound
+        });
+    }
     solution
 }
 
@@ -258,7 +287,11 @@ struct Task<'t, 'a> {
     left: Vec<u64>,
     /// By kind, all wishes given up: how many pods there are.
     all: Vec<u64>,
+    /// What an earlier plan tells.
+    earlier: Known,
     stop: &'t dyn Fn() -> bool,
+    /// How much work the searches have done.
+    spent: Cell<u64>,
 }
 
 impl<'t, 'a> Task<'t, 'a> {
@@ -267,6 +300,7 @@ impl<'t, 'a> Task<'t, 'a> {
         queue: &'t Queue<'a>,
         stages: &'t Stages,
         greedy: &Greedy<'a>,
+        earlier: Known,
         stop: &'t dyn Fn() -> bool,
     ) -> Self {
         let kinds = start.search.kinds.len();
@@ -286,7 +320,8 @@ impl<'t, 'a> Task<'t, 'a> {
                 None => left[kind] += 1,
             }
         }
-        Self { start, queue, stages, reach: Reach::of(&start.search), kept, left, all, stop }
+        let (reach, spent) = (Reach::of(&start.search), Cell::new(0));
+        Self { start, queue, stages, reach, kept, left, all, earlier, stop, spent }
     }
 
     /// Offers plans and says what no plan can cost less than.
@@ -298,7 +333,7 @@ impl<'t, 'a> Task<'t, 'a> {
         let on_existing = unavoidable.iter().any(|wanted| !self.reach.existing(wanted.kind).is_empty());
         if classes.len() <= 1 && !on_existing && planned == unavoidable {
             let model = Model::of(search, &self.reach, planned);
-            let packing = self.pack(&model, work, None);
+            let packing = self.pack(&model, work, self.warm(&model).as_ref());
             if self.has_broken_off(&packing) {
                 return Some(self.certificate(&model, packing::prove(&model.problem, &[]), false));
             }
@@ -335,7 +370,8 @@ impl<'t, 'a> Task<'t, 'a> {
                 wanted
             };
             let model = Model::of(search, &self.reach, now.iter().cloned().map(only).collect());
-            let packing = self.pack(&model, work / (classes.len() - index) as u64, None);
+            let work = work / (classes.len() - index) as u64;
+            let packing = self.pack(&model, work, self.warm(&model).as_ref());
             if self.has_broken_off(&packing) {
                 return known;
             }
@@ -367,7 +403,6 @@ impl<'t, 'a> Task<'t, 'a> {
         let there: BTreeSet<usize> =
             wanted.iter().flat_map(|wanted| self.reach.existing(wanted.kind).iter().copied()).collect();
         let all = there.len() <= EXISTING;
-        let left_out = || (!all).then(|| "pods that may go to nodes there are".to_owned());
         if !all {
             wanted.retain(|wanted| self.reach.existing(wanted.kind).is_empty());
         }
@@ -375,12 +410,14 @@ impl<'t, 'a> Task<'t, 'a> {
         model.add_existing(search, &self.reach);
         // Limits stop plans, not the proof.
         model.problem.limits.clear();
+        let named = |mut bound: LowerBound| {
+            bound.ignores.extend((!all).then(|| "pods that fit on nodes there are, for these are many".to_owned()));
+            bound
+        };
         let warm = known.of(&model);
         if (self.stop)() {
             let proven = packing::prove(&model.problem, &warm.prices);
-            let mut certificate = self.certificate(&model, proven, weighted);
-            certificate.ignores.extend(left_out());
-            return Some(certificate);
+            return Some(named(self.certificate(&model, proven, weighted)));
         }
         let packing = self.pack(&model, work, Some(&warm));
         if all {
@@ -388,9 +425,7 @@ impl<'t, 'a> Task<'t, 'a> {
             plan.add(&model, &packing);
             offer(plan, &self.stages.wishful_ways(self.start));
         }
-        let mut certificate = self.certificate(&model, packing.lower_bound?, weighted);
-        certificate.ignores.extend(left_out());
-        Some(certificate)
+        Some(named(self.certificate(&model, packing.lower_bound?, weighted)))
     }
 
     /// The weights of pools that can have nodes for pods, the largest first.
@@ -404,7 +439,14 @@ impl<'t, 'a> Task<'t, 'a> {
     fn pack(&self, model: &Model, work: u64, warm: Option<&Warm>) -> Packing {
         let settings = self.start.search.settings;
         let gap_ppm = if self.queue.len() <= FEW { 0 } else { settings.target_gap_ppm };
-        pack(&model.problem, &Budget { work, stop: self.stop, gap_ppm }, warm)
+        let packing = pack(&model.problem, &Budget { work, stop: self.stop, gap_ppm }, warm);
+        self.spent.set(self.spent.get() + packing.work_done);
+        packing
+    }
+
+    /// What an earlier plan tells about a model.
+    fn warm(&self, model: &Model) -> Option<Warm> {
+        (!self.earlier.is_empty()).then(|| self.earlier.of(model))
     }
 
     /// Whether the guard has ended the work before there was a plan of all pods: the greedy one is better than any beginning.
@@ -426,6 +468,8 @@ impl<'t, 'a> Task<'t, 'a> {
     }
 }
 
+#[cfg(test)]
+mod after_tests;
 #[cfg(test)]
 mod small_tests;
 #[cfg(test)]

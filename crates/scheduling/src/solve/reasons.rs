@@ -10,7 +10,7 @@ use super::{
     template::Template,
     topology::{Domain, Seat, Spot, Verdict},
 };
-use crate::{NodeRefusals, Target, Unfit};
+use crate::{NodeRefusals, Unfit};
 
 /// How many domains are named.
 const NAMED: usize = 10;
@@ -66,12 +66,14 @@ impl Search<'_> {
         let mut reasons: Vec<Unfit> = taints.collect();
         let labelled = labelled(kind, template, &mut reasons);
         let all = Bits::of(template.choices.len(), 0..template.choices.len());
-        let has_labels = labelled.as_ref().is_some_and(|choices| !choices.is_empty());
-        let mut left = if has_labels { labelled.unwrap_or(all) } else { all };
-        if left.is_empty() {
-            reasons.push(Unfit::NoOffering { pool: pool(), unavailable: 0 });
+        if all.is_empty() {
+            reasons.push(template.nothing_offered());
             return reasons;
         }
+        let has_labels = labelled.as_ref().is_some_and(|choices| !choices.is_empty());
+        let mut left = if has_labels { labelled.unwrap_or(all) } else { all };
+        // What a node would take of the limits can be said as long as some choice is left, whatever else is in the way.
+        let mut limited = left.clone();
         keep_roomy(kind, template, &mut left, &mut reasons);
         let before = left.clone();
         template.keep_portly(&mut left, kind);
@@ -79,6 +81,9 @@ impl Search<'_> {
             let taken =
                 before.iter().find_map(|choice| kind.clash(&template.shapes[template.choices[choice].shape].ports));
             reasons.extend(taken.map(|port| Unfit::HostPort { pool: pool(), port: port.clone() }));
+        }
+        if !left.is_empty() {
+            limited.clone_from(&left);
         }
         let would_do = left.len();
         left.keep_common(&template.available);
@@ -92,11 +97,12 @@ impl Search<'_> {
         {
             reasons.push(Unfit::MinValues { pool: pool(), key: key.to_owned(), needed, found });
         }
-        let nothing_so_far = reasons.is_empty();
-        self.topology_reasons(kind, template, &left, &mut reasons);
-        if nothing_so_far {
-            self.limit_reasons(index, &left, &mut reasons);
+        if !left.is_empty() {
+            limited.clone_from(&left);
         }
+        let others = !reasons.is_empty();
+        self.topology_reasons(kind, template, &left, &mut reasons);
+        self.limit_reasons(index, &limited, others, &mut reasons);
         if reasons.is_empty() {
             // Each demand alone could be met, all together cannot.
             let rules = &kind.shape.relations.rules;
@@ -162,9 +168,16 @@ impl Search<'_> {
                 };
                 Unfit::PodAffinity { pool, key, domains }
             }
-            Demand::Spread { max_skew, .. } => {
+            Demand::Spread { max_skew, min_domains, .. } => {
                 let Place::Key(index) = rule.place else {
-                    return Unfit::TopologySpread { pool, key, max_skew, domains: Vec::new() };
+                    return Unfit::TopologySpread {
+                        pool,
+                        key,
+                        max_skew,
+                        domains: Vec::new(),
+                        emptier: Vec::new(),
+                        too_few_domains: None,
+                    };
                 };
                 let here = template.domains[index].iter().filter(|(_, can)| left.is_empty() || can.overlaps(left));
                 let counted = |(domain, _): &(Domain, Bits)| {
@@ -172,8 +185,14 @@ impl Search<'_> {
                 };
                 let mut domains: Vec<_> = here.map(counted).collect();
                 domains.sort_by(|a, b| (a.1, &a.0).cmp(&(b.1, &b.0)));
+                let over = self.topology.spread_over(rule.group);
+                let least_here = domains.first().map(|(_, pods)| *pods);
+                let elsewhere = over.iter().filter(|(_, pods)| least_here.is_none_or(|least| *pods < least));
+                let emptier = elsewhere.map(|(domain, pods)| (self.topology.name(index, *domain).to_owned(), *pods));
+                let emptier = emptier.take(NAMED).collect();
+                let too_few_domains = (over.len() < min_domains as usize).then_some((over.len(), min_domains));
                 domains.truncate(NAMED);
-                Unfit::TopologySpread { pool, key, max_skew, domains }
+                Unfit::TopologySpread { pool, key, max_skew, domains, emptier, too_few_domains }
             }
         }
     }
@@ -182,13 +201,15 @@ impl Search<'_> {
     fn homes(&self, group: usize) -> Vec<String> {
         let named = self.topology.homes(group).iter().map(|spot| match spot {
             Spot::Existing(index) => self.existing[*index].node.key.0.clone(),
-            Spot::Open(index) => Target::New(*index).to_string(),
+            // Counted from 1, as people do.
+            Spot::Open(index) => format!("new node {}", index + 1),
         });
         named.take(NAMED).collect()
     }
 
-    /// Every limit that the smallest of the choices would pass.
-    fn limit_reasons(&self, index: usize, choices: &Bits, reasons: &mut Vec<Unfit>) {
+    /// Every limit that the smallest of the choices would pass; unless there are other reasons, also that what is left of the
+    /// limits leaves too few different ones.
+    fn limit_reasons(&self, index: usize, choices: &Bits, others: bool, reasons: &mut Vec<Unfit>) {
         let (template, left) = (&self.templates[index], &self.left.limits[index]);
         let Some(smallest) = template.least_limited(choices) else { return };
         let limited = &template.choices[smallest].limited;
@@ -202,7 +223,7 @@ impl Search<'_> {
                 would_add: Amount(*adds),
             })
             .collect();
-        if found.is_empty() {
+        if found.is_empty() && !others {
             // The smallest would do, but not so many different ones as the pool demands.
             let mut within = choices.clone();
             template.keep_within(&mut within, left);
@@ -216,10 +237,10 @@ impl Search<'_> {
     }
 }
 
-/// The choices that can have the labels one of the kind's alternatives wants. If there are none, the reasons of the
-/// alternative that comes nearest.
+/// The choices that can have the labels one of the kind's alternatives wants. If there are none, the reasons of every
+/// alternative, those of the one that comes nearest first.
 fn labelled(kind: &Kind<'_>, template: &Template<'_>, reasons: &mut Vec<Unfit>) -> Option<Bits> {
-    let mut nearest: Option<Vec<Unfit>> = None;
+    let mut each: Vec<Vec<Unfit>> = Vec::new();
     for wanted in &kind.shape.alternatives {
         let pool = || template.pool.key.clone();
         let conflicts = template.conflicts(&template.base, wanted).into_iter();
@@ -233,8 +254,8 @@ fn labelled(kind: &Kind<'_>, template: &Template<'_>, reasons: &mut Vec<Unfit>) 
             .collect();
         let all = Bits::of(template.choices.len(), 0..template.choices.len());
         let mut left = all.clone();
-        let changed = template.join(&template.base, wanted).map(|(_, changed)| changed).unwrap_or_default();
-        for want in changed.iter().filter(|_| !all.is_empty()) {
+        let of_the_machine = template.of_the_machine(&template.base, wanted);
+        for want in of_the_machine.iter().filter(|_| !all.is_empty()) {
             // What no type at all has is told of each label, what no type has together of the first that is too much.
             let mut alone = all.clone();
             template.keep_holding(&mut alone, std::slice::from_ref(want));
@@ -249,11 +270,15 @@ fn labelled(kind: &Kind<'_>, template: &Template<'_>, reasons: &mut Vec<Unfit>) 
         if found.is_empty() {
             return Some(left);
         }
-        if nearest.as_ref().is_none_or(|other| found.len() < other.len()) {
-            nearest = Some(found);
+        each.push(found);
+    }
+    // Stable: alternatives that are equally near stay in the order they are written in.
+    each.sort_by_key(Vec::len);
+    for reason in each.into_iter().flatten() {
+        if !reasons.contains(&reason) {
+            reasons.push(reason);
         }
     }
-    reasons.extend(nearest.into_iter().flatten());
     None
 }
 
@@ -269,12 +294,16 @@ fn keep_roomy(kind: &Kind<'_>, template: &Template<'_>, left: &mut Bits, reasons
         left.retain(|choice| free(choice) >= *asked);
         let none_alone = !all.iter().any(|choice| free(choice) >= *asked);
         if none_alone || (had_some && left.is_empty()) {
-            let largest = among.iter().map(free).max().unwrap_or(0).max(0);
+            let roomiest = among.iter().max_by_key(|choice| free(*choice));
+            let largest = roomiest.map_or(0, |choice| free(choice).max(0));
+            let daemons =
+                roomiest.map_or(0, |choice| template.shapes[template.choices[choice].shape].daemons[position]);
             reasons.push(Unfit::Resource {
                 pool: template.pool.key.clone(),
                 name: template.axis.name(position).clone(),
                 asked: Amount(*asked),
                 largest_free: Amount(largest),
+                daemons: Amount(daemons),
             });
         }
     }

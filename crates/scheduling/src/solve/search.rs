@@ -14,6 +14,7 @@ use super::{
     running::Repelling,
     template::{Choice, Template},
     topology::{Here, Seat, Spot, Topology},
+    twins::Twins,
     wishes::Asked,
 };
 use crate::{NodeStage, Pod, PodKey, Settings, Snapshot, Unfit};
@@ -39,6 +40,7 @@ pub(super) struct Search<'a> {
     /// By number of pods written alike: groups that others wait for them to begin.
     free_member_of: Rc<[Vec<usize>]>,
     shapes: Map<Rc<Shape<'a>>, usize>,
+    twins: Rc<Twins<'a>>,
     /// By label and domain: the nodes there are.
     pub(super) existing_in: Rc<[BTreeMap<u32, Vec<usize>>]>,
     /// By label and domain: the nodes opened, in the order in which they came there.
@@ -88,6 +90,7 @@ impl<'a> Search<'a> {
         existing.sort_by_key(|one| (one.node.stage, &one.node.key));
         topology.find_domains(&existing, &templates);
         let left = Left::new(&mut templates);
+        let twins = Rc::new(Twins::of(&snapshot.nodes, &existing));
         let keys = topology.groups.keys.len();
         let mut search = Self {
             settings,
@@ -102,6 +105,7 @@ impl<'a> Search<'a> {
             asked: asked.into(),
             free_member_of: Rc::default(),
             shapes: Map::default(),
+            twins,
             existing_in: Rc::default(),
             open_in: vec![BTreeMap::new(); keys],
             undecided: vec![Vec::new(); keys],
@@ -169,6 +173,9 @@ impl<'a> Search<'a> {
                 } else {
                     let admits = |_: usize, filter: &Filter<'_>| filter.admits(node, &labels);
                     self.topology.record(counted, repels, &seats, &mut Here::default(), spot, admits);
+                }
+                for twin in self.twins.beside(node, position) {
+                    self.topology.record_again(counted, repels, &mut self.existing[twin].here, gone);
                 }
             }
         }
@@ -238,6 +245,10 @@ impl<'a> Search<'a> {
         let admits = |_: usize, filter: &Filter<'_>| filter.admits(node, labels);
         let relations = &kind.shape.relations;
         self.topology.record(&relations.counted, &relations.repels, seats, here, Some(Spot::Existing(index)), admits);
+        for twin in self.twins.beside(node, Some(index)) {
+            let here = &mut self.existing[twin].here;
+            self.topology.record_again(&relations.counted, &relations.repels, here, false);
+        }
         self.placed += 1;
     }
 

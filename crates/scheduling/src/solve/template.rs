@@ -12,7 +12,9 @@ use super::{
     kind::{Daemon, Kind},
     map::Map,
 };
-use crate::{CapacityType, HostPort, InstanceType, OfferingKey, Pool, Snapshot, Taint, TaintEffect};
+use crate::{
+    CapacityType, HostPort, InstanceType, Offering, OfferingKey, PodKey, Pool, Snapshot, Taint, TaintEffect, Unfit,
+};
 
 /// A pool and everything its nodes can be.
 #[derive(Clone)]
@@ -37,6 +39,8 @@ pub(super) struct Template<'a> {
     /// By limit: which choices have how much of it.
     charges: Vec<AtLeast>,
     has_daemon_ports: bool,
+    /// Daemons for which room is kept although other labels of a node could keep them away.
+    pub(super) unsure_daemons: BTreeSet<&'a PodKey>,
     /// Labels that the choice of a machine decides; all others are the pool's to set.
     machine_keys: BTreeSet<&'a str>,
     /// What has been found out about which choices can have which labels.
@@ -99,7 +103,7 @@ impl Conflict {
 }
 
 impl<'a> Template<'a> {
-    pub(super) fn new(pool: &'a Pool, snapshot: &Snapshot, axis: &'a Axis, daemons: &[Daemon<'_>]) -> Self {
+    pub(super) fn new(pool: &'a Pool, snapshot: &Snapshot, axis: &'a Axis, daemons: &[Daemon<'a>]) -> Self {
         let mut base = pool.requirements.clone();
         base.add_all(&Requirements::from_labels(&pool.labels));
         base.add(Requirement::one_of(pool.key.kind.label(), [pool.key.name.as_str()]));
@@ -121,6 +125,7 @@ impl<'a> Template<'a> {
             room: Vec::new(),
             charges: Vec::new(),
             has_daemon_ports: false,
+            unsure_daemons: BTreeSet::new(),
             machine_keys,
             holding: RefCell::default(),
         };
@@ -129,7 +134,7 @@ impl<'a> Template<'a> {
         template
     }
 
-    fn fill(&mut self, daemons: &[Daemon<'_>]) {
+    fn fill(&mut self, daemons: &[Daemon<'a>]) {
         let base: Vec<Requirement> =
             self.base.iter().filter(|one| self.is_of_the_machine(one.key())).cloned().collect();
         let daemons: Vec<_> = daemons.iter().filter_map(|daemon| DaemonHere::new(daemon, self)).collect();
@@ -141,16 +146,8 @@ impl<'a> Template<'a> {
         let mut shapes: BTreeMap<Shape, usize> = BTreeMap::new();
         let mut allocatable: BTreeMap<&str, Vec<i64>> = BTreeMap::new();
         for (machine, offering) in offered {
-            let mut choice = Choice {
-                machine,
-                zone: &offering.zone,
-                capacity_type: offering.capacity_type,
-                price: offering.price,
-                available: offering.available,
-                remaining: offering.remaining,
-                shape: 0,
-                limited: self.limits.iter().map(|limit| limit.of(machine)).collect(),
-            };
+            let mut choice = Choice::of(machine, offering);
+            choice.limited = self.limits.iter().map(|limit| limit.of(machine)).collect();
             if !base.iter().all(|wanted| choice.can_have(wanted)) {
                 continue;
             }
@@ -160,6 +157,9 @@ impl<'a> Template<'a> {
                 axis::subtract(&mut shape.free, &daemon.daemon.request);
                 axis::add(&mut shape.daemons, &daemon.daemon.request);
                 shape.ports.extend(daemon.daemon.pod.host_ports.iter().cloned());
+                if !daemon.is_sure_on(&choice) {
+                    self.unsure_daemons.insert(&daemon.daemon.pod.key);
+                }
             }
             let next = shapes.len();
             choice.shape = *shapes.entry(shape).or_insert(next);
@@ -235,6 +235,30 @@ impl<'a> Template<'a> {
     /// All that keeps a node's requirements and a pod's from being joined, if anything does.
     pub(super) fn conflicts(&self, node: &Requirements, wanted: &Requirements) -> Vec<Conflict> {
         wanted.iter().filter_map(|want| self.meet(node, want).err()).collect()
+    }
+
+    /// What a pod wants of the machine, as far as the node's requirements leave it anything.
+    pub(super) fn of_the_machine(&self, node: &Requirements, wanted: &Requirements) -> Vec<Requirement> {
+        let met = wanted.iter().filter(|want| self.is_of_the_machine(want.key()));
+        met.filter_map(|want| self.meet(node, want).ok().flatten()).collect()
+    }
+
+    /// Why the pool can buy nothing at all: the requirement of its own that none of its types meets, if there is one.
+    pub(super) fn nothing_offered(&self) -> Unfit {
+        let pool = || self.pool.key.clone();
+        let machines = &self.pool.instance_types;
+        let offered = || machines.iter().flat_map(|machine| machine.offerings.iter().map(move |one| (machine, one)));
+        let own = self.base.iter().filter(|one| self.is_of_the_machine(one.key()));
+        let unmet = own
+            .filter(|_| offered().next().is_some())
+            .find(|wanted| offered().all(|(machine, offering)| !Choice::of(machine, offering).can_have(wanted)));
+        let Some(wanted) = unmet else { return Unfit::NoOffering { pool: pool(), unavailable: 0 } };
+        let mut values = BTreeSet::new();
+        for (machine, offering) in offered() {
+            Choice::of(machine, offering).add_values(wanted.key(), &mut values);
+        }
+        let offered = (!values.is_empty()).then(|| Requirement::one_of(wanted.key(), values));
+        Unfit::NothingOffered { pool: pool(), wanted: wanted.clone(), offered }
     }
 
     /// What an empty node offers to a pod of this kind, limits and other pods aside.
@@ -355,7 +379,21 @@ impl Limit {
     }
 }
 
-impl Choice<'_> {
+impl<'a> Choice<'a> {
+    /// One whose room and limits are not known yet.
+    fn of(machine: &'a InstanceType, offering: &'a Offering) -> Self {
+        Self {
+            machine,
+            zone: &offering.zone,
+            capacity_type: offering.capacity_type,
+            price: offering.price,
+            available: offering.available,
+            remaining: offering.remaining,
+            shape: 0,
+            limited: Vec::new(),
+        }
+    }
+
     pub(super) fn key(&self) -> OfferingKey {
         OfferingKey {
             instance_type: self.machine.name.clone(),
@@ -372,6 +410,17 @@ impl Choice<'_> {
             labels::INSTANCE_TYPE => wanted.allows(Some(&self.machine.name)),
             key => match self.machine.requirements.get(key) {
                 Some(has) => has.overlaps(wanted),
+                None => wanted.may_be_absent(),
+            },
+        }
+    }
+
+    /// Whether it has the label so, whichever of its values a node gets.
+    fn must_have(&self, wanted: &Requirement) -> bool {
+        match wanted.key() {
+            labels::ZONE | labels::CAPACITY_TYPE | labels::INSTANCE_TYPE => self.can_have(wanted),
+            key => match self.machine.requirements.get(key) {
+                Some(has) => has.intersect(wanted) == *has,
                 None => wanted.may_be_absent(),
             },
         }
@@ -404,19 +453,32 @@ impl Choice<'_> {
 }
 
 /// A daemon that may run on nodes of the pool, and what it wants of the machine, by alternative.
-struct DaemonHere<'d> {
-    daemon: &'d Daemon<'d>,
+struct DaemonHere<'d, 'a> {
+    daemon: &'d Daemon<'a>,
     wanted: Vec<Vec<Requirement>>,
+    /// Whether an alternative wants nothing of labels that the pool leaves open.
+    sure: Vec<bool>,
 }
 
-impl<'d> DaemonHere<'d> {
-    fn new(daemon: &'d Daemon<'_>, template: &Template<'_>) -> Option<Self> {
+impl<'d, 'a> DaemonHere<'d, 'a> {
+    fn new(daemon: &'d Daemon<'a>, template: &Template<'_>) -> Option<Self> {
         if !daemon.tolerates(&template.pool.taints) {
             return None;
         }
-        let here = |wanted| template.join(&template.base, wanted).ok().map(|(_, changed)| changed);
-        let wanted: Vec<_> = daemon.alternatives.iter().filter_map(here).collect();
-        (!wanted.is_empty()).then_some(Self { daemon, wanted })
+        let here = |wanted: &Requirements| {
+            let (joint, changed) = template.join(&template.base, wanted).ok()?;
+            let is_open = |one: &Requirement| !template.is_of_the_machine(one.key());
+            let narrowed = joint.iter().any(|one| is_open(one) && template.base.get(one.key()) != Some(one));
+            Some((changed, !narrowed))
+        };
+        let (wanted, sure): (Vec<_>, Vec<_>) = daemon.alternatives.iter().filter_map(here).unzip();
+        (!wanted.is_empty()).then_some(Self { daemon, wanted, sure })
+    }
+
+    /// Whether it runs on such a machine whatever pods make of its labels.
+    fn is_sure_on(&self, choice: &Choice<'_>) -> bool {
+        let all = |wanted: &Vec<Requirement>| wanted.iter().all(|want| choice.must_have(want));
+        self.wanted.iter().zip(&self.sure).any(|(wanted, sure)| *sure && all(wanted))
     }
 
     /// Pods that narrow the node later can only keep the daemon away, so this never reckons with too little.

@@ -80,7 +80,7 @@ fn ready_nodes_come_before_nodes_under_way_before_new_ones() {
         &expect![[r"
             shop/p00 on node c: a ready node has room
             shop/p01 on node a: a node under way will have room
-            shop/p02 on new node 0: no node has room, so a new one is opened
+            shop/p02 on new node 0: no node takes it, so a new one is opened
             shop/p03 on new node 0: a new node opened for other pods has room
             new 0 of NodePool/default: m.xlarge in a (spot) $0.08/h, 9 offerings up to g.4xlarge in b (on-demand)
         "]],
@@ -93,14 +93,14 @@ fn the_heaviest_pool_is_first_and_the_name_breaks_ties() {
     check(
         &snapshot(vec![pod("p", 100, 1)], vec![], pools.clone()),
         &expect![[r"
-        shop/p on new node 0: no node has room, so a new one is opened
+        shop/p on new node 0: no node takes it, so a new one is opened
         new 0 of NodePool/heavy: g.large in a (spot) $0.04/h, 15 offerings up to g.4xlarge in b (on-demand)
     "]],
     );
     check(
         &snapshot(vec![pod("p", 100, 1)], vec![], pools[..2].to_vec()),
         &expect![[r"
-        shop/p on new node 0: no node has room, so a new one is opened
+        shop/p on new node 0: no node takes it, so a new one is opened
         new 0 of NodePool/a: g.large in a (spot) $0.04/h, 15 offerings up to g.4xlarge in b (on-demand)
     "]],
     );
@@ -168,8 +168,8 @@ fn a_custom_label_comes_from_the_pool_alone() {
     check(
         &snapshot,
         &expect![[r"
-        shop/b on new node 0: no node has room, so a new one is opened
-        shop/r on new node 1: no node has room, so a new one is opened
+        shop/b on new node 0: no node takes it, so a new one is opened
+        shop/r on new node 1: no node takes it, so a new one is opened
         new 0 of NodePool/open: g.large in a (spot) $0.04/h, 15 offerings up to g.4xlarge in b (on-demand)
         new 1 of NodePool/open: g.large in a (spot) $0.04/h, 15 offerings up to g.4xlarge in b (on-demand)
         shop/g unplaced: NodePool/bare: wants team in [green], which nothing defines | NodePool/open: wants team in [green], has team in [blue, red]
@@ -191,7 +191,7 @@ fn one_of_several_alternatives_is_enough() {
     check(
         &snapshot(vec![either], vec![], vec![pool("default")]),
         &expect![[r"
-        shop/p on new node 0: no node has room, so a new one is opened
+        shop/p on new node 0: no node takes it, so a new one is opened
         new 0 of NodePool/default: g.large in b (on-demand) $0.10/h, 2 offerings up to g.4xlarge in b (on-demand)
     "]],
     );
@@ -205,7 +205,7 @@ fn volumes_hold_a_pod_in_their_zone() {
     check(
         &snapshot(vec![bound], vec![node("in-a", 4000)], vec![pool("default")]),
         &expect![[r"
-        shop/p on new node 0: no node has room, so a new one is opened
+        shop/p on new node 0: no node takes it, so a new one is opened
         new 0 of NodePool/default: g.large in b (on-demand) $0.10/h, 5 offerings up to g.4xlarge in b (on-demand)
     "]],
     );
@@ -221,7 +221,7 @@ fn a_tainted_pool_needs_a_toleration_and_startup_taints_do_not() {
     check(
         &snapshot(vec![pod("p", 100, 0), tolerant], vec![], vec![tainted]),
         &expect![[r"
-        shop/t on new node 0: no node has room, so a new one is opened
+        shop/t on new node 0: no node takes it, so a new one is opened
         new 0 of NodePool/gpu: g.large in a (spot) $0.04/h, 15 offerings up to g.4xlarge in b (on-demand)
         shop/p unplaced: NodePool/gpu: taint gpu:NoSchedule is not tolerated
     "]],
@@ -236,7 +236,7 @@ fn daemons_take_their_room_only_of_the_machines_they_run_on() {
     check(
         &snapshot,
         &expect![[r"
-        shop/p on new node 0: no node has room, so a new one is opened
+        shop/p on new node 0: no node takes it, so a new one is opened
         new 0 of NodePool/default: g.large in a (spot) $0.04/h, 12 offerings up to g.4xlarge in b (on-demand)
     "]],
     );
@@ -262,8 +262,8 @@ fn a_host_port_is_taken_once_per_node() {
     check(
         &snapshot(vec![served("p"), served("q"), pod("r", 50, 0)], vec![], vec![pool("default")]),
         &expect![[r"
-        shop/p on new node 0: no node has room, so a new one is opened
-        shop/q on new node 1: no node has room, so a new one is opened
+        shop/p on new node 0: no node takes it, so a new one is opened
+        shop/q on new node 1: no node takes it, so a new one is opened
         shop/r on new node 0: a new node opened for other pods has room
         new 0 of NodePool/default: g.large in a (spot) $0.04/h, 15 offerings up to g.4xlarge in b (on-demand)
         new 1 of NodePool/default: g.large in a (spot) $0.04/h, 15 offerings up to g.4xlarge in b (on-demand)
@@ -289,7 +289,7 @@ fn a_limit_leaves_the_larger_machines_out() {
     check(
         &snapshot(pods(1, 1000), vec![], vec![cpu_limit(pool("default"), 5000)]),
         &expect![[r"
-        shop/p00 on new node 0: no node has room, so a new one is opened
+        shop/p00 on new node 0: no node takes it, so a new one is opened
         new 0 of NodePool/default: g.large in a (spot) $0.04/h, 9 offerings up to m.xlarge in b (on-demand)
     "]],
     );
@@ -315,7 +315,7 @@ fn a_limit_on_nodes_counts_nodes() {
     check(
         &snapshot(pods(2, 15_000), vec![mine], vec![limited]),
         &expect![[r"
-        shop/p00 on new node 0: no node has room, so a new one is opened
+        shop/p00 on new node 0: no node takes it, so a new one is opened
         new 0 of NodePool/default: g.4xlarge in a (spot) $0.32/h, 3 offerings up to g.4xlarge in b (on-demand)
         shop/p01 unplaced: NodePool/default: limit of 2 nodes, 2 used, the smallest node would add 1 | 0 of 1 nodes fit: 1 too full
     "]],
@@ -357,7 +357,7 @@ fn bound_pods_decide_where_others_may_be() {
     check(
         &snapshot(vec![beside, apart, web], vec![in_a, shy], vec![pool("default")]),
         &expect![[r"
-        shop/apart on new node 0: no node has room, so a new one is opened
+        shop/apart on new node 0: no node takes it, so a new one is opened
         shop/beside on node a: a ready node has room
         shop/web on new node 0: a new node opened for other pods has room
         new 0 of NodePool/default: g.large in b (on-demand) $0.10/h, 5 offerings up to g.4xlarge in b (on-demand)

@@ -426,6 +426,26 @@ impl<'a> Topology<'a> {
         }
     }
 
+    /// Counts a pod on another node that has its node's hostname, too: as far as pods tell, these two are one.
+    pub(super) fn record_again(
+        &self,
+        counted: &[(usize, Place)],
+        repels: &[(usize, Place)],
+        here: &mut Here,
+        leaving: bool,
+    ) {
+        let host = |one: &&(usize, Place)| one.1 == Place::Host;
+        for (group, _) in counted.iter().filter(host) {
+            // Whoever is leaving is no company.
+            if !(leaving && self.groups.found[*group].relation == Relation::Near) {
+                here.0.entry(*group).or_default().pods += 1;
+            }
+        }
+        for (group, _) in repels.iter().filter(host) {
+            here.0.entry(*group).or_default().owners += 1;
+        }
+    }
+
     /// Lets the spreads over a label know of a domain that a new node of a pool is in.
     pub(super) fn note_domain(
         &mut self,

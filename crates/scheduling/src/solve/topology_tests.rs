@@ -268,7 +268,7 @@ fn pods_that_must_share_a_node_stay_on_it_even_when_it_is_full() {
         &snapshot(web, vec![], vec![pool("default")]),
         &expect![[r"
             new node 0 (a spot, a on-demand, b on-demand): web0 web1
-            web2 unplaced: NodePool/default: the pods it must share its kubernetes.io/hostname with are in new node 0, where the pool has no node for it
+            web2 unplaced: NodePool/default: the pods it must share its kubernetes.io/hostname with are in new node 1, where the pool has no node for it
         "]],
     );
 }
@@ -378,9 +378,9 @@ fn every_reason_of_a_pool_is_told_and_the_spread_with_its_counts() {
     check(
         &snapshot(vec![stuck, lacking], nodes, vec![pool("default"), tainted]),
         &expect![[r"
-        lacking unplaced: NodePool/default: no topology.kubernetes.io/zone keeps the spread within a skew of 1: a has 1 | NodePool/tainted: no topology.kubernetes.io/zone keeps the spread within a skew of 1: a has 1 | NodePool/tainted: taint gpu:NoSchedule is not tolerated | NodePool/tainted: taint team:NoSchedule is not tolerated | 0 of 2 nodes fit: 1 kept away by spread or affinity, 1 other labels
-        stuck unplaced: NodePool/default: asks for 99 of cpu, the largest node has 15900m free | NodePool/default: wants disk in [ssd], which nothing defines | NodePool/tainted: asks for 99 of cpu, the largest node has 15900m free | NodePool/tainted: wants disk in [ssd], which nothing defines | NodePool/tainted: taint gpu:NoSchedule is not tolerated | NodePool/tainted: taint team:NoSchedule is not tolerated | 0 of 2 nodes fit: 2 other labels
-    "]],
+            lacking unplaced: NodePool/default: no topology.kubernetes.io/zone keeps the spread within a skew of 1: a has 1; b has 0, where the pool has no node for it | NodePool/tainted: no topology.kubernetes.io/zone keeps the spread within a skew of 1: a has 1; b has 0, where the pool has no node for it | NodePool/tainted: taint gpu:NoSchedule is not tolerated | NodePool/tainted: taint team:NoSchedule is not tolerated | 0 of 2 nodes fit: 1 kept away by spread or affinity, 1 other labels
+            stuck unplaced: NodePool/default: asks for 99 of cpu, the largest node has 15900m free | NodePool/default: wants disk in [ssd], which nothing defines | NodePool/tainted: asks for 99 of cpu, the largest node has 15900m free | NodePool/tainted: wants disk in [ssd], which nothing defines | NodePool/tainted: taint gpu:NoSchedule is not tolerated | NodePool/tainted: taint team:NoSchedule is not tolerated | 0 of 2 nodes fit: 2 other labels
+        "]],
     );
 }
 

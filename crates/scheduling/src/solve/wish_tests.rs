@@ -37,7 +37,7 @@ fn a_wish_that_can_be_granted_is_and_one_that_cannot_is_given_up() {
         &snapshot(vec![wishing("granted", "b"), wishing("idle", "mars")], vec![], vec![pool("default")]),
         &expect![[r"
             new node 0 (b on-demand): granted idle
-            note: 1 pods are placed without some of their preferences
+            note: 1 pod is placed without some of its preferences
         "]],
     );
 }
@@ -54,9 +54,9 @@ fn the_heaviest_node_affinity_that_is_left_counts_alone() {
     check(
         &snapshot(vec![wishing], vec![], vec![pool("default")]),
         &expect![[r"
-        new node 0 (b on-demand): p
-        note: 1 pods are placed without some of their preferences
-    "]],
+            new node 0 (b on-demand): p
+            note: 1 pod is placed without some of its preferences
+        "]],
     );
 }
 
@@ -116,10 +116,10 @@ fn a_wish_to_be_apart_opens_nodes_as_long_as_it_can_be_granted() {
     check(
         &snapshot(pods.collect(), vec![], vec![pool("default")]),
         &expect![[r"
-        new node 0 (a spot, a on-demand): p0 p2
-        new node 1 (b on-demand): p1
-        note: 1 pods are placed without some of their preferences
-    "]],
+            new node 0 (a spot, a on-demand): p0 p2
+            new node 1 (b on-demand): p1
+            note: 1 pod is placed without some of its preferences
+        "]],
     );
 }
 
@@ -143,7 +143,7 @@ fn wishes_are_left_to_the_kube_scheduler_where_the_settings_say_so() {
     let solution = solve_greedy(&snapshot(vec![wishing], vec![], vec![pool("default")]), &settings);
     expect![[r"
         new node 0 (a spot, a on-demand, b on-demand): p
-        note: the preferences of 1 pods are left to the kube-scheduler
+        note: the preferences of 1 pod are left to the kube-scheduler
     "]]
     .assert_eq(&by_node(&solution));
 }
@@ -165,8 +165,8 @@ fn a_taint_that_is_a_preference_is_avoided_and_accepted_at_last() {
     check(
         &snapshot(vec![web("p")], vec![], vec![mild("mild")]),
         &expect![[r"
-        new node 0 (a spot, a on-demand, b on-demand): p
-        note: 1 pods are placed without some of their preferences
-    "]],
+            new node 0 (a spot, a on-demand, b on-demand): p
+            note: 1 pod is placed without some of its preferences
+        "]],
     );
 }

@@ -48,7 +48,7 @@ impl<'a> Asked<'a> {
             return Err(vec![Unfit::Invalid { what: format!("asks for less than nothing of {name}") }]);
         }
         let alternatives = alternatives(pod)?;
-        if let Some(unfit) = contradiction(&alternatives) {
+        if let Some(unfit) = contradiction(pod, &alternatives) {
             return Err(vec![unfit]);
         }
         let affinity = by_affinity(pod)?;
@@ -175,9 +175,30 @@ pub(super) fn alternatives(pod: &Pod) -> Result<Vec<Requirements>, Vec<Unfit>> {
 }
 
 /// What is wrong with a pod whose own demands exclude each other, whichever of its alternatives is taken.
-fn contradiction(alternatives: &[Requirements]) -> Option<Unfit> {
+fn contradiction(pod: &Pod, alternatives: &[Requirements]) -> Option<Unfit> {
     let nothing: Vec<_> = alternatives.iter().map(Requirements::first_empty).collect::<Option<_>>()?;
-    let what = format!("its own demands leave no value of {}", nothing.first()?.key());
+    let key = nothing.first()?.key();
+    let said = |terms: &[RequirementTerm]| {
+        let each = terms.iter().filter(|term| requirements::labels::normalize(&term.key) == key);
+        each.filter_map(|term| Requirements::try_from(std::slice::from_ref(term)).ok())
+            .flat_map(|read| read.iter().map(ToString::to_string).collect::<Vec<_>>())
+            .collect::<Vec<_>>()
+    };
+    let selected = Requirements::from_labels(&pod.node_selector);
+    let selector = selected.get(key).map(ToString::to_string).into_iter().collect();
+    let affinity =
+        pod.required_node_affinity.iter().find(|terms| !terms.is_empty()).map_or(Vec::new(), |one| said(one));
+    let sources = [
+        ("nodeSelector wants", selector),
+        ("node affinity wants", affinity),
+        ("its volumes want", said(&pod.volume_zones)),
+    ];
+    let told: Vec<String> = sources
+        .into_iter()
+        .filter(|(_, wanted)| !wanted.is_empty())
+        .map(|(source, wanted)| format!("{source} {}", wanted.join(" and ")))
+        .collect();
+    let what = format!("its own demands leave no value of {key}: {}", told.join(", "));
     Some(Unfit::Invalid { what })
 }
 

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
-use scheduling::{NodeKey, Placement, Pod, PodKey, Settings, Snapshot, Solution, Target, Unfit, solve_greedy};
+use scheduling::{NodeKey, Placement, Pod, PodKey, Settings, Snapshot, Solution, Target, Unfit, solve, solve_greedy};
 use serde::Serialize;
 use units::UsdMicrosPerHour;
 
@@ -54,6 +54,13 @@ pub struct Priced {
     pub price: UsdMicrosPerHour,
 }
 
+impl Priced {
+    /// An offering of a plan.
+    pub(super) fn of(offering: &scheduling::PricedOffering) -> Self {
+        Self { offering: offering.key.to_string(), price: offering.price }
+    }
+}
+
 impl Explanation {
     /// What is known of this pod; `None` if the plan is not about it.
     pub fn new(snapshot: &Snapshot, solution: &Solution, key: &PodKey, settings: &Settings) -> Option<Self> {
@@ -81,13 +88,9 @@ impl Explanation {
         if let Target::New(index) = placement.node {
             let node = solution.new_nodes.get(index)?;
             found.why.extend(node.why.iter().map(ToString::to_string));
-            let priced = |offering: &scheduling::PricedOffering| Priced {
-                offering: offering.key.to_string(),
-                price: offering.price,
-            };
-            place.bought = node.offerings.first().map(priced);
+            place.bought = node.offerings.first().map(Priced::of);
             place.pool = Some(node.pool.to_string());
-            found.alternatives = node.offerings.iter().skip(1).map(priced).collect();
+            found.alternatives = node.offerings.iter().skip(1).map(Priced::of).collect();
             found.not_on_existing = refused_by_nodes(snapshot, solution, key, settings);
         }
         found.place = Some(place);
@@ -98,9 +101,10 @@ impl Explanation {
 /// The cheapest node for this pod alone, were there no others.
 fn alone(snapshot: &Snapshot, key: &PodKey, settings: &Settings) -> Option<Priced> {
     let pods = snapshot.pods.iter().filter(|pod| pod.key == *key).cloned().collect();
-    let plan = solve_greedy(&Snapshot { pods, nodes: Vec::new(), ..snapshot.clone() }, settings);
+    // By price, not by the first alternative that will do.
+    let plan = solve(&Snapshot { pods, nodes: Vec::new(), ..snapshot.clone() }, settings);
     let offering = plan.new_nodes.first()?.offerings.first()?;
-    Some(Priced { offering: offering.key.to_string(), price: offering.price })
+    Some(Priced::of(offering))
 }
 
 /// Why no node of the snapshot takes it, with what the plan has put there.

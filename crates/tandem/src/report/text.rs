@@ -63,7 +63,8 @@ impl Report {
             }
         }
         let ignored = self.lower_bound_ignores.join(", ");
-        let ignores = (!ignored.is_empty()).then(|| format!("the proven minimum does not reckon with {ignored}"));
+        let ignores = (!ignored.is_empty() && self.nodes > 0)
+            .then(|| format!("the proven minimum does not reckon with {ignored}"));
         let notes: Vec<&String> = self.notes.iter().chain(&ignores).collect();
         if !notes.is_empty() {
             line(format!("\n{}", look.strong("Notes")));
@@ -107,12 +108,16 @@ impl Report {
         out
     }
 
-    /// `$239.52/h; proven minimum >= $239.15/h; at most 0.16 % above it. Karpenter's rule: $349.21/h.`
+    /// `$239.52/h; proven minimum >= $239.15/h; at most 0.16 % above it. The greedy rule: $349.21/h.`
     fn headline(&self) -> String {
         let mut said = dearer(self.cost);
         match (self.lower_bound, self.gap()) {
             _ if self.nodes == 0 => "Nothing to buy".clone_into(&mut said),
             _ if self.proven_optimal => said.push_str("; proven minimum"),
+            // The minimum is what it costs, but not all pods have a place, so nothing is proven about the plan.
+            (Some(bound), Some(0)) => {
+                write!(said, "; proven minimum >= {}", cheaper(bound)).expect(INFALLIBLE);
+            }
             (Some(bound), Some(gap)) => {
                 let percent = format!("{}.{:02}", gap / 100, gap % 100);
                 write!(said, "; proven minimum >= {}; at most {percent} % above it", cheaper(bound)).expect(INFALLIBLE);
@@ -121,7 +126,13 @@ impl Report {
         }
         said.push('.');
         if let Some(greedy) = self.greedy_cost.filter(|_| self.nodes > 0) {
-            write!(said, " Karpenter's rule: {}.", dearer(greedy)).expect(INFALLIBLE);
+            write!(said, " The greedy rule: {}", dearer(greedy)).expect(INFALLIBLE);
+            match self.greedy_leaves_out {
+                0 => said.push('.'),
+                pods => {
+                    write!(said, " without a place for {} of these pods.", grouped(pods)).expect(INFALLIBLE);
+                }
+            }
         }
         said
     }

@@ -1,25 +1,31 @@
 //! A plan that was made before, once more: the same pods on the same nodes, in the order in which they were put there.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::{
     super::{Greedy, Queue, bits::Bits, search::Search},
     carry_out::{Plan, Planned},
 };
-use crate::{NewNode, NodeKey, OfferingKey, Placement, Pod, PodKey, Solution, Target};
+use crate::{NewNode, NodeKey, OfferingKey, Placement, Pod, PodKey, PoolKey, Solution, Target};
 
 impl<'a> Greedy<'a> {
     /// Puts each pod where an earlier solution has it, turn by turn, as far as pod, node and offering are still there and
     /// the engine agrees. Returns the others. Where nothing has changed but that less is demanded, the engine agrees to all:
     /// each pod finds what it found at its turn.
-    pub(super) fn repeat(&mut self, queue: &Queue<'a>, previous: &Solution) -> Queue<'a> {
+    pub(super) fn repeat(
+        &mut self,
+        queue: &Queue<'a>,
+        previous: &Solution,
+        again: &[Option<(usize, Bits)>],
+    ) -> Queue<'a> {
         let there: BTreeMap<NodeKey, usize> =
             self.search.existing.iter().enumerate().map(|(index, there)| (there.node.key.clone(), index)).collect();
         let mut nodes: Vec<Option<Planned>> = previous
             .new_nodes
             .iter()
-            .map(|node| {
-                let (template, choices) = same_again(&self.search, node)?;
+            .zip(again)
+            .map(|(node, again)| {
+                let (template, choices) = again.clone()?;
                 Some(Planned::New { template, choices, labels: Some(node.requirements.clone()) })
             })
             .collect();
@@ -73,6 +79,7 @@ pub(super) fn alike(
     search: &Search<'_>,
     kind_of: &BTreeMap<&PodKey, usize>,
     previous: &Solution,
+    again: &[Option<(usize, Bits)>],
     copies: usize,
 ) -> Plan {
     let there: BTreeMap<&NodeKey, usize> =
@@ -85,8 +92,9 @@ pub(super) fn alike(
             plan.keep(*kind, *node);
         }
     }
-    for node in std::iter::repeat_n(&previous.new_nodes, copies).flatten() {
-        let Some((template, choices)) = same_again(search, node) else { continue };
+    let nodes = || previous.new_nodes.iter().zip(again);
+    for (node, again) in std::iter::repeat_n((), copies).flat_map(|()| nodes()) {
+        let Some((template, choices)) = again.clone() else { continue };
         let mut pods: BTreeMap<usize, u64> = BTreeMap::new();
         for kind in node.pods.iter().filter_map(|pod| kind_of.get(pod)) {
             *pods.entry(*kind).or_default() += 1;
@@ -96,14 +104,23 @@ pub(super) fn alike(
     plan
 }
 
-/// The pool of a node of an earlier solution, and the offerings that cost what it costs, as far as these are there; where
-/// the pool demands different values, all its offerings.
-fn same_again(search: &Search<'_>, node: &NewNode) -> Option<(usize, Bits)> {
-    let template = search.templates.iter().position(|template| template.pool.key == node.pool)?;
-    let of_pool = &search.templates[template];
-    let kept = |price| price == node.price || !of_pool.min_values.is_empty();
-    let keys: BTreeSet<&OfferingKey> =
-        node.offerings.iter().filter(|offering| kept(offering.price)).map(|offering| &offering.key).collect();
-    let choices = of_pool.choices.iter().enumerate().filter(|(_, choice)| keys.contains(&choice.key()));
-    Some((template, Bits::of(of_pool.choices.len(), choices.map(|(index, _)| index))))
+/// Of each new node of an earlier solution, its pool and the offerings that cost what it costs, as far as these are there;
+/// where the pool demands different values, all its offerings.
+pub(super) fn same_again(search: &Search<'_>, previous: &Solution) -> Vec<Option<(usize, Bits)>> {
+    let pools: BTreeMap<&PoolKey, usize> =
+        search.templates.iter().enumerate().map(|(index, template)| (&template.pool.key, index)).collect();
+    // What a pool offers is looked up for all its nodes at once.
+    let mut offered: BTreeMap<usize, BTreeMap<OfferingKey, usize>> = BTreeMap::new();
+    let again = |node: &NewNode| {
+        let template = *pools.get(&node.pool)?;
+        let of_pool = &search.templates[template];
+        let offered = offered
+            .entry(template)
+            .or_insert_with(|| of_pool.choices.iter().enumerate().map(|(index, one)| (one.key(), index)).collect());
+        let kept = |price| price == node.price || !of_pool.min_values.is_empty();
+        let there = node.offerings.iter().filter(|offering| kept(offering.price));
+        let choices = there.filter_map(|offering| offered.get(&offering.key).copied());
+        Some((template, Bits::of(of_pool.choices.len(), choices)))
+    };
+    previous.new_nodes.iter().map(again).collect()
 }

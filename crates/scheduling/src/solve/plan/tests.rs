@@ -305,3 +305,26 @@ fn a_pool_that_would_do_too_is_passed_over_for_its_price_and_not_for_want_of_mac
     let why: Vec<String> = plan.new_nodes[0].why.iter().map(ToString::to_string).collect();
     assert_eq!(why[1], "NodePool/a-dear would do too, and is not in the cheapest plan");
 }
+
+/// A DaemonSet that takes 500m of the nodes of team a only, and a pod for team b that a node of two cpus holds without it.
+#[test]
+fn no_bound_reckons_with_a_daemon_that_a_nodes_label_may_keep_away() {
+    let mut teams = pool("p");
+    teams.requirements.add(Requirement::one_of("team", ["a", "b"]));
+    let mut small = pod("small", 1600, 1);
+    small.node_selector = labels_of(&[("team", "b")]);
+    let mut world = snapshot(vec![small], Vec::new(), vec![teams]);
+    let mut daemon = on_daemon_set(pod("d", 500, 0), "d");
+    let without = solve(&world, &Settings::default());
+    daemon.node_selector = labels_of(&[("team", "a")]);
+    world.daemons = vec![daemon.clone().into()];
+    let plan = solve(&world, &Settings::default());
+    let bound = plan.lower_bound.expect("the pod has a place");
+    assert_eq!(bound.cost, without.cost, "what a node of team b costs, which the daemon does not run on");
+    assert!(bound.ignores.iter().any(|one| one.contains("DaemonSets")), "{bound:?}");
+    // One that runs on all nodes is reckoned with.
+    daemon.node_selector.clear();
+    world.daemons = vec![daemon.into()];
+    let plan = solve(&world, &Settings::default());
+    assert!(plan.proven_optimal() && plan.cost > without.cost, "{plan:?}");
+}

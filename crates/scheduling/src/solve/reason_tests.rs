@@ -1,0 +1,75 @@
+//! Of each pool every reason is told, none hides another.
+
+use requirements::{Operator, Requirement, labels};
+
+use super::solve;
+use crate::{Pod, PodKey, Pool, Settings, snapshot::Snapshot, testing::*};
+
+/// Why the pod `p` has no place, in the only pool.
+fn reasons(pod: Pod, pool: Pool) -> Vec<String> {
+    let world: Snapshot = snapshot(vec![pod], Vec::new(), vec![pool]);
+    let plan = solve(&world, &Settings::default());
+    plan.unplaced
+        .get(&PodKey::new("shop", "p"))
+        .map_or_else(Vec::new, |all| all.iter().map(ToString::to_string).collect())
+}
+
+fn check(pod: Pod, pool: Pool, expected: &[&str]) {
+    let found = reasons(pod, pool);
+    let told = |part: &&str| found.iter().any(|reason| reason.contains(part));
+    let missing: Vec<_> = expected.iter().filter(|part| !told(part)).collect();
+    assert!(missing.is_empty() && found.len() == expected.len(), "{missing:?} not in {found:#?}");
+}
+
+/// With a limit that no machine of it keeps.
+fn limited() -> Pool {
+    Pool { limits: Some(resources(1000, 100, 100)), ..pool("p") }
+}
+
+#[test]
+fn a_limit_is_told_whatever_else_is_in_the_way() {
+    let limit = "limit of 1 cpu, 0 used";
+    check(pod("p", 500, 1), limited(), &[limit]);
+    check(pod("p", 500, 1), Pool { taints: vec![taint("gpu")], ..limited() }, &[limit, "taint gpu:NoSchedule"]);
+    check(pod("p", 500_000, 1), limited(), &[limit, "asks for 500 of cpu"]);
+    let mut sold_out = limited();
+    let mut machines = sold_out.instance_types.to_vec();
+    machines.iter_mut().flat_map(|one| &mut one.offerings).for_each(|one| one.available = false);
+    sold_out.instance_types = machines.into();
+    check(pod("p", 500, 1), sold_out, &[limit, "offerings that would do is available now"]);
+}
+
+#[test]
+fn a_label_that_nothing_defines_does_not_hide_one_that_no_machine_has() {
+    let mut picky = pod("p", 500, 1);
+    picky.node_selector = labels_of(&[(labels::ZONE, "nowhere"), ("disk", "ssd")]);
+    check(picky, pool("p"), &["wants topology.kubernetes.io/zone in [nowhere]", "wants disk in [ssd]"]);
+}
+
+#[test]
+fn every_alternative_is_told() {
+    let mut either = pod("p", 500, 1);
+    let zone = |name| vec![term(labels::ZONE, Operator::In, &[name])];
+    either.required_node_affinity = vec![zone("x"), zone("y")];
+    check(either, pool("p"), &["wants topology.kubernetes.io/zone in [x]", "wants topology.kubernetes.io/zone in [y]"]);
+}
+
+#[test]
+fn a_pool_that_nothing_suits_says_what_it_requires() {
+    let mut mistyped = pool("p");
+    mistyped.requirements.add(Requirement::one_of(labels::ZONE, ["us-esat-1a"]));
+    let expected = "it requires topology.kubernetes.io/zone in [us-esat-1a], its instance types have";
+    check(pod("p", 500, 1), mistyped, &[expected]);
+    let mut empty = pool("p");
+    empty.instance_types = [].into();
+    check(pod("p", 500, 1), empty, &["no instance type is offered"]);
+}
+
+#[test]
+fn a_daemon_that_leaves_no_room_is_named_as_the_reason() {
+    let mut world = snapshot(vec![pod("p", 100, 1)], Vec::new(), vec![pool("p")]);
+    world.daemons = vec![on_daemon_set(pod("d", 1_000_000, 0), "d").into()];
+    let plan = solve(&world, &Settings::default());
+    let told: Vec<String> = plan.unplaced.values().flatten().map(ToString::to_string).collect();
+    assert!(told.iter().any(|reason| reason.contains("has 0 free: the DaemonSets on it ask for 1k")), "{told:?}");
+}
