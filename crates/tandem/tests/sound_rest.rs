@@ -60,8 +60,8 @@ fn one_bad_object_does_not_stop_the_others() {
         .replace("default", "worse")
         .replace("requirements: []", "requirements: [{ key: a b, operator: Inn }]");
     let bad_node =
-        "apiVersion: v1\nkind: Node\nmetadata: { name: n }\nstatus: { allocatable: { cpu: '-4' } }\n".to_owned();
-    for (bad, named) in [(pod("bad", "-1"), "Pod default/bad"), (bad_pool, "NodePool worse"), (bad_node, "Node n")] {
+        "apiVersion: v1\nkind: Node\nmetadata: { name: node-1 }\nstatus: { allocatable: { cpu: '-4' } }\n".to_owned();
+    for (bad, named) in [(pod("bad", "-1"), "Pod default/bad"), (bad_pool, "NodePool worse"), (bad_node, "Node node-1")] {
         let (code, plan, said) = run(&[pool("c"), pod("good", "1"), bad], TYPES, &[]);
         assert_eq!((code, &plan["nodes"], &plan["unplaced"]), (2, &1.into(), &0.into()), "{said}");
         assert!(said.contains(named), "{said}");
@@ -103,7 +103,7 @@ fn what_the_kubelet_is_told_decides_how_many_pods_fit() {
 
 #[test]
 fn startup_taints_of_a_provisioner_are_not_held_against_its_node_that_starts() {
-    let node = "apiVersion: v1\nkind: Node\nmetadata: { name: n, labels: { karpenter.sh/provisioner-name: old } }\nspec: { taints: [\
+    let node = "apiVersion: v1\nkind: Node\nmetadata: { name: node-1, labels: { karpenter.sh/provisioner-name: old } }\nspec: { taints: [\
                 { key: cni, effect: NoSchedule }, { key: node.kubernetes.io/not-ready, effect: NoSchedule }] }\n\
                 status: { allocatable: { cpu: '4', memory: 16Gi, pods: '29' } }\n";
     let startup = provisioner("startupTaints: [{ key: cni, effect: NoSchedule }]");
