@@ -16,7 +16,9 @@
 //! every pod is either placed or has all reasons of every pool. What pods demand of each other's places holds for certain at
 //! each pod's turn. A plan is never dearer than the one of the greedy rule, which is Karpenter's but for the differences that
 //! `docs/differences.md` lists. How near it is to the cheapest there could be is said by [`LowerBound`], which no plan can
-//! be below and which names the constraints that its proof leaves out.
+//! be below and which names the constraints that its proof leaves out. Up to ten pods are planned by trying every way: what
+//! is proven then is the cheapest among the plans that place as many, give up no more wishes and put no more pods on pools
+//! of less weight.
 //!
 //! # One pod, from the snapshot to the reason
 //!
@@ -85,7 +87,8 @@
 //! have one within its limit (`open_for`). If none takes it, its wishes are given up one by one; then `reasons.rs` asks every
 //! pool what was in the way and sorts the answers by how near they came ([`Unfit`]). That is the greedy plan. For what it
 //! puts on new nodes `plan.rs` then looks for cheaper machines by price, with all pods in view, and carries the plan out by
-//! the same rules; the cheaper of the two is the answer.
+//! the same rules; the cheaper of the two is the answer. If the pods are few and that is not proven to be the cheapest,
+//! `plan/exact.rs` tries every way.
 //!
 //! Left to others: reading the cluster, launching, and which nodes to take away.
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_types))]

@@ -36,7 +36,8 @@ pub struct Solution {
 /// A proven bound on the cost of the new nodes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LowerBound {
-    /// No solution is cheaper.
+    /// No solution is cheaper that places all these pods, gives up no wish that the greedy rule grants, and puts no more pods
+    /// on pools of less weight than it does.
     pub cost: UsdMicrosPerHour,
     /// The constraints the proof does not use.
     pub ignores: Vec<String>,

@@ -72,7 +72,7 @@ pub fn solve_within(snapshot: &Snapshot, settings: &Settings, stop: &dyn Fn() ->
 /// As [`solve_within`], with a plan made before at hand, for the same pods a moment later or for others like them.
 ///
 /// # Guarantees
-/// The answer ranks no worse, by pods without a place and then by cost, than the earlier plan does when it is carried out
+/// The answer ranks no worse, by pods without a place, those of high priority first, and then by cost, than the earlier plan does when it is carried out
 /// again: its pods on its nodes in its order, each node at what it cost then, and the pods that are new by the greedy rule.
 /// If the earlier plan is a solution for this snapshot too, that is the earlier plan itself: so more types, a looser limit, a
 /// pod gone or a demand dropped never cost more. Twice the pods cost at most twice as much.

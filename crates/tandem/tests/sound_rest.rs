@@ -61,7 +61,8 @@ fn one_bad_object_does_not_stop_the_others() {
         .replace("requirements: []", "requirements: [{ key: a b, operator: Inn }]");
     let bad_node =
         "apiVersion: v1\nkind: Node\nmetadata: { name: node-1 }\nstatus: { allocatable: { cpu: '-4' } }\n".to_owned();
-    for (bad, named) in [(pod("bad", "-1"), "Pod default/bad"), (bad_pool, "NodePool worse"), (bad_node, "Node node-1")] {
+    for (bad, named) in [(pod("bad", "-1"), "Pod default/bad"), (bad_pool, "NodePool worse"), (bad_node, "Node node-1")]
+    {
         let (code, plan, said) = run(&[pool("c"), pod("good", "1"), bad], TYPES, &[]);
         assert_eq!((code, &plan["nodes"], &plan["unplaced"]), (2, &1.into(), &0.into()), "{said}");
         assert!(said.contains(named), "{said}");

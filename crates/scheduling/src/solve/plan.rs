@@ -13,6 +13,9 @@
 //! feasible here that is not feasible there, and what the model does not know costs money at worst. If the greedy plan is
 //! no dearer, it is the answer.
 //!
+//! If the pods are few and nothing is proven, `exact` tries every way. A plan counts as cheaper only if it gives up no more
+//! wishes than the greedy one and puts no more pods on pools of less weight (`kept`).
+//!
 //! Pools of larger weight come first: a pod that one of them takes is not planned for others, unless limits stop it. The
 //! bound knows nothing of weights, wishes and limits; where these matter it is worked out by itself.
 

@@ -27,6 +27,14 @@ pub(super) fn ignored(search: &Search<'_>, wanted: &[Wanted]) -> Vec<String> {
             ignored.insert(format!("that a node of {pool} has one value of {key}"));
         }
     }
+    let mut counters = BTreeMap::new();
+    for (pool, template) in search.templates.iter().enumerate() {
+        for (_, number) in &template.counted {
+            if *counters.entry(*number).or_insert(pool) != pool {
+                ignored.insert("that pools share what is reserved".to_owned());
+            }
+        }
+    }
     let split: BTreeSet<usize> =
         wanted.iter().filter(|wanted| wanted.within.is_some()).map(|wanted| wanted.kind).collect();
     for kind in kinds {

@@ -38,7 +38,7 @@ const PODS: usize = 10;
 /// If so many nodes there are may take some of them, it is no small problem.
 const NODES: usize = 24;
 /// No more work than this, in the unit of `search_work_units`.
-const WORK: u64 = 40_000_000;
+const WORK: u64 = 25_000_000;
 /// What it is to ask one node about one pod, and to look at what follows if it takes it.
 const ASK: u64 = 500;
 const TAKE: u64 = 5_000;
