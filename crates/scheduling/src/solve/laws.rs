@@ -25,7 +25,7 @@ fn some_shuffled_snapshot() -> impl Strategy<Value = (Snapshot, Snapshot)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(500))]
+    #![proptest_config(ProptestConfig::with_cases(250))]
 
     #[test]
     fn every_solution_passes_the_checker(snapshot in some_related_snapshot()) {

@@ -60,7 +60,7 @@ fn sound(snapshot: &Snapshot, previous: &Solution) -> Result<(), TestCaseError> 
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(ProptestConfig::with_cases(150))]
 
     #[test]
     fn a_plan_for_quite_another_world_does_no_harm(then in some_related_snapshot(), now in some_related_snapshot()) {

@@ -136,7 +136,7 @@ fn as_much_as_it_takes() -> Settings {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(ProptestConfig::with_cases(150))]
 
     #[test]
     fn small_problems_are_solved_as_well_as_by_trying_everything(
@@ -176,7 +176,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig::with_cases(200))]
 
     #[test]
     fn no_plan_is_dearer_than_the_greedy_one_or_cheaper_than_the_bound(snapshot in some_related_snapshot()) {
@@ -214,7 +214,7 @@ const DEMANDS: [fn(&mut Pod); 7] = [
 ];
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig::with_cases(200))]
 
     #[test]
     fn a_dropped_demand_costs_no_more_with_the_old_plan_at_hand(
