@@ -241,7 +241,7 @@ impl<'t, 'a> Tree<'t, 'a> {
 
     fn look(&mut self, state: &State<'a>) {
         if state.left.is_empty() {
-            let cost = state.content.nodes.iter().map(|node| node.price).sum();
+            let cost = cost(&state.content.nodes);
             let rank = (state.content.without.clone(), UsdMicrosPerHour(cost));
             if rank < self.goal {
                 let cost = if self.most.is_none() { UsdMicrosPerHour(i64::MIN) } else { rank.1 };
@@ -378,8 +378,7 @@ impl<'t, 'a> Tree<'t, 'a> {
         });
         // Pods may be left without a place, and then cost nothing.
         let all = self.goal.0.is_empty();
-        let least =
-            if all { self.units.least(&content, &left) } else { content.nodes.iter().map(|node| node.price).sum() };
+        let least = if all { self.units.least(&content, &left) } else { cost(&content.nodes) };
         if !self.is_hopeless(&content, least) {
             children.push(Child { next, kind, fit, content, least });
         }
@@ -448,4 +447,9 @@ impl Content {
         let others = others.into_iter().flat_map(|(node, pod)| [node, pod]);
         others.chain([u32::MAX - 1]).chain(nodes.into_iter().flatten()).collect()
     }
+}
+
+/// What nodes cost together; never more than a number holds.
+fn cost(nodes: &[New]) -> i64 {
+    nodes.iter().fold(0, |sum: i64, node| sum.saturating_add(node.price))
 }
