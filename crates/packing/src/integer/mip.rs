@@ -36,7 +36,7 @@ pub(super) fn cheapest<S: Solver>(prices: &[i64], rows: &[Row], high: &[u64], so
 
 /// HiGHS on one thread, as long as its tree is small.
 #[cfg(feature = "highs")]
-pub(super) fn highs(problem: good_lp::variable::UnsolvedProblem) -> good_lp::solvers::highs::HighsProblem {
+pub(super) fn highs(problem: variable::UnsolvedProblem) -> good_lp::solvers::highs::HighsProblem {
     let model = good_lp::highs(problem).set_threads(1).set_option("mip_max_nodes", NODES);
     model.set_option("mip_rel_gap", 0.0).set_option("random_seed", 0)
 }
