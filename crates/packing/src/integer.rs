@@ -357,8 +357,8 @@ mod tests {
     use crate::{Bin, Bits, Group, Problem};
 
     /// The least that counts of nodes cost which keep these rows: by the search here, in whole numbers, and by a solver of
-    /// mixed integer programs.
-    fn both<S: good_lp::Solver>(prices: &[i64], rows: &[(Vec<i64>, i64)], solver: S) -> (i128, Option<i128>) {
+    /// mixed integer programs; `None` where 60 of each do not keep the rows.
+    fn both<S: good_lp::Solver>(prices: &[i64], rows: &[(Vec<i64>, i64)], solver: S) -> (Option<i128>, Option<i128>) {
         let bin = |price: &i64| Bin { price: *price, capacity: vec![1], ..Bin::default() };
         let problem = Problem {
             resources: 1,
@@ -392,7 +392,7 @@ mod tests {
             counts.iter().map(|(bin, count)| i128::from(prices[*bin]) * i128::from(*count)).sum()
         };
         let counts = master.search(0, &[true], &mut Knapsack::default(), &Meter::endless(), u64::MAX);
-        (counts.bound, found.map(cost))
+        ((counts.bound < dearest).then_some(counts.bound), found.map(cost))
     }
 
     fn some_rows() -> impl Strategy<Value = (Vec<i64>, Vec<(Vec<i64>, i64)>)> {
@@ -408,14 +408,14 @@ mod tests {
         #[test]
         fn a_solver_of_mixed_integer_programs_finds_the_same_cost((prices, rows) in some_rows()) {
             let (ours, theirs) = both(&prices, &rows, good_lp::solvers::microlp::microlp);
-            prop_assert_eq!(Some(ours), theirs);
+            prop_assert_eq!(ours, theirs);
         }
 
         #[cfg(feature = "highs")]
         #[test]
         fn highs_finds_the_same_cost((prices, rows) in some_rows()) {
             let (ours, theirs) = both(&prices, &rows, mip::highs);
-            prop_assert_eq!(Some(ours), theirs);
+            prop_assert_eq!(ours, theirs);
         }
     }
 }
