@@ -16,7 +16,9 @@ use thiserror::Error;
 use units::Milli;
 
 use crate::cluster::ApiServer;
+use crate::conflict::scales;
 use crate::credentials::{Credentials, Owner, Resolver};
+use crate::hpa::owned_by;
 use crate::metrics::Metrics;
 use crate::object::{ObjectKey, Subject, check, polling_interval};
 use crate::source::{Asker, ObjectSource, remembered};
@@ -181,11 +183,16 @@ impl Sources {
     /// See [`AnswerError`]; none of them scales anything.
     pub async fn answer(&self, namespace: &str, name: &str, metric: &str) -> Result<Answer, AnswerError> {
         let key = ObjectKey { namespace: namespace.to_owned(), name: name.to_owned() };
-        if !self.objects.is_synced() {
+        if !self.objects.is_synced() || !self.hpas.is_synced() {
             return Err(AnswerError::NotSynced);
         }
         let Some(object) = self.objects.get(namespace, name) else { return Err(AnswerError::NoObject(key)) };
         let refused = |wrong: Vec<String>| AnswerError::Refused { object: key.clone(), what: wrong.join("; ") };
+        if let Some(left) = self.left_behind(&object) {
+            let what =
+                format!("spec.scaleTargetRef: the HPA still scales {left}, for which these triggers are not meant");
+            return Err(refused(vec![what]));
+        }
         let settings = check(&object).map_err(refused)?;
         // On the replica that polls, the last poll has looked at the credentials.
         let max_age = polling_interval(&object) * 6 / 5;
@@ -199,6 +206,19 @@ impl Sources {
         answer(&reading.sample, reading.target, fallback, current, ready)
             .map(|value| Answer { value })
             .map_err(|error: NoAnswer| AnswerError::Unknown { metric: metric.to_owned(), what: error.to_string() })
+    }
+
+    /// The workload that an HPA of the object scales though the object names another one by now. The HPA asks by the object's
+    /// name alone, and would scale the one workload by what is measured for the other.
+    fn left_behind(&self, object: &ScaledObject) -> Option<String> {
+        let namespace = object.namespace().unwrap_or_default();
+        let recorded = object.status.as_ref().and_then(|status| status.hpa_name.clone());
+        let names = [Some(object.spec.hpa_name(&object.name_any())), recorded];
+        names.into_iter().flatten().find_map(|name| {
+            let hpa = self.hpas.get(&namespace, &name).filter(|hpa| owned_by(hpa, object))?;
+            let scaled = &hpa.spec.scale_target_ref;
+            (!scales(&hpa, &object.spec.scale_target_ref)).then(|| format!("{} '{}'", scaled.kind, scaled.name))
+        })
     }
 
     /// Reads the metric that the HPA controller asks for; nothing if the object has none of this name.
