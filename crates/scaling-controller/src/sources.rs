@@ -10,7 +10,7 @@ use controller_runtime::index::Watched;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use kube::{Client, ResourceExt};
 use scalers::{Cluster, Http};
-use scaling::hpa::{NoAnswer, answer};
+use scaling::hpa::{HpaMetric, NoAnswer, answer};
 use scaling::{COMPOSITE, Fallback, Sample, Target, TriggerReading};
 use thiserror::Error;
 use units::Milli;
@@ -18,7 +18,7 @@ use units::Milli;
 use crate::cluster::ApiServer;
 use crate::conflict::scales;
 use crate::credentials::{Credentials, Owner, Resolver};
-use crate::hpa::owned_by;
+use crate::hpa::{compares_with, owned_by};
 use crate::metrics::Metrics;
 use crate::object::{ObjectKey, Subject, check, polling_interval};
 use crate::source::{Asker, ObjectSource, remembered};
@@ -197,6 +197,10 @@ impl Sources {
         // On the replica that polls, the last poll has looked at the credentials.
         let max_age = polling_interval(&object) * 6 / 5;
         let source = self.of(&object, max_age).await.map_err(refused)?;
+        if !self.is_compared(&object, &source, metric) {
+            let what = format!("the HPA still compares {metric} with what the object said before");
+            return Err(refused(vec![what]));
+        }
         let fallback = settings.fallback.as_ref();
         let Some(reading) = self.reading(&object, &source, metric, fallback).await else {
             return Err(AnswerError::NoMetric { object: key, metric: metric.to_owned() });
@@ -206,6 +210,19 @@ impl Sources {
         answer(&reading.sample, reading.target, fallback, current, ready)
             .map(|value| Answer { value })
             .map_err(|error: NoAnswer| AnswerError::Unknown { metric: metric.to_owned(), what: error.to_string() })
+    }
+
+    /// Whether the object's HPA compares the metric with what the object says now. It may not have been written yet, or not be
+    /// taken by the API server, and would divide a value of the new query by the old threshold.
+    fn is_compared(&self, object: &ScaledObject, source: &ObjectSource, metric: &str) -> bool {
+        let namespace = object.namespace().unwrap_or_default();
+        let hpa = self.hpas.get(&namespace, &object.spec.hpa_name(&object.name_any()));
+        let Some(hpa) = hpa.filter(|hpa| owned_by(hpa, object)) else { return true };
+        let wanted = source.metrics.iter().find_map(|wanted| match wanted {
+            HpaMetric::External { name, target } if name == metric => Some(*target),
+            _ => None,
+        });
+        compares_with(&hpa, metric, wanted)
     }
 
     /// The workload that an HPA of the object scales though the object names another one by now. The HPA asks by the object's

@@ -66,7 +66,7 @@ fn eager(name: &str, prometheus: &str, query: &str, metadata: &Value) -> Value {
 async fn scaled_objects(world: &World) -> Result<()> {
     world.bed.namespace("web").await?;
     let prometheus = world.prometheus().to_owned();
-    let mut steady = vec!["twin", "foreign", "silent", "moved"];
+    let mut steady = vec!["twin", "foreign", "silent", "moved", "rejected"];
     let mistakes = mistakes();
     steady.extend(mistakes.iter().map(|mistake| mistake.name));
     for name in &steady {
@@ -87,6 +87,14 @@ async fn scaled_objects(world: &World) -> Result<()> {
     let mut silent = eager("silent", &prometheus, "nobody_counts_this", &json!({}));
     silent["spec"]["minReplicaCount"] = json!(REPLICAS);
     world.apply(&silent).await?;
+    // One that is well, and then gets another unit together with something that no HPA takes.
+    let rejected = |metadata| eager("rejected", &prometheus, "vector(20)", &metadata);
+    world.apply(&rejected(json!({}))).await?;
+    world.condition((SCALED_OBJECT, Some("web"), "rejected"), "Ready", "True", &[]).await?;
+    let mut rejected = rejected(json!({"query": "vector(2)", "threshold": "1"}));
+    rejected["spec"]["advanced"] =
+        json!({"horizontalPodAutoscalerConfig": {"behavior": {"scaleDown": {"stabilizationWindowSeconds": 99999}}}});
+    world.apply(&rejected).await?;
     // One that is well, and is then pointed to a workload that does not exist, with a query that wants less.
     world.apply(&eager("moved", &prometheus, "vector(20)", &json!({}))).await?;
     world.condition((SCALED_OBJECT, Some("web"), "moved"), "Ready", "True", &[]).await?;
@@ -106,6 +114,7 @@ async fn scaled_objects(world: &World) -> Result<()> {
     let twice = &["ScaledObjectCheckFailed", TARGET, "'twin'", "already managed by the ScaledObject 'twin'"];
     looks.add(not_ready(world, "twin-b", twice));
     looks.add(not_ready(world, "missing", &["ScaledObjectCheckFailed", TARGET, "missing", "doesn't exist"]));
+    looks.add(not_ready(world, "rejected", &["ScaledObjectCheckFailed", "horizontalPodAutoscalerConfig.behavior"]));
     looks.add(not_ready(world, "moved", &["ScaledObjectCheckFailed", TARGET, "nowhere", "doesn't exist"]));
     looks.add(not_ready(
         world,
