@@ -355,7 +355,8 @@ impl<'a> Solve<'a> {
         let mut idle = 0;
         while !self.good() && !self.meter.over() && idle < 3 {
             let before = (self.best.rank(self.model), self.bound);
-            let end = self.meter.spent().saturating_add(turn);
+            let began = self.meter.spent();
+            let end = began.saturating_add(turn);
             let enough = self.meter.spent().saturating_add(self.meter.left() / SHARE);
             let had_more = more;
             let target = self.target();
@@ -365,6 +366,7 @@ impl<'a> Solve<'a> {
                 more = generation.step(&mut self.knapsack, target, self.meter);
                 self.bound = self.bound.max(generation.bound);
             }
+            let columns = self.meter.spent() - began;
             if !self.good() && (!more || self.size() <= SMALL) {
                 self.count_nodes(&generation, turn, &mut dice);
             }
@@ -377,7 +379,9 @@ impl<'a> Solve<'a> {
             {
                 self.offer(plan);
             }
-            for node in &self.improve(&values, turn, &mut dice) {
+            // Where a round of columns takes long, plans get as much: most of what is gained there comes of these.
+            let share = turn.max(columns);
+            for node in &self.improve(&values, share, &mut dice) {
                 more |= generation.add(node.bin, &node.content);
             }
             turn = turn.saturating_mul(2).min(64 * TURN);

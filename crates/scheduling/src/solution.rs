@@ -234,6 +234,11 @@ pub enum Note {
         /// How many pods were placed without some of their wishes.
         pods: usize,
     },
+    /// Without the wishes of the pods there is a cheaper plan for as many of them.
+    PreferencesCost {
+        /// How much cheaper it is; there may be a cheaper one still.
+        more: UsdMicrosPerHour,
+    },
     /// Nodes are made from fewer kinds of machines than `minValues` demands, as the settings allow.
     MinValuesRelaxed {
         /// How many new nodes.
@@ -254,6 +259,9 @@ impl fmt::Display for Note {
             }
             Self::PreferencesRelaxed { pods: 1 } => f.write_str("1 pod is placed without some of its preferences"),
             Self::PreferencesRelaxed { pods } => write!(f, "{pods} pods are placed without some of their preferences"),
+            Self::PreferencesCost { more } => {
+                write!(f, "preferences cost {more}: without them there is a plan for that much less")
+            }
             Self::MinValuesRelaxed { nodes: 1 } => {
                 f.write_str("1 new node has fewer alternatives than minValues asks for")
             }

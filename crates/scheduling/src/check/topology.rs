@@ -10,6 +10,9 @@ use super::{
 };
 use crate::{NodeInclusion, NodeStage, Offering, Snapshot, Taint, TopologySpread, untolerated};
 
+/// The name of the host that could be added; no node has it.
+const NO_HOST: &str = "\u{0}";
+
 /// The values of one label.
 #[derive(Debug)]
 pub(super) struct Topology {
@@ -189,9 +192,8 @@ impl<'g, 'a> Map<'g, 'a> {
         let mut domains: BTreeSet<usize> =
             there.flat_map(|site| self.all[key].place(site).domains.iter().copied()).collect();
         if self.all[key].is_hostname {
-            // Hosts could be added without end; only those that there are, or will be, can fall behind.
-            let new = (self.present.len()..counts.len()).filter(|site| counts[*site] != Counts::No);
-            domains.extend(new.flat_map(|site| self.all[key].place(site).domains.iter().copied()));
+            // A host can always be added, so the emptiest has none: whatever falls behind, no host may have more than the skew.
+            domains.insert(self.all[key].domain(NO_HOST));
             return Scope { counts, domains, maybe_later: BTreeSet::new() };
         }
         for look in &self.ground.looks {

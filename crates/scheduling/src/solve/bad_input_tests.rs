@@ -264,11 +264,12 @@ fn priorities_and_weights_of_any_size_are_compared() {
     check(
         snapshot(vec![idle, urgent], vec![node("n", 1600)], vec![pool("default"), weighty]),
         &expect![[r"
-        shop/idle on new node 0: no node takes it, so a new one is opened
-        shop/p on node n: a ready node has room
-        shop/urgent on node n: a ready node has room
-        new 0 of NodePool/weighty: g.large in b (on-demand) $0.10/h, 5 offerings up to g.4xlarge in b (on-demand)
-    "]],
+            shop/idle on new node 0: no node takes it, so a new one is opened
+            shop/p on node n: a ready node has room
+            shop/urgent on node n: a ready node has room
+            new 0 of NodePool/weighty: g.large in b (on-demand) $0.10/h, 5 offerings up to g.4xlarge in b (on-demand)
+            note: preferences cost $0.06/h: without them there is a plan for that much less
+        "]],
     );
 }
 

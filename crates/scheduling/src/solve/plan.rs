@@ -13,14 +13,20 @@
 //! feasible here that is not feasible there, and what the model does not know costs money at worst. If the greedy plan is
 //! no dearer, it is the answer.
 //!
+//! Where nodes there are may take pods, all pods are planned once more, with their wishes and on these nodes too
+//! (`everywhere`): the greedy rule may have given their room to the wrong ones. A plan without any wishes tells what wishes
+//! cost.
+//!
 //! If the pods are few and nothing is proven, `exact` tries every way. A plan counts as cheaper only if it gives up no more
 //! wishes than the greedy one and puts no more pods on pools of less weight (`kept`).
 //!
 //! Pools of larger weight come first: a pod that one of them takes is not planned for others, unless limits stop it. The
 //! bound knows nothing of weights, wishes and limits; where these matter it is worked out by itself.
 
+mod best;
 mod bound;
 mod carry_out;
+mod everywhere;
 mod exact;
 mod kept;
 mod known;
@@ -28,6 +34,7 @@ mod model;
 mod ports;
 mod reach;
 mod repeat;
+mod stages;
 mod together;
 mod wanted;
 
@@ -40,15 +47,17 @@ use packing::{Budget, Packing, Warm, pack};
 use units::UsdMicrosPerHour;
 
 use self::{
+    best::{Best, ByRule},
     carry_out::{Plan, Way},
     kept::Kept,
     known::Known,
     model::Model,
     reach::Reach,
+    stages::Stages,
     wanted::Wanted,
 };
-use super::{Greedy, Queue, Rank, Rest, axis::Axis, map::Map, numbers_of, prepare};
-use crate::{LowerBound, NewNodeReason, NodeKey, PodKey, PricedOffering, Settings, Snapshot, Solution, Target};
+use super::{Greedy, Queue, Rank, Rest, axis::Axis, prepare};
+use crate::{LowerBound, NodeKey, Note, PodKey, Settings, Snapshot, Solution, Target};
 
 /// Up to so many pods, the search goes on until the plan is proven to be the cheapest or the budget ends.
 const FEW: usize = 200;
@@ -94,7 +103,10 @@ pub(super) fn cheapest(
     let again = previous.map_or_else(Vec::new, |previous| repeat::same_again(&start.search, previous));
     let known = previous.map_or_else(Known::default, |previous| Known::earlier(&kind_of, previous, &again));
     let task = (!out_of_work).then(|| Task::new(&start, &queue, &stages, &greedy, known, stop));
-    let wanted = task.as_ref().map(|task| wanted::planned(&start.search, &task.reach, &task.left, &greedy.search));
+    let wanted = task.as_ref().map(|task| {
+        let planned = |counts: &[u64]| wanted::planned(&start.search, &task.reach, counts, &greedy.search);
+        (planned(&task.left), planned(&task.as_planned))
+    });
     let mut best = Best { rank: by_rule.rank.clone(), kept: Kept::by(&greedy), plan: greedy, rest, is_by_rule: true };
     if let Some(previous) = previous {
         let ways = stages.ways();
@@ -112,11 +124,15 @@ pub(super) fn cheapest(
         }
     }
     let mut bound = None;
-    if let (Some(task), Some(wanted)) = (task, wanted) {
-        let proven = task.solve(wanted, &mut |plan, ways| {
+    let mut without_wishes: Option<Rank> = None;
+    if let (Some(task), Some((wanted, all))) = (task, wanted) {
+        let proven = task.solve(wanted, all, &mut |plan, ways, purpose| {
             let mut attempt = start.clone();
             let rest = attempt.carry_out(&queue, ways, plan);
-            best.consider(attempt, rest);
+            match purpose {
+                Purpose::Answer => best.consider(attempt, rest),
+                Purpose::Comparison => without_wishes = Some(attempt.rank(&rest)),
+            }
         });
         let closed = |best: &Best<'_>| {
             best.rest.refused.is_empty() && proven.as_ref().is_some_and(|bound| bound.cost >= best.rank.1)
@@ -129,6 +145,9 @@ pub(super) fn cheapest(
         solution.greedy_cost = Some(by_rule.rank.1);
         solution.greedy_leaves_out = left_out_by_rule.saturating_sub(left_out(&best.rest));
     }
+    let less = without_wishes.filter(|(without, cost)| *without == best.rank.0 && *cost < best.rank.1);
+    let more = less.map(|(_, cost)| UsdMicrosPerHour(best.rank.1.0.saturating_sub(cost.0)));
+    solution.notes.extend(more.map(|more| Note::PreferencesCost { more }));
     best.plan.finish(best.rest, &mut solution);
     if !best.is_by_rule {
         by_rule.compare(&mut solution);
@@ -149,132 +168,16 @@ pub(super) fn cheapest(
     solution
 }
 
-/// The best plan so far. Only this one becomes a solution: with its names and alternatives a plan takes many times the
-/// memory.
-struct Best<'a> {
-    rank: Rank,
-    /// What no plan may depart further from that places no more pods.
-    kept: Kept,
-    plan: Greedy<'a>,
-    rest: Rest<'a>,
-    is_by_rule: bool,
-}
+/// Takes plans in, with the ways of the pods and what the plan is for.
+type Offer<'o> = &'o mut dyn FnMut(Plan, &[Way], Purpose);
 
-impl<'a> Best<'a> {
-    /// Takes a plan if it places more, or costs less and keeps as much.
-    fn consider(&mut self, plan: Greedy<'a>, rest: Rest<'a>) {
-        let rank = plan.rank(&rest);
-        if rank < self.rank {
-            let kept = Kept::by(&plan);
-            if rank.0 < self.rank.0 {
-                *self = Self { rank, kept, plan, rest, is_by_rule: false };
-            } else if kept.is_within(&self.kept) {
-                // Wishes may be given up as by the greedy rule. A pool of larger weight that has room for more is to be used.
-                let kept = Kept { given_up: self.kept.given_up.clone(), below: kept.below };
-                *self = Self { rank, kept, plan, rest, is_by_rule: false };
-            }
-        }
-    }
-
-    /// Takes an earlier plan that places more or costs less: it is kept to, whatever else it did without.
-    fn consider_again(&mut self, plan: Greedy<'a>, rest: Rest<'a>) {
-        let rank = plan.rank(&rest);
-        if rank < self.rank {
-            let kept = if rank.0 < self.rank.0 { Kept::by(&plan) } else { self.kept.clone() };
-            *self = Self { rank, kept, plan, rest, is_by_rule: false };
-        }
-    }
-}
-
-/// What the greedy rule buys, for others to be compared with.
-struct ByRule<'a> {
-    rank: Rank,
-    /// The new node of each pod that has one.
-    node_of: Map<&'a PodKey, usize>,
-    /// What is bought for each new node, and for how many pods.
-    bought: Vec<(PricedOffering, usize)>,
-}
-
-impl<'a> ByRule<'a> {
-    fn of(greedy: &Greedy<'a>, rest: &Rest<'a>) -> Self {
-        let on_new = greedy.placed.iter().filter_map(|(pod, placement)| match placement.node {
-            Target::New(index) => Some((*pod, index)),
-            Target::Existing(_) => None,
-        });
-        let bought = |index| {
-            let (choice, pods) = greedy.search.bought(index);
-            (PricedOffering { key: choice.key(), price: choice.price }, pods)
-        };
-        let bought = (0..greedy.search.open.len()).map(bought).collect();
-        Self { rank: greedy.rank(rest), node_of: on_new.collect(), bought }
-    }
-
-    /// Says of each new node of a plan what the greedy rule would have bought for its first pod.
-    fn compare(&self, best: &mut Solution) {
-        for node in &mut best.new_nodes {
-            let first = node.why.iter().find_map(|why| match why {
-                NewNodeReason::OpenedFor { pod } => Some(pod),
-                _ => None,
-            });
-            if let Some(index) = first.and_then(|pod| self.node_of.get(pod)) {
-                let (offering, pods) = self.bought[*index].clone();
-                if node.offerings.first().is_none_or(|one| one.key != offering.key) {
-                    node.why.push(NewNodeReason::InsteadOf { offering, pods });
-                }
-            }
-        }
-    }
-}
-
-/// What pods of each number are planned as, and what they are when all their wishes are given up.
-struct Stages {
-    /// The kind, and how many wishes are given up.
-    planned: Vec<(usize, usize)>,
-    least: Vec<usize>,
-}
-
-impl Stages {
-    /// Plans for as many wishes as some place grants.
-    fn of(start: &mut Greedy<'_>, queue: &Queue<'_>) -> Self {
-        let search = &mut start.search;
-        let numbers = numbers_of(queue);
-        let (mut planned, mut least) = (Vec::new(), Vec::new());
-        for asked in 0..numbers {
-            least.push(search.least_kind(asked));
-            let mut given_up = 0;
-            let kind = loop {
-                let Some(kind) = search.kind(asked, given_up) else { break least[asked] };
-                let somewhere = search.kinds[kind].fresh.iter().any(Option::is_some)
-                    || (0..search.existing.len()).any(|index| search.fits_existing(kind, index).is_ok());
-                if somewhere {
-                    break kind;
-                }
-                given_up += 1;
-            };
-            planned.push((kind, given_up));
-        }
-        Self { planned, least }
-    }
-
-    /// Every pod as it is planned.
-    fn ways(&self) -> Vec<Way> {
-        self.planned.iter().map(|way| Way { planned: way.0, stages: vec![*way] }).collect()
-    }
-
-    /// Every pod planned without wishes, and put with as many as can be.
-    fn wishful_ways(&self, start: &Greedy<'_>) -> Vec<Way> {
-        let stages = |asked: usize| start.search.stages_of(asked).iter().copied().zip(0..).collect();
-        self.least.iter().enumerate().map(|(asked, planned)| Way { planned: *planned, stages: stages(asked) }).collect()
-    }
-
-    /// By kind, all wishes given up: how many pods there are.
-    fn counts(&self, queue: &Queue<'_>) -> BTreeMap<usize, u64> {
-        let mut counts = BTreeMap::new();
-        for (_, asked) in queue {
-            *counts.entry(self.least[*asked]).or_default() += 1;
-        }
-        counts
-    }
+/// What a plan is made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    /// To be the answer, if it is the best.
+    Answer,
+    /// To say what would be paid without wishes.
+    Comparison,
 }
 
 /// What is to be planned.
@@ -287,6 +190,8 @@ struct Task<'t, 'a> {
     kept: Vec<(usize, usize)>,
     /// By kind: how many pods are not on nodes there are.
     left: Vec<u64>,
+    /// By kind: how many pods there are.
+    as_planned: Vec<u64>,
     /// By kind, all wishes given up: how many pods there are.
     all: Vec<u64>,
     /// What an earlier plan tells.
@@ -313,9 +218,11 @@ impl<'t, 'a> Task<'t, 'a> {
             Target::New(_) => None,
         });
         let on_existing: BTreeMap<&PodKey, usize> = on_existing.collect();
-        let (mut left, mut all, mut kept) = (vec![0; kinds], vec![0; kinds], Vec::new());
+        let (mut left, mut as_planned, mut all) = (vec![0; kinds], vec![0; kinds], vec![0; kinds]);
+        let mut kept = Vec::new();
         for (pod, asked) in queue {
             let (kind, _) = stages.planned[*asked];
+            as_planned[kind] += 1;
             all[stages.least[*asked]] += 1;
             match if on_existing.is_empty() { None } else { on_existing.get(&pod.key) } {
                 Some(node) => kept.push((kind, *node)),
@@ -323,11 +230,13 @@ impl<'t, 'a> Task<'t, 'a> {
             }
         }
         let (reach, spent) = (Reach::of(&start.search), Cell::new(0));
-        Self { start, queue, stages, reach, kept, left, all, earlier, stop, spent }
+        Self { start, queue, stages, reach, kept, left, as_planned, all, earlier, stop, spent }
     }
 
     /// Offers plans and says what no plan can cost less than.
-    fn solve(&self, planned: Vec<Wanted>, offer: &mut dyn FnMut(Plan, &[Way])) -> Option<LowerBound> {
+    ///
+    /// `planned` is for the pods that are not on nodes there are, `everywhere` for all of them.
+    fn solve(&self, planned: Vec<Wanted>, everywhere: Vec<Wanted>, offer: Offer<'_>) -> Option<LowerBound> {
         let search = &self.start.search;
         let work = search.settings.search_work_units;
         let classes = self.classes();
@@ -341,12 +250,22 @@ impl<'t, 'a> Task<'t, 'a> {
             }
             let mut plan = Plan::new(self.left.len());
             plan.add(&model, &packing);
-            offer(plan, &self.stages.ways());
+            offer(plan, &self.stages.ways(), Purpose::Answer);
             return Some(self.certificate(&model, packing.lower_bound?, false));
         }
         let share = (work / 3).min(BOUND_WORK);
-        let known = self.plan_by_weight(planned, &classes, work - share, offer);
-        self.bound(unavoidable, share, classes.len() > 1, &known, offer)
+        let weighted = classes.len() > 1;
+        // Where the bound's model says the same of all pods, its plan will do.
+        let differs = weighted || everywhere != unavoidable;
+        let there = self.there(&everywhere).filter(|there| differs && !there.is_empty() && !(self.stop)());
+        let first = if there.is_some() { (work - share) / 4 } else { work - share };
+        let mut known =
+            self.plan_by_weight(planned, &classes, first, &mut |plan, ways| offer(plan, ways, Purpose::Answer));
+        if there.is_some() {
+            let answer = &mut |plan: Plan, ways: &[Way]| offer(plan, ways, Purpose::Answer);
+            self.plan_everywhere(everywhere, work - share - first, &mut known, answer);
+        }
+        self.bound(unavoidable, share, weighted, &known, offer)
     }
 
     /// Plans pool by pool, those of the largest weight first, with what the greedy rule put on nodes there are.
@@ -399,12 +318,10 @@ impl<'t, 'a> Task<'t, 'a> {
         work: u64,
         weighted: bool,
         known: &Known,
-        offer: &mut dyn FnMut(Plan, &[Way]),
+        offer: Offer<'_>,
     ) -> Option<LowerBound> {
         let search = &self.start.search;
-        let there: BTreeSet<usize> =
-            wanted.iter().flat_map(|wanted| self.reach.existing(wanted.kind).iter().copied()).collect();
-        let all = there.len() <= EXISTING;
+        let all = self.there(&wanted).is_some();
         if !all {
             wanted.retain(|wanted| self.reach.existing(wanted.kind).is_empty());
         }
@@ -422,10 +339,16 @@ impl<'t, 'a> Task<'t, 'a> {
             return Some(named(self.certificate(&model, proven, weighted)));
         }
         let packing = self.pack(&model, work, Some(&warm));
-        if all {
+        let plan = || {
             let mut plan = Plan::new(self.left.len());
             plan.add(&model, &packing);
-            offer(plan, &self.stages.wishful_ways(self.start));
+            plan
+        };
+        if all {
+            offer(plan(), &self.stages.wishful_ways(self.start), Purpose::Answer);
+        }
+        if all && self.stages.have_wishes() {
+            offer(plan(), &self.stages.wishless_ways(self.start), Purpose::Comparison);
         }
         Some(named(self.certificate(&model, packing.lower_bound?, weighted)))
     }

@@ -32,6 +32,13 @@ pub(super) struct Rule {
     pub(super) demand: Demand,
 }
 
+impl Rule {
+    /// Whether it is a spread in which the pod does not count itself.
+    pub(super) fn is_about_others(&self) -> bool {
+        matches!(self.demand, Demand::Spread { itself: false, .. })
+    }
+}
+
 /// See [`Rule`]. Whether a pod is in its own group is `itself`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Demand {

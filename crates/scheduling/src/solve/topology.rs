@@ -377,6 +377,19 @@ impl<'a> Topology<'a> {
         self.tallies[group].ranked.iter().map(|(pods, domain)| (*domain, *pods)).collect()
     }
 
+    /// Whether no group has a pod, or somebody who keeps pods away, in a domain of a label.
+    pub(super) fn is_empty_in(&self, key: usize, domain: Domain) -> bool {
+        let over = self.groups.found.iter().zip(&self.tallies).filter(|(found, _)| found.place == Place::Key(key));
+        let mut counts = over.filter_map(|(_, tally)| tally.counts.get(&domain));
+        counts.all(|count| count.pods == 0 && count.owners == 0)
+    }
+
+    /// The spreads over a label for which a domain counts.
+    pub(super) fn spreads_over(&self, key: usize, domain: Domain) -> Vec<usize> {
+        let over = |group: &&usize| self.tallies[**group].ranked.iter().any(|(_, one)| *one == domain);
+        self.spreads[key].iter().filter(over).copied().collect()
+    }
+
     pub(super) fn pods_in(&self, group: usize, domain: Domain) -> u32 {
         self.tallies[group].pods(domain)
     }

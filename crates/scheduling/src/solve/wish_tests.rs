@@ -2,13 +2,14 @@
 
 use expect_test::{Expect, expect};
 use requirements::{Operator, labels};
+use units::UsdMicrosPerHour;
 
 use super::{
     tests::{edited, edited_node, edited_pool},
     topology_tests::by_node,
 };
 use crate::{
-    Pod, PodAffinityTerm, Settings, Snapshot, Strength, TaintEffect, TopologySpread, WhenUnsatisfiable, solve,
+    Note, Pod, PodAffinityTerm, Settings, Snapshot, Strength, TaintEffect, TopologySpread, WhenUnsatisfiable, solve,
     solve_greedy, testing::*,
 };
 
@@ -131,7 +132,7 @@ fn a_plan_by_price_grants_every_wish_that_the_greedy_one_grants() {
     let snapshot = snapshot(pods.collect(), vec![], vec![pool("default")]);
     let (plan, greedy) = (solve(&snapshot, &Settings::default()), solve_greedy(&snapshot, &Settings::default()));
     assert_eq!((plan.new_nodes.len(), greedy.new_nodes.len()), (3, 3));
-    assert_eq!(plan.notes, []);
+    assert_eq!(plan.notes, [Note::PreferencesCost { more: UsdMicrosPerHour(80_000) }]);
 }
 
 #[test]

@@ -57,6 +57,12 @@ pub(crate) fn planned(pool: &Pool, machine: &InstanceType, offering: &Offering, 
 /// For problems of at most six pods, without daemons, without `minValues`, and with pools that leave no label open but the
 /// machines': one value of it would have to be picked.
 pub(crate) fn best(snapshot: &Snapshot, budget: u32) -> Option<Best> {
+    best_beyond(snapshot, Best { placed: 0, cost: UsdMicrosPerHour::ZERO }, budget)
+}
+
+/// As [`best`], where a plan as good as `known` is known: only what could be better is looked at, so that larger problems are
+/// within the budget. `known` if nothing is better.
+pub(crate) fn best_beyond(snapshot: &Snapshot, known: Best, budget: u32) -> Option<Best> {
     assert!(snapshot.pods.len() <= 6 && snapshot.daemons.is_empty(), "small problems only");
     let machines = snapshot.pools.iter().flat_map(|pool| {
         let of = move |machine: &'_ InstanceType| machine.offerings.iter().filter(|one| one.available).count();
@@ -70,7 +76,7 @@ pub(crate) fn best(snapshot: &Snapshot, budget: u32) -> Option<Best> {
             || snapshot.pools.iter().any(|pool| pool.limits.is_some()),
         left: Cell::new(budget),
         options: BTreeMap::new(),
-        best: Best { placed: 0, cost: UsdMicrosPerHour::ZERO },
+        best: known,
     };
     search.assign(&mut Vec::new())?;
     Some(search.best)

@@ -65,7 +65,8 @@ impl World<'_> {
             && (!honors || self.suits(pod, node))
     }
 
-    /// Whether the kube-scheduler would bind the pod to its node while these others are there.
+    /// Whether the kube-scheduler would bind the pod to its node while these others are there, with hosts to spread over without
+    /// end.
     fn binds(&self, index: usize, there: u32) -> bool {
         let (pod, node) = self.pods[index];
         let others = || (0..self.pods.len()).filter(|other| is_there(there, *other));
@@ -79,6 +80,10 @@ impl World<'_> {
                 .filter(|node| self.counts(pod, spread, *node))
                 .filter_map(|node| Some((self.value(node, key)?, 0)))
                 .collect();
+            if key == labels::HOSTNAME {
+                // One more host could be added, and is empty.
+                counts.insert(String::new(), 0);
+            }
             for other in others().filter(|other| selects(&spread.selector, *other)) {
                 let there = self.pods[other].1;
                 if let Some(count) = self.value(there, key).and_then(|value| counts.get_mut(&value))

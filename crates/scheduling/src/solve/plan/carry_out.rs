@@ -6,7 +6,15 @@ use packing::Packing;
 use requirements::Requirements;
 
 use super::{
-    super::{Greedy, Queue, Rest, bits::Bits, existing::Refusal, make::Preset, topology::Domain},
+    super::{
+        Greedy, Queue, Rest,
+        bits::Bits,
+        existing::Refusal,
+        make::Preset,
+        relations::{Demand, Place, Relations},
+        topology::Domain,
+    },
+    MANY,
     model::{Model, Nodes},
 };
 use crate::{Placement, PlacementReason, Pod, Target};
@@ -14,6 +22,21 @@ use crate::{Placement, PlacementReason, Pod, Target};
 /// How often the pods that were refused are tried again before the greedy rule gets them: spreads may let in later what
 /// they refuse now.
 const ROUNDS: usize = 3;
+
+/// The last of the phases in which pods are put where a plan has them.
+const LAST: usize = 2;
+
+/// When such pods come: those to be spread over a label, those to be spread over hosts, all others.
+fn phase(relations: &Relations) -> usize {
+    let spreads = || relations.rules.iter().filter(|rule| matches!(rule.demand, Demand::Spread { .. }));
+    if spreads().any(|rule| rule.place != Place::Host) {
+        0
+    } else if spreads().next().is_some() {
+        1
+    } else {
+        LAST
+    }
+}
 
 /// As what pods of one number are put on the nodes of a plan.
 pub(super) struct Way {
@@ -112,24 +135,32 @@ impl<'a> Greedy<'a> {
     /// by number of pods written alike.
     pub(super) fn carry_out(&mut self, queue: &Queue<'a>, ways: &[Way], mut plan: Plan) -> Rest<'a> {
         let mut left = queue.clone();
-        for _ in 0..ROUNDS {
-            let before = left.len();
-            left.retain(|(pod, asked)| {
-                let Some((placement, given_up)) = self.place_as_planned(pod, &ways[*asked], &mut plan) else {
-                    return true;
-                };
-                self.note_given_up(*asked, given_up);
-                self.search.has_place(*asked);
-                self.placed.push((&pod.key, placement));
-                false
-            });
-            if left.is_empty() || left.len() == before {
-                break;
+        // Those with a spread first: whoever is counted in it and demands nothing may lie unevenly, and comes after them. Where
+        // kinds are many, they are not planned for (`wanted`).
+        let phases: Vec<usize> = self.search.kinds.iter().map(|kind| phase(&kind.shape.relations)).collect();
+        for now in if phases.len() > MANY { LAST } else { 0 }..=LAST {
+            for _ in 0..ROUNDS {
+                let before = left.len();
+                left.retain(|(pod, asked)| {
+                    phases[ways[*asked].planned] > now || !self.is_put_as_planned(pod, *asked, ways, &mut plan)
+                });
+                if left.is_empty() || left.len() == before {
+                    break;
+                }
             }
         }
         let rest = self.place_all(left);
         self.widen();
         rest
+    }
+
+    /// Puts a pod where the plan says, if the engine agrees.
+    fn is_put_as_planned(&mut self, pod: &'a Pod, asked: usize, ways: &[Way], plan: &mut Plan) -> bool {
+        let Some((placement, given_up)) = self.place_as_planned(pod, &ways[asked], plan) else { return false };
+        self.note_given_up(asked, given_up);
+        self.search.has_place(asked);
+        self.placed.push((&pod.key, placement));
+        true
     }
 
     /// Adds to the nodes of a plan what else their pods fit on.

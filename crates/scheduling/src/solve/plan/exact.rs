@@ -11,17 +11,23 @@
 //! to others come last and in one order only; for the others every order counts, since a spread or an affinity may let in
 //! later what it refuses now.
 //!
+//! What a state costs at least is worked out for all pods that are left together (`least`), zone by zone where they demand
+//! something of others in their zone (`zones`); of zones that nothing tells apart only one is looked at (`mirrors`).
+//!
 //! The work is counted, so that it ends at the same place each time, and what is remembered is bounded.
 
 mod least;
+mod mirrors;
 mod sorts;
+mod zones;
 
 use std::collections::BTreeMap;
 
 use units::UsdMicrosPerHour;
 
 use self::{
-    least::Units,
+    least::Least,
+    mirrors::Mirrors,
     sorts::{Sort, Sorts},
 };
 use super::{
@@ -38,7 +44,7 @@ const PODS: usize = 10;
 /// If so many nodes there are may take some of them, it is no small problem.
 const NODES: usize = 24;
 /// No more work than this, in the unit of `search_work_units`.
-const WORK: u64 = 25_000_000;
+const WORK: u64 = 50_000_000;
 /// What it is to ask one node about one pod, and to look at what follows if it takes it.
 const ASK: u64 = 500;
 const TAKE: u64 = 5_000;
@@ -86,8 +92,10 @@ struct Tree<'t, 'a> {
     /// The nodes there are that may take one of the pods.
     there: Vec<usize>,
     sorts: Sorts,
+    mirrors: Mirrors,
     weights: Vec<u32>,
-    units: Units,
+    reach: &'t Reach,
+    least: Option<Least>,
     /// How much may be given up; `None` for everything, as long as more pods have a place.
     most: Option<Kept>,
     goal: Rank,
@@ -114,8 +122,8 @@ struct Content {
     /// The priorities of the pods that do without a place, the highest first.
     without: Vec<i32>,
     kept: Kept,
-    /// What the nodes there are have left, together.
-    room: Vec<i64>,
+    /// By node there is: the set of pods on it.
+    there: Vec<usize>,
     /// Pods on nodes there are, and without one, as they count for what is the same.
     others: Vec<(u32, u32)>,
     nodes: Vec<New>,
@@ -127,8 +135,9 @@ struct New {
     template: usize,
     sort: usize,
     price: i64,
-    used: Vec<i64>,
     pods: Vec<u32>,
+    /// The set of these pods.
+    members: usize,
 }
 
 #[derive(Clone, Copy)]
@@ -157,7 +166,7 @@ struct Child {
 
 impl<'t, 'a> Tree<'t, 'a> {
     /// `None` if the problem is not small.
-    fn of(start: &Greedy<'a>, pods: &'t Queue<'a>, reach: &Reach, stop: &'t dyn Fn() -> bool) -> Option<Self> {
+    fn of(start: &Greedy<'a>, pods: &'t Queue<'a>, reach: &'t Reach, stop: &'t dyn Fn() -> bool) -> Option<Self> {
         let mut start = start.clone();
         // Whoever must be near pods that choose more freely need not wait for these: every order is tried.
         start.search.topology.stop_waiting(true);
@@ -170,6 +179,7 @@ impl<'t, 'a> Tree<'t, 'a> {
         if there.len() > NODES {
             return None;
         }
+        let mirrors = Mirrors::of(search, &all().collect::<Vec<_>>());
         let relations = |kind: usize| &search.kinds[kind].shape.relations;
         let related = |asked: usize| {
             kinds(asked).map(relations).any(|relations| {
@@ -191,12 +201,14 @@ impl<'t, 'a> Tree<'t, 'a> {
             alike: pods.iter().map(|(pod, asked)| number(pod, *asked)).collect(),
             related: pods.iter().map(|(_, asked)| related(*asked)).collect(),
             ordered: all().any(|kind| !mutual(kind)),
-            units: Units::of(search),
+            reach,
+            least: None,
             weights: kept::weights(&start),
             pods,
             nowhere: Queue::new(),
             there,
             sorts,
+            mirrors,
             most: None,
             goal: Rank::default(),
             found: None,
@@ -222,13 +234,16 @@ impl<'t, 'a> Tree<'t, 'a> {
         self.found = None;
         self.seen.clear();
         let search = self.start.search.clone();
-        let mut room = vec![0; self.units.len()];
-        for index in &self.there {
-            let free: Vec<i64> = search.existing[*index].free.iter().map(|free| (*free).max(0)).collect();
-            super::super::axis::add(&mut room, &free);
-        }
+        let allowed = |(_, asked): &(&Pod, usize)| {
+            let stages = search.stages_of(*asked);
+            let most = self.most.as_ref().map_or(u32::MAX, |most| most.given_up[*asked]);
+            stages[..stages.len().min(usize::try_from(most).unwrap_or(usize::MAX).saturating_add(1))].to_vec()
+        };
+        let stages: Vec<Vec<usize>> = self.pods.iter().map(allowed).collect();
+        self.least = (!stages.is_empty()).then(|| Least::of(&search, self.reach, &stages, &self.there));
         let kept = Kept { given_up: vec![0; self.start.given_up.len()], below: vec![0; self.weights.len()] };
-        let content = Content { without: Vec::new(), kept, room, others: Vec::new(), nodes: Vec::new() };
+        let there = vec![0; self.there.len()];
+        let content = Content { without: Vec::new(), kept, there, others: Vec::new(), nodes: Vec::new() };
         self.look(&State { search, left: (0..self.pods.len()).collect(), moves: Vec::new(), content });
         if let Some(moves) = self.found.take() {
             match self.carry_out(&moves) {
@@ -315,7 +330,12 @@ impl<'t, 'a> Tree<'t, 'a> {
             fits.extend(search.fits_open(kind, index).ok().map(|fit| (To::Open(index), Some(fit))));
         }
         for (template, sorts) in sorts.iter().enumerate() {
-            for (sort, Sort { choices, labels }) in sorts.iter().enumerate() {
+            for (sort, one) in sorts.iter().enumerate() {
+                let used = state.content.nodes.iter().map(|node| self.sorts.sort(node.template, node.sort));
+                if self.mirrors.is_needless(one, used) {
+                    continue;
+                }
+                let Sort { choices, labels, .. } = one;
                 let preset = Preset { choices, labels: Some(labels) };
                 let fit = search.fit_within(template, Some(preset), kind, Some(&search.left.limits[template]));
                 fits.extend(fit.map(|fit| (To::New { template, sort }, Some(fit))));
@@ -327,9 +347,8 @@ impl<'t, 'a> Tree<'t, 'a> {
     }
 
     /// Adds what follows if it may still become the best.
-    fn add(&self, state: &State<'a>, next: Move, kind: usize, fit: Option<Fit>, children: &mut Vec<Child>) {
+    fn add(&mut self, state: &State<'a>, next: Move, kind: usize, fit: Option<Fit>, children: &mut Vec<Child>) {
         let (pod, asked) = self.pods[next.pod];
-        let request = &self.start.search.kinds[kind].shape.request;
         let mut content = state.content.clone();
         let number = self.alike[next.pod] << 8 | u32::try_from(next.given_up).unwrap_or(0xff);
         content.kept.given_up[asked] += u32::try_from(next.given_up).unwrap_or(u32::MAX);
@@ -339,7 +358,9 @@ impl<'t, 'a> Tree<'t, 'a> {
         };
         match next.to {
             To::Existing(index) => {
-                super::super::axis::subtract(&mut content.room, request);
+                if let Some(position) = self.there.iter().position(|there| *there == index) {
+                    content.there[position] |= 1 << next.pod;
+                }
                 content.others.push((u32::try_from(index).unwrap_or(u32::MAX), number));
             }
             To::Nowhere => {
@@ -350,13 +371,13 @@ impl<'t, 'a> Tree<'t, 'a> {
             To::Open(index) => {
                 let node = &mut content.nodes[index];
                 node.price = price(node.template, &fit);
-                super::super::axis::add(&mut node.used, request);
+                node.members |= 1 << next.pod;
                 node.pods.push(number);
             }
             To::New { template, sort } => {
                 let price = price(template, &fit);
                 let sort = sort * 2 + usize::from(self.related[next.pod]);
-                content.nodes.push(New { template, sort, price, used: request.clone(), pods: vec![number] });
+                content.nodes.push(New { template, sort, price, pods: vec![number], members: 1 << next.pod });
             }
         }
         let template = match next.to {
@@ -372,16 +393,21 @@ impl<'t, 'a> Tree<'t, 'a> {
         if self.most.as_ref().is_some_and(|most| !content.kept.is_within(most)) {
             return;
         }
-        let left = state.left.iter().filter(|left| **left != next.pod).map(|left| {
-            let kind = self.start.search.stages_of(self.pods[*left].1)[0];
-            self.start.search.kinds[kind].shape.request.as_slice()
-        });
-        // Pods may be left without a place, and then cost nothing.
-        let all = self.goal.0.is_empty();
-        let least = if all { self.units.least(&content, &left) } else { cost(&content.nodes) };
+        let least =
+            if content.without == self.goal.0 { self.least(state, next.pod, &content) } else { cost(&content.nodes) };
         if !self.is_hopeless(&content, least) {
             children.push(Child { next, kind, fit, content, least });
         }
+    }
+
+    /// What the state costs at least if everybody else finds a place.
+    fn least(&mut self, state: &State<'a>, next: usize, content: &Content) -> i64 {
+        let left = state.left.iter().filter(|left| **left != next).fold(0, |set, pod| set | 1 << pod);
+        let Self { least, sorts, start, .. } = self;
+        let Some(least) = least else { return cost(&content.nodes) };
+        let cost = least.cost(&start.search, sorts, content, left);
+        self.work = self.work.saturating_sub(std::mem::take(&mut least.steps));
+        cost
     }
 
     fn follow(&self, state: &State<'a>, child: Child) -> State<'a> {
@@ -416,7 +442,7 @@ impl<'t, 'a> Tree<'t, 'a> {
                 To::Existing(index) => plan.put(pod, kind, &mut Planned::Existing(index)),
                 To::Open(index) => plan.put(pod, kind, nodes.get_mut(index)?),
                 To::New { template, sort } => {
-                    let Sort { choices, labels } = self.sorts.of_pools(related)[template][sort].clone();
+                    let Sort { choices, labels, .. } = self.sorts.of_pools(related)[template][sort].clone();
                     nodes.push(Planned::New { template, choices, labels: Some(labels) });
                     plan.put(pod, kind, nodes.last_mut()?)
                 }

@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     super::{
-        relations::{Demand, Place, Rule},
+        relations::{Demand, Place, Relation, Rule},
         search::Search,
         topology::{Domain, Seat, Verdict},
     },
+    MANY,
     reach::Reach,
 };
 
@@ -25,7 +26,7 @@ pub(super) struct Wanted {
 
 /// What to plan for. Pods with spreads are dealt out to domains, the emptiest first, those that must be alone in their domain
 /// one to each; pods to be near each other go where `greedy` has put them, and all onto one node as one. Left out are those
-/// that must be beside others on a node, or without others in a domain.
+/// that must be beside others on a node, or without others in a domain, and where kinds are many those with a spread of others.
 pub(super) fn planned(search: &Search<'_>, reach: &Reach, counts: &[u64], greedy: &Search<'_>) -> Vec<Wanted> {
     let mut filled: BTreeMap<usize, BTreeMap<Domain, u64>> = BTreeMap::new();
     let mut alone: BTreeSet<(usize, Domain)> = BTreeSet::new();
@@ -57,10 +58,11 @@ pub(super) fn planned(search: &Search<'_>, reach: &Reach, counts: &[u64], greedy
             Place::Key(key) => Some((key, rule)),
             Place::Host => None,
         });
-        let left_out = rules.iter().any(|rule| match (rule.place, rule.demand) {
-            (Place::Host, Demand::Near { .. }) | (Place::Key(_), Demand::Apart) => true,
-            (_, Demand::Spread { itself, .. }) => !itself,
-            (Place::Host, Demand::Apart) | (Place::Key(_), Demand::Near { .. }) => false,
+        // Among many kinds these would take more of the others' precision than they gain.
+        let many = search.kinds.len() > MANY;
+        let left_out = rules.iter().any(|rule| {
+            matches!((rule.place, rule.demand), (Place::Host, Demand::Near { .. }) | (Place::Key(_), Demand::Apart))
+                || many && rule.is_about_others()
         });
         if left_out {
             continue;
@@ -69,9 +71,11 @@ pub(super) fn planned(search: &Search<'_>, reach: &Reach, counts: &[u64], greedy
         if let Some((key, rule)) = on_label.clone().find(|(_, rule)| near(rule)) {
             let domains: Vec<Domain> = greedy.topology.populated_domains(rule.group);
             wanted.push(whole((!domains.is_empty()).then_some((key, domains))));
-        } else if let Some((key, rule)) = on_label.clone().next() {
-            let filled = filled.entry(rule.group).or_insert_with(|| {
-                let over = search.topology.spread_over(rule.group).into_iter();
+        } else if let Some((key, group)) =
+            on_label.clone().next().and_then(|(key, rule)| dealt_by(search, kind, key, rule))
+        {
+            let filled = filled.entry(group).or_insert_with(|| {
+                let over = search.topology.spread_over(group).into_iter();
                 over.map(|(domain, pods)| (domain, u64::from(pods))).collect()
             });
             let possible = possible(search, reach, kind, key);
@@ -88,6 +92,18 @@ pub(super) fn planned(search: &Search<'_>, reach: &Reach, counts: &[u64], greedy
         }
     }
     wanted
+}
+
+/// The spread by which pods that demand this one are dealt out: where they do not count in it themselves, one in which they do,
+/// so that those who come after them may still go anywhere. None if nobody cares where they are.
+fn dealt_by(search: &Search<'_>, kind: usize, key: usize, rule: &Rule) -> Option<(usize, usize)> {
+    if !rule.is_about_others() {
+        return Some((key, rule.group));
+    }
+    let spread = |group: usize| search.topology.groups.found[group].relation == Relation::Spread;
+    let mut counted = search.kinds[kind].shape.relations.counted.iter();
+    let own = counted.find(|(group, place)| *place == Place::Key(key) && spread(*group));
+    own.map(|(group, _)| (key, *group))
 }
 
 /// Whether all pods of the kind have to be on one node, and no others are in question: then they are like one large pod.

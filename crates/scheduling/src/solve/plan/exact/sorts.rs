@@ -15,6 +15,8 @@ pub(super) struct Sort {
     pub(super) choices: Bits,
     /// The domains of labels that the pool leaves open.
     pub(super) labels: Requirements,
+    /// By label that relates pods: its domain, if it is known.
+    pub(super) seats: Vec<Option<Domain>>,
 }
 
 /// The sorts of all pools.
@@ -39,6 +41,11 @@ impl Sorts {
             sorts.anywhere.push(anywhere);
         }
         Some(sorts)
+    }
+
+    /// A sort by the number that states have of it: one for pods with relations is odd.
+    pub(super) fn sort(&self, template: usize, number: usize) -> &Sort {
+        &self.of_pools(number % 2 == 1)[template][number / 2]
     }
 
     /// Those for pods that have relations, or for the others.
@@ -102,7 +109,10 @@ impl<'m> Maker<'m, '_> {
                     return None;
                 }
             }
-            sorts.extend(combined.into_iter().map(|labels| Sort { choices: choices.clone(), labels }));
+            let seats: Vec<_> =
+                domains.iter().map(|domains| if let [only] = domains[..] { Some(only) } else { None }).collect();
+            let sort = |labels| Sort { choices: choices.clone(), labels, seats: seats.clone() };
+            sorts.extend(combined.into_iter().map(sort));
             if sorts.len() > SORTS {
                 return None;
             }
