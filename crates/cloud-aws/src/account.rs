@@ -179,18 +179,22 @@ impl Account {
         let (catalogue, subnets) = tokio::try_join!(self.catalogue(), self.subnets(class))?;
         self.wait_for_prices().await;
         let types: Vec<TypeInfo> = catalogue.types.values().cloned().collect();
-        let zones = subnets.iter().map(|subnet| subnet.zone.clone()).collect();
+        let zones: BTreeSet<String> = subnets.iter().map(|subnet| subnet.zone.clone()).collect();
         let prices = lock(&self.prices).clone();
         let unavailable = lock(&self.unavailable);
+        let now = Instant::now();
+        let open = |zone: &str| subnets.iter().any(|it| it.zone == zone && !unavailable.is_full(&it.id, now));
+        let full_zones = zones.iter().filter(|zone| !open(zone)).cloned().collect();
         let sources = Sources {
             types: &types,
             zones_of_type: &catalogue.zones_of_type,
             zones: &zones,
+            full_zones: &full_zones,
             prices: &prices,
             unavailable: &unavailable,
             region: &self.region,
         };
-        Ok(offers::compose(&sources, class, kubelet, &self.settings, Instant::now()))
+        Ok(offers::compose(&sources, class, kubelet, &self.settings, now))
     }
 
     /// The refused offerings.

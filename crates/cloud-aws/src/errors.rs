@@ -190,9 +190,7 @@ impl CallError {
         match &error.failure {
             Failure::NotFound => CloudError::NotFound,
             Failure::Throttled => CloudError::Throttled { retry_after: THROTTLE_PAUSE },
-            Failure::Misconfigured { field: Field::Permissions, message } => CloudError::Misconfigured {
-                what: format!("the controller's AWS permissions: {} was refused: {message}", error.operation),
-            },
+            Failure::Misconfigured { field: Field::Permissions, message } => not_allowed(error.operation, message),
             Failure::Misconfigured { field: Field::Protection, message } => CloudError::Misconfigured {
                 what: format!("the machine's protection: {} was refused: {message}", error.operation),
             },
@@ -219,8 +217,13 @@ impl CallError {
     }
 }
 
+/// What the controller's own role does not allow.
+pub(crate) fn not_allowed(operation: &str, message: &str) -> CloudError {
+    CloudError::Misconfigured { what: format!("the controller's AWS permissions: {operation} was refused: {message}") }
+}
+
 /// A message without its encoded part, which differs each time: `aws sts decode-authorization-message` wants it from the log.
-fn steady(message: &str) -> &str {
+pub(crate) fn steady(message: &str) -> &str {
     message.split("Encoded authorization failure message").next().unwrap_or_default().trim_end()
 }
 

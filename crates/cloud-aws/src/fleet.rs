@@ -10,7 +10,7 @@ use aws_sdk_ec2::types::{
 use scheduling::{CapacityType, OfferingKey, PricedOffering};
 
 use crate::aws::Subnet;
-use crate::errors::{Failure, Field, classify};
+use crate::errors::{Failure, Field, classify, steady};
 
 /// Types in one call at most; Karpenter 1's figure. EC2 takes 300 overrides, and five zones are rarely passed.
 const TYPES_MAX: usize = 60;
@@ -61,10 +61,10 @@ pub(crate) fn choose(
     left.into_iter().map(|offering| offering.key.clone()).collect()
 }
 
-/// Gives each offering the subnet of its zone with the most free addresses; offerings without one are left out.
-pub(crate) fn place(keys: &[OfferingKey], subnets: &[Subnet]) -> Vec<Override> {
+/// Gives each offering the subnet of its zone with the most free addresses; offerings without one that is not full are left out.
+pub(crate) fn place(keys: &[OfferingKey], subnets: &[Subnet], is_full: impl Fn(&str) -> bool) -> Vec<Override> {
     let mut best: BTreeMap<&str, &Subnet> = BTreeMap::new();
-    for subnet in subnets {
+    for subnet in subnets.iter().filter(|subnet| !is_full(&subnet.id)) {
         let better = |it: &&Subnet| (subnet.free_addresses, &it.id) > (it.free_addresses, &subnet.id);
         if best.get(subnet.zone.as_str()).is_none_or(better) {
             best.insert(&subnet.zone, subnet);
@@ -93,6 +93,8 @@ pub(crate) struct Outcome {
     pub(crate) said: String,
     /// Subnets without addresses.
     pub(crate) full_subnets: BTreeSet<String>,
+    /// Offerings that would have gone there.
+    pub(crate) without_address: Vec<OfferingKey>,
     /// The first thing a person must change.
     pub(crate) mistake: Option<(Field, String)>,
     /// A template was gone.
@@ -127,7 +129,8 @@ pub(crate) fn read(answer: &CreateFleetOutput, asked: &[Override]) -> Outcome {
     }
     let mut quota = false;
     for error in answer.errors() {
-        let (code, message) = (error.error_code().unwrap_or_default(), error.error_message().unwrap_or_default());
+        let (code, message) =
+            (error.error_code().unwrap_or_default(), steady(error.error_message().unwrap_or_default()));
         let about = matching(asked, error.launch_template_and_overrides(), None);
         let failure = classify(code, message);
         let is_quota = failure == Failure::Quota;
@@ -142,7 +145,7 @@ pub(crate) fn read(answer: &CreateFleetOutput, asked: &[Override]) -> Outcome {
             Failure::NoCapacity | Failure::Quota => outcome.refused.extend(about.iter().map(|it| it.key.clone())),
             Failure::NoAddresses => {
                 outcome.full_subnets.extend(about.iter().map(|it| it.subnet_id.clone()));
-                outcome.refused.extend(about.iter().map(|it| it.key.clone()));
+                outcome.without_address.extend(about.iter().map(|it| it.key.clone()));
             }
             Failure::Misconfigured { field, message } => {
                 outcome.mistake.get_or_insert((field, message));
@@ -291,8 +294,12 @@ mod tests {
         let subnet = |id: &str, zone: &str, free_addresses| Subnet { id: id.into(), zone: zone.into(), free_addresses };
         let subnets = [subnet("s1", "a", 5), subnet("s2", "a", 9), subnet("s3", "b", 1)];
         let keys = ["a", "b", "c"].map(|zone| key("m5.large", zone, CapacityType::OnDemand));
-        let placed: Vec<_> = place(&keys, &subnets).into_iter().map(|it| it.subnet_id).collect();
-        assert_eq!(placed, ["s2", "s3"]);
+        let placed = |full: &str| -> Vec<String> {
+            place(&keys, &subnets, |id| id == full).into_iter().map(|it| it.subnet_id).collect()
+        };
+        assert_eq!(placed("none"), ["s2", "s3"]);
+        assert_eq!(placed("s2"), ["s1", "s3"]);
+        assert_eq!(placed("s3"), ["s2"]);
     }
 
     #[test]
@@ -327,6 +334,30 @@ mod tests {
         assert!(asked().iter().all(|asked| outcome.over_quota.contains(&asked.key)), "{:?}", outcome.over_quota);
         let short = CreateFleetOutput::builder().errors(error("InsufficientInstanceCapacity", "no m5.large")).build();
         assert_eq!(read(&short, &asked()).over_quota, []);
+    }
+
+    #[test]
+    fn a_full_subnet_says_nothing_about_the_types() {
+        let error = CreateFleetError::builder()
+            .error_code("InsufficientFreeAddressesInSubnet")
+            .launch_template_and_overrides(about("m5.large", "subnet-a"))
+            .build();
+        let outcome = read(&CreateFleetOutput::builder().errors(error).build(), &asked());
+        assert_eq!(outcome.refused, []);
+        assert_eq!(outcome.full_subnets, BTreeSet::from(["subnet-a".to_owned()]));
+        assert_eq!(outcome.without_address, [key("m5.large", "a", CapacityType::OnDemand)]);
+    }
+
+    #[test]
+    fn missing_rights_are_told_the_same_each_time() {
+        let refused = |blob: &str| {
+            let text = format!("You are not authorized. Encoded authorization failure message: {blob}");
+            let error = CreateFleetError::builder().error_code("UnauthorizedOperation").error_message(text).build();
+            read(&CreateFleetOutput::builder().errors(error).build(), &asked())
+        };
+        assert_eq!(refused("one"), refused("two"));
+        let text = "UnauthorizedOperation: You are not authorized.".to_owned();
+        assert_eq!(refused("one").mistake, Some((Field::Permissions, text)));
     }
 
     #[test]

@@ -29,7 +29,7 @@ use tracing::{info, warn};
 use crate::account::{Account, Catalogue, lock};
 use crate::capacity;
 use crate::class::{Class, Generation};
-use crate::errors::{CallError, Failure, Field};
+use crate::errors::{CallError, Failure, Field, not_allowed};
 use crate::fleet::{self, Outcome, Override};
 use crate::images::Variant;
 use crate::kubelet::Kubelet;
@@ -124,7 +124,10 @@ impl Launch<'_> {
 
     async fn attempt(&self) -> Result<Step, CloudError> {
         let (subnets, templates) = (self.account.subnets(&self.class).await?, BTreeMap::new());
-        let asked = fleet::place(&self.choose()?, &subnets);
+        let asked = {
+            let (keys, unavailable, now) = (self.choose()?, self.account.unavailable(), Instant::now());
+            fleet::place(&keys, &subnets, |id| unavailable.is_full(id, now))
+        };
         if asked.is_empty() {
             return Err(self.nothing_left("no subnet of the class has free addresses in a zone of these"));
         }
@@ -295,7 +298,11 @@ impl Launch<'_> {
             }
             Failure::NoCapacity | Failure::Quota | Failure::NoAddresses => {
                 let offerings: Vec<OfferingKey> = asked.iter().map(|it| it.key.clone()).collect();
-                self.mark(&offerings);
+                if error.failure == Failure::NoAddresses {
+                    self.mark_full(asked.iter().map(|it| it.subnet_id.clone()));
+                } else {
+                    self.mark(&offerings);
+                }
                 self.account.forget_subnets(&self.class).await;
                 Err(CloudError::InsufficientCapacity { offerings, why: error.chain() })
             }
@@ -332,6 +339,7 @@ impl Launch<'_> {
         let outcome = fleet::read(answer, asked);
         self.mark(&outcome.refused);
         self.mark_quota(&outcome.over_quota);
+        self.mark_full(outcome.full_subnets.iter().cloned());
         if !outcome.full_subnets.is_empty() || outcome.launched.is_some() {
             // Free addresses have changed.
             self.account.forget_subnets(&self.class).await;
@@ -361,10 +369,14 @@ impl Launch<'_> {
         if outcome.template_missing {
             return self.template_missing(groups);
         }
-        if !outcome.refused.is_empty() {
-            return Err(CloudError::InsufficientCapacity { offerings: outcome.refused, why: outcome.said });
+        let offerings: Vec<OfferingKey> = outcome.refused.into_iter().chain(outcome.without_address).collect();
+        if !offerings.is_empty() {
+            return Err(CloudError::InsufficientCapacity { offerings, why: outcome.said });
         }
         if let Some((field, message)) = outcome.mistake {
+            if field == Field::Permissions {
+                return Err(not_allowed("CreateFleet", &message));
+            }
             return Err(self.class.misconfigured(field, message));
         }
         if outcome.throttled {
@@ -396,6 +408,12 @@ impl Launch<'_> {
         for key in refused {
             unavailable.mark(key.clone(), now);
         }
+    }
+
+    fn mark_full(&self, subnets: impl Iterator<Item = String>) {
+        let now = Instant::now();
+        let mut unavailable = self.account.unavailable();
+        subnets.for_each(|id| unavailable.mark_full(id, now));
     }
 
     fn mark_quota(&self, over: &[OfferingKey]) {

@@ -24,6 +24,8 @@ pub(crate) struct Sources<'a> {
     pub(crate) zones_of_type: &'a BTreeMap<String, BTreeSet<String>>,
     /// Zones of the class's subnets.
     pub(crate) zones: &'a BTreeSet<String>,
+    /// Those of them in which no subnet of the class has a free address.
+    pub(crate) full_zones: &'a BTreeSet<String>,
     pub(crate) prices: &'a Prices,
     pub(crate) unavailable: &'a Unavailable,
     pub(crate) region: &'a str,
@@ -77,7 +79,7 @@ fn offerings(sources: &Sources<'_>, info: &TypeInfo, now: Instant) -> Vec<Offeri
             }
             let Some(price) = sources.prices.of(&info.name, zone, capacity_type) else { continue };
             let key = OfferingKey { instance_type: info.name.clone(), zone: zone.clone(), capacity_type };
-            let available = sources.unavailable.allows(&key, info, now);
+            let available = sources.unavailable.allows(&key, info, now) && !sources.full_zones.contains(zone);
             offerings.push(Offering { zone: key.zone, capacity_type, price, available, remaining: None });
         }
     }
@@ -96,7 +98,7 @@ mod tests {
         let set = |names: &[&str]| names.iter().map(|it| (*it).to_owned()).collect::<BTreeSet<_>>();
         let types = ["m5.large", "nosuch.large"].map(|name| plain(name, Arch::Amd64, 2, 8192, 3, 10));
         let zones_of_type =
-            BTreeMap::from([("m5.large".to_owned(), set(&["a", "b"])), ("nosuch.large".to_owned(), set(&["a"]))]);
+            BTreeMap::from([("m5.large".to_owned(), set(&["a", "b", "d"])), ("nosuch.large".to_owned(), set(&["a"]))]);
         let now = Instant::now();
         let mut unavailable = Unavailable::default();
         let refused = OfferingKey {
@@ -108,7 +110,8 @@ mod tests {
         let sources = Sources {
             types: &types,
             zones_of_type: &zones_of_type,
-            zones: &set(&["b", "c"]),
+            zones: &set(&["b", "c", "d"]),
+            full_zones: &set(&["d"]),
             prices: &Prices::shipped(),
             unavailable: &unavailable,
             region: "us-east-1",
@@ -117,7 +120,11 @@ mod tests {
         let composed = compose(&sources, &template(), &Kubelet::default(), &settings, now);
         let [m5] = composed.as_slice() else { panic!("{composed:?}") };
         let seen: Vec<_> = m5.offerings.iter().map(|it| (it.zone.as_str(), it.capacity_type, it.available)).collect();
-        assert_eq!(seen, [("b", CapacityType::Spot, false), ("b", CapacityType::OnDemand, true)]);
+        let full = [("d", CapacityType::Spot, false), ("d", CapacityType::OnDemand, false)];
+        assert_eq!(
+            seen,
+            [&[("b", CapacityType::Spot, false), ("b", CapacityType::OnDemand, true)][..], &full].concat()
+        );
         let zone = m5.requirements.get(ZONE).expect("zones are named");
         assert!(zone.allows(Some("b")) && !zone.allows(Some("a")));
     }

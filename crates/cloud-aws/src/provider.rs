@@ -306,6 +306,7 @@ impl CloudProvider for AwsCloud {
             .await
             .map_err(Self::told)?;
         let now = jiff::Timestamp::now().as_second();
+        let mut refused = Vec::new();
         for template in found {
             let Some(name) = template.launch_template_name() else { continue };
             let tag = |key| template.tags().iter().find(|tag| tag.key() == Some(key)).and_then(|tag| tag.value());
@@ -324,10 +325,12 @@ impl CloudProvider for AwsCloud {
             match self.account.aws.delete_template(name).await {
                 Ok(()) => info!(template = name, "removed a launch template"),
                 Err(error) if error.failure == Failure::TemplateNotFound => {}
-                Err(error) => return Err(Self::told(error)),
+                Err(error) if error.failure == Failure::Throttled => return Err(Self::told(error)),
+                // One that may not go keeps no other one.
+                Err(error) => refused.push(format!("launch template {name}: {}", error.chain())),
             }
         }
-        Ok(())
+        if refused.is_empty() { Ok(()) } else { Err(CloudError::unavailable(refused.join("; "))) }
     }
 }
 

@@ -17,6 +17,8 @@ pub(crate) struct Unavailable {
     until: HashMap<OfferingKey, Instant>,
     /// By quota: so many vCPUs are too many for what is left of it.
     quotas: HashMap<(&'static str, CapacityType), (i64, Instant)>,
+    /// Subnets without free addresses.
+    full_subnets: HashMap<String, Instant>,
 }
 
 impl Unavailable {
@@ -35,6 +37,17 @@ impl Unavailable {
         let (vcpus, until) = self.quotas.entry((quota(&info.name), capacity_type)).or_insert((info.vcpus, now));
         *vcpus = info.vcpus.min(*vcpus);
         *until = now + REMEMBERED;
+    }
+
+    /// Notes that a subnet has no free address: classes with others in that zone may go on there.
+    pub(crate) fn mark_full(&mut self, subnet_id: String, now: Instant) {
+        self.full_subnets.retain(|_, until| *until > now);
+        self.full_subnets.insert(subnet_id, now + REMEMBERED);
+    }
+
+    /// Whether a subnet has no free address.
+    pub(crate) fn is_full(&self, subnet_id: &str, now: Instant) -> bool {
+        self.full_subnets.get(subnet_id).is_some_and(|until| *until > now)
     }
 
     /// Whether an offering of the type is worth asking for.
@@ -84,6 +97,16 @@ mod tests {
         assert!(!unavailable.allows(&spot, &info, start + REMEMBERED - Duration::from_millis(1)));
         assert!(unavailable.allows(&on_demand, &info, start));
         assert!(unavailable.allows(&spot, &info, start + REMEMBERED));
+    }
+
+    #[test]
+    fn a_full_subnet_is_full_for_its_time() {
+        let start = Instant::now();
+        let mut unavailable = Unavailable::default();
+        unavailable.mark_full("subnet-a".to_owned(), start);
+        assert!(unavailable.is_full("subnet-a", start + REMEMBERED - Duration::from_millis(1)));
+        assert!(!unavailable.is_full("subnet-a", start + REMEMBERED));
+        assert!(!unavailable.is_full("subnet-b", start));
     }
 
     #[test]

@@ -35,6 +35,7 @@ pub mod nominations;
 pub mod plan;
 pub mod planning;
 pub mod pods;
+mod pool_gauges;
 mod pool_loop;
 pub mod pools;
 mod provisioning;

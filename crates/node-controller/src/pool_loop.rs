@@ -20,13 +20,13 @@ use k8s_openapi::{
     apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::Time},
 };
 use kube::ResourceExt as _;
-use scheduling::{Conflict, PoolKey, PoolKind};
+use scheduling::{Conflict, PoolKind};
 use units::{ResourceList, ResourceName};
 
 use crate::{
     claims::core_quantities,
     context::{self, Context, View, Worlds},
-    metrics::{NodePoolResource, ProvisionerResource},
+    pool_gauges::Gauges,
     pools::{self, PoolState},
     provisioning::catalogue,
     snapshot,
@@ -38,6 +38,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// Runs until the shutdown. Only the leader may run it.
 pub(crate) async fn run(ctx: Context, mut worlds: Worlds) {
+    let mut gauges = Gauges::default();
     loop {
         let view = ctx.view(&mut worlds);
         let mut pools = ctx.pools(&view.world, Which::Due).await;
@@ -55,9 +56,13 @@ pub(crate) async fn run(ctx: Context, mut worlds: Worlds) {
         }
         write_overlays(&ctx, &view, &offers.conflicts).await;
         let used = snapshot::used(&view.world);
+        let usage = pools.0.values().map(|pool| {
+            let limits = pool.template.as_ref().ok().and_then(|template| template.limits.clone());
+            (pool.key.clone(), (used.get(&pool.key).cloned().unwrap_or_default(), limits))
+        });
+        gauges.show(&ctx.metrics, &usage.collect());
         for pool in pools.0.values() {
             let used = used.get(&pool.key).cloned().unwrap_or_default();
-            gauges(&ctx, pool, &used);
             speak(&ctx, pool).await;
             if let Err(error) = write(&ctx, &view, pool, &used).await {
                 tracing::warn!(pool = %pool.key, %error, "status not written, trying again");
@@ -293,46 +298,4 @@ fn without_nodes(used: &ResourceList) -> BTreeMap<String, Quantity> {
     let mut all = core_quantities(used);
     all.remove("nodes");
     all
-}
-
-fn gauges(ctx: &Context, pool: &PoolState, used: &ResourceList) {
-    let limits = pool.template.as_ref().ok().and_then(|template| template.limits.clone());
-    for (name, amount) in used.iter() {
-        usage(ctx, &pool.key, name, value(name, amount.0));
-    }
-    for (name, limit) in limits.iter().flat_map(ResourceList::iter) {
-        let (limit, used) = (value(name, limit.0), value(name, used.get(name).0));
-        match pool.key.kind {
-            PoolKind::Provisioner => {
-                let label = ProvisionerResource { resource_type: name.to_string(), provisioner: pool.key.name.clone() };
-                ctx.metrics.provisioner_limit.get_or_create(&label).set(limit);
-                let percent = if limit > 0.0 { used / limit * 100.0 } else { 0.0 };
-                ctx.metrics.provisioner_usage_pct.get_or_create(&label).set(percent);
-            }
-            PoolKind::NodePool => {
-                let label = NodePoolResource { resource_type: name.to_string(), nodepool: pool.key.name.clone() };
-                ctx.metrics.nodepool_limit.get_or_create(&label).set(limit);
-            }
-        }
-        usage(ctx, &pool.key, name, used);
-    }
-}
-
-fn usage(ctx: &Context, pool: &PoolKey, name: &ResourceName, used: f64) {
-    match pool.kind {
-        PoolKind::Provisioner => {
-            let label = ProvisionerResource { resource_type: name.to_string(), provisioner: pool.name.clone() };
-            ctx.metrics.provisioner_usage.get_or_create(&label).set(used);
-        }
-        PoolKind::NodePool => {
-            let label = NodePoolResource { resource_type: name.to_string(), nodepool: pool.name.clone() };
-            ctx.metrics.nodepool_usage.get_or_create(&label).set(used);
-        }
-    }
-}
-
-/// In the units of Karpenter's gauges: cores, bytes, counts.
-#[expect(clippy::cast_precision_loss, reason = "a gauge is a float; sizes of clusters stay far below 2^53")]
-fn value(name: &ResourceName, amount: i64) -> f64 {
-    if name.is_cpu() { amount as f64 / 1000.0 } else { amount as f64 }
 }

@@ -62,6 +62,7 @@ pub(crate) async fn run(ctx: Context, mut worlds: Worlds) {
     let mut circumstances = None;
     // The plans of the last round, to begin the next one with.
     let mut earlier = Vec::new();
+    let mut told = act::Told::default();
     let mut retry_at = Instant::now();
     let mut rings = ctx.wakeup.listen();
     loop {
@@ -88,7 +89,7 @@ pub(crate) async fn run(ctx: Context, mut worlds: Worlds) {
                 let triggers = batch.take();
                 let started = Instant::now();
                 tracing::debug!(triggers, pods = waiting.pods.len(), "planning");
-                considered = round(&ctx, &mut worlds, &mut earlier).await;
+                considered = round(&ctx, &mut worlds, &mut earlier, &mut told).await;
                 circumstances = Some(waiting.circumstances);
                 // Planning again and again for pods that fit nowhere may take a tenth of the time, not more.
                 retry_at = Instant::now() + ctx.settings.retry_interval.max(started.elapsed() * 10);
@@ -126,7 +127,12 @@ fn waiting(ctx: &Context, worlds: &mut Worlds) -> Waiting {
 
 /// One plan, from the newest world to its claims, that begins with the plans of the round before and leaves its own in their
 /// place. Returns the UIDs of the pods it looked at.
-async fn round(ctx: &Context, worlds: &mut Worlds, earlier: &mut Vec<Arc<Made>>) -> BTreeSet<String> {
+async fn round(
+    ctx: &Context,
+    worlds: &mut Worlds,
+    earlier: &mut Vec<Arc<Made>>,
+    told: &mut act::Told,
+) -> BTreeSet<String> {
     // What can be bought may take a while to ask for; the world is read after that.
     let before = Arc::clone(&worlds.borrow());
     let asked = ctx.pools(&before.value, Which::Unknown).await;
@@ -150,6 +156,7 @@ async fn round(ctx: &Context, worlds: &mut Worlds, earlier: &mut Vec<Arc<Made>>)
     if snapshot.pods.is_empty() {
         ctx.metrics.unschedulable_pods.set(0);
         earlier.clear();
+        told.clear();
         return considered;
     }
     let start = Instant::now();
@@ -203,7 +210,7 @@ async fn round(ctx: &Context, worlds: &mut Worlds, earlier: &mut Vec<Arc<Made>>)
     let waiting: usize = held.keys().map(|index| solution.new_nodes[*index].pods.len()).sum();
     ctx.metrics.unschedulable_pods.set(i64::try_from(solution.unplaced.len() + waiting).unwrap_or(i64::MAX));
     outcome(ctx, if solution.unplaced.is_empty() && held.is_empty() { "complete" } else { "partial" });
-    act::act(ctx, &Planned { world: view.world, pools, made, held, waits }, &unreadable).await;
+    act::act(ctx, &Planned { world: view.world, pools, made, held, waits }, &unreadable, told).await;
     considered
 }
 

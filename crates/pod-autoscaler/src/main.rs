@@ -89,7 +89,9 @@ async fn serve_api(
         .start(runtime.shutdown.clone())
         .await
         .with_context(|| format!("no certificate in Secret {namespace}/{}", args.certificate_secret))?;
-    let mut targets = vec![CaTarget::ApiService(API_SERVICE.to_owned())];
+    let Service { namespace: service_namespace, name: service } = service;
+    let mut targets =
+        vec![CaTarget::ApiService { name: API_SERVICE.to_owned(), namespace: service_namespace, service }];
     targets.extend(args.webhook().map(|name| CaTarget::ValidatingWebhook(name.to_owned())));
     tokio::spawn(keep_ca_bundle_injected(runtime.client.clone(), targets, cert.ca_bundle(), runtime.shutdown.clone()));
     let trusted = runtime.health.check("api-authentication");

@@ -288,10 +288,22 @@ impl TryFrom<&RequirementTerm> for Requirement {
     }
 }
 
+/// Most values that are listed in full, and how many are listed of more: all types of a region fit in no event.
+const LISTED_MAX: usize = 20;
+const LISTED: usize = 10;
+
 /// `zone in [a, b]`, `cpu from 4 to 16 and not [7]`, `team absent or not [x]`.
 impl fmt::Display for Requirement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let list = |values: &BTreeSet<String>| values.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+        let list = |values: &BTreeSet<String>| {
+            let all = values.len() <= LISTED_MAX;
+            let shown = if all { LISTED_MAX } else { LISTED };
+            let mut text = values.iter().take(shown).map(String::as_str).collect::<Vec<_>>().join(", ");
+            if !all {
+                text.push_str(&format!(", and {} more", values.len() - LISTED));
+            }
+            text
+        };
         f.write_str(&self.key)?;
         match &self.values {
             Values::OneOf(values) if values.is_empty() => {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::{Arc, LazyLock, OnceLock};
 use std::time::{Duration, Instant};
 
-use regex::Regex;
+use regex::{Captures, Regex};
 use reqwest::header::{CONTENT_TYPE, HeaderValue};
 use reqwest::{RequestBuilder, Url, redirect};
 
@@ -220,15 +220,25 @@ static PASSING: LazyLock<Regex> = LazyLock::new(|| {
     let time =
         r"(?:[0-9]{4}-[0-9]{2}-[0-9]{2}[T ])?[0-9]{2}:[0-9]{2}:[0-9]{2}(?:[.,][0-9]+)?(?:Z|[+-][0-9]{2}:?[0-9]{2})?";
     let uuid = "[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}";
-    let number = "[0-9a-fA-F]{16,}|[0-9]{10,}";
-    Regex::new(&format!(r"(?-u:\b)(?:{time}|{uuid}|{number})(?-u:\b)?")).expect("a constant that is a pattern")
+    // Seconds or milliseconds since 1970 are numbers, too; other numbers may be what was measured.
+    let number = "[0-9a-fA-F]{16,}|1[6-9][0-9]{8}(?:[0-9]{3})?";
+    Regex::new(&format!(r"(?-u:\b)(?:{time}|{uuid}|{number})(?-u:\b)")).expect("a constant that is a pattern")
 });
+
+/// Whether what stands between these is a piece of an IPv6 address, which may look like a time.
+fn is_of_an_address(before: &str, after: &str) -> bool {
+    let hex = |text: &str| text.ends_with(|c: char| c.is_ascii_hexdigit() || c == ':');
+    after.starts_with(':') || before.strip_suffix(':').is_some_and(hex)
+}
 
 /// A foreign text that fits in a condition and has no line breaks.
 ///
 /// What differs from one answer to the next is left out: who told it would else tell the same thing at every poll.
 pub(crate) fn shorten(text: &str) -> String {
-    let text = PASSING.replace_all(text, "…");
+    let text = PASSING.replace_all(text, |found: &Captures<'_>| {
+        let found = found.get_match().range();
+        if is_of_an_address(&text[..found.start], &text[found.end..]) { &text[found] } else { "…" }
+    });
     let mut short: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(QUOTED_CHARS).collect();
     if text.chars().count() > QUOTED_CHARS {
         short.push('…');
@@ -285,6 +295,8 @@ mod tests {
             ("RequestId: 1f0c7e2a-90ab-4cde-8123-0123456789ab refused", "RequestId: … refused"),
             ("trace=4bf92f3577b34da6a3ce929d0e0e4736 at 1764382211123", "trace=… at …"),
             ("2026-11-29 02:10:11,5 [main] busy", "… [main] busy"),
+            ("the value 12345678901 is out of range", "the value 12345678901 is out of range"),
+            ("[fd00:10:20:30::5]:9090 refused", "[fd00:10:20:30::5]:9090 refused"),
             (
                 "10.120.130.140:9090 answered 503 for orders-7d9f8b6c5d-x2x4z",
                 "10.120.130.140:9090 answered 503 for orders-7d9f8b6c5d-x2x4z",

@@ -44,3 +44,14 @@ fn a_login_needs_its_parameters() {
     let connected = scram.connect::<Kafka>().unwrap();
     assert!(!format!("{connected:?}").contains("hunter2"));
 }
+
+#[test]
+fn msk_needs_a_region_encryption_and_credentials_of_aws() {
+    let msk = [("sasl", "oauthbearer"), ("saslTokenProvider", "aws_msk_iam"), ("awsRegion", "eu-west-1")];
+    assert_eq!(wrong(&msk[..2]), ["awsRegion", "tls"]);
+    assert_eq!(wrong(&[&msk[..], &[("tls", "enable")]].concat()), ["authenticationRef"]);
+    let whole = [&PLACE[..], &msk, &[("tls", "enable")]].concat();
+    let keys = [("awsAccessKeyID", "AKID"), ("awsSecretAccessKey", "hunter2")];
+    let connected = Trigger::new(&whole).auth(&keys).connect::<Kafka>().unwrap();
+    assert!(!format!("{connected:?}").contains("hunter2"));
+}

@@ -15,7 +15,7 @@ use async_trait::async_trait;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::auth::oauth::OAuth;
-use crate::auth::tls::{Certificates, KeyPassword, Switch};
+use crate::auth::tls::{LockedCertificates, Switch};
 use crate::context::TriggerContext;
 use crate::error::{BuildError, ScalerError};
 use crate::kept::Kept;
@@ -87,10 +87,7 @@ pub(crate) struct Settings {
     #[param(default = "false")]
     unsafe_ssl: bool,
     #[param(nested)]
-    certificates: Certificates,
-    #[param(nested)]
-    #[expect(dead_code, reason = "its check is all there is to it")]
-    key_password: KeyPassword,
+    certificates: LockedCertificates,
     /// With podIdentity azure-workload: what the token is for.
     #[param(from(auth))]
     workload_identity_resource: Option<String>,

@@ -10,7 +10,7 @@ mod prepare;
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::keda::{ScaledJob, ScaledObject, ScaledObjectStatus, TriggerAuthentication};
+use api::keda::{ScaleTarget, ScaledJob, ScaledObject, ScaledObjectStatus, TriggerAuthentication};
 use controller_runtime::boot::chain;
 use controller_runtime::events::Kind;
 use controller_runtime::index::Watched;
@@ -27,7 +27,8 @@ use crate::conflict::Claims;
 use crate::hpa::Baseline;
 use crate::listener::Listener;
 use crate::metrics::Metrics;
-use crate::object::{ObjectKey, check, reference};
+use crate::object::{ObjectKey, check, pausing, reference};
+use crate::source::Silent;
 use crate::sources::Sources;
 use crate::status;
 use crate::target::Target;
@@ -72,6 +73,8 @@ pub(crate) struct Actor {
     status: ScaledObjectStatus,
     last_active: Option<Timestamp>,
     target: Option<Target>,
+    /// What the manifest said when the target was found.
+    target_ref: Option<ScaleTarget>,
     /// The target's replicas as last read from, or written to, its scale.
     replicas: Option<u32>,
     baseline: Option<Baseline>,
@@ -81,9 +84,12 @@ pub(crate) struct Actor {
     prepared: Option<u64>,
     /// The generation whose start and notices were published.
     announced: Option<i64>,
+    silent: Silent,
     listener: Listener,
     next_poll: Instant,
     failed_looks: u32,
+    /// How often in a row a status could not be written.
+    unsaved: u32,
 }
 
 impl Actor {
@@ -102,14 +108,17 @@ impl Actor {
             status,
             last_active,
             target: None,
+            target_ref: None,
             replicas: None,
             baseline: None,
             created_hpa: None,
             prepared: None,
             announced: None,
+            silent: Silent::default(),
             listener: Listener::default(),
             next_poll: first_poll,
             failed_looks: 0,
+            unsaved: 0,
         }
     }
 
@@ -147,14 +156,15 @@ impl Actor {
                 self.failed_looks = 0;
                 next
             }
-            Err(stop) => self.stopped(stop, &mut status),
+            Err(stop) => self.stopped(&object, stop, &mut status),
         };
         self.announce(&object, &status).await;
         self.save(status).await;
         Some(next)
     }
 
-    fn stopped(&mut self, stop: Stop, status: &mut ScaledObjectStatus) -> Instant {
+    fn stopped(&mut self, object: &ScaledObject, stop: Stop, status: &mut ScaledObjectStatus) -> Instant {
+        let of_manifest = matches!(stop, Stop::Manifest(_));
         let (what, wait) = match stop {
             Stop::Overtaken => return Instant::now() + RETRY.0,
             Stop::Manifest(what) => (what, IDLE),
@@ -169,6 +179,14 @@ impl Actor {
         self.prepared = None;
         status::set(status, &Condition::check_failed(what));
         status::set(status, &Condition::activity_unknown("ScaledObject check failed"));
+        // What was paused and cannot be resumed is not paused any more, and keeps the workload from nobody.
+        if of_manifest
+            && let Ok(pausing) = pausing(object)
+            && pausing.full.is_none()
+            && status::is_true(status, "Paused")
+        {
+            status::set(status, &Condition::paused(&pausing));
+        }
         // Whoever comes after us takes nothing for activity but what `Active` says.
         status::record_activity(status, self.last_active);
         Instant::now() + wait
@@ -187,8 +205,10 @@ impl Actor {
 
     async fn save(&mut self, status: ScaledObjectStatus) {
         if status == self.status {
+            self.unsaved = 0;
             return;
         }
+        self.unsaved = self.unsaved.saturating_add(1);
         let _permit = self.shared.acting.acquire().await;
         let api: Api<ScaledObject> = Api::namespaced(self.shared.client.clone(), &self.key.namespace);
         match patch_if_changed(&api, &self.key.name, Some(&self.status), &status).await {
@@ -196,6 +216,7 @@ impl Actor {
                 if written {
                     self.shared.metrics.status_written();
                 }
+                self.unsaved = 0;
                 self.status = status;
             }
             Err(StatusError::Patch(kube::Error::Api(answer))) if answer.is_not_found() => {}

@@ -56,7 +56,7 @@ const HPA_NAME: &str = "spec.advanced.horizontalPodAutoscalerConfig.name";
 ///
 /// Of two ScaledObjects the one whose HPA scales the workload already wins: an edit that points another one there must not take
 /// it away. If both have one there or neither has, the older one wins, by creation and then by name, so that exactly one acts.
-/// An HPA that another one has left on the workload, because it may not have the one that it names now, is a second master, too.
+/// An HPA that another one has left on the workload, because it cannot have the one that it names now, is a second master, too.
 pub(crate) fn conflict<'a>(
     object: &ScaledObject,
     objects: impl Iterator<Item = &'a ScaledObject> + Clone,
@@ -173,14 +173,14 @@ fn with_hpa<'a>(object: &ScaledObject, hpas: impl Iterator<Item = &'a Horizontal
     foreign.next().map(|hpa| Conflict::with_hpa(object, &hpa.name_any()))
 }
 
-fn scales(hpa: &HorizontalPodAutoscaler, target: &ScaleTarget) -> bool {
+pub(crate) fn scales(hpa: &HorizontalPodAutoscaler, target: &ScaleTarget) -> bool {
     let scaled = &hpa.spec.scale_target_ref;
     scaled.name == target.name
         && scaled.kind == target.effective_kind()
         && group(scaled.api_version.as_deref().unwrap_or_default()) == group(target.effective_api_version())
 }
 
-fn same_target(a: &ScaleTarget, b: &ScaleTarget) -> bool {
+pub(crate) fn same_target(a: &ScaleTarget, b: &ScaleTarget) -> bool {
     a.name == b.name
         && a.effective_kind() == b.effective_kind()
         && group(a.effective_api_version()) == group(b.effective_api_version())

@@ -124,13 +124,14 @@ fn scaled_object(scenario: &Scenario) -> Result<Verdict> {
     let objects: Vec<ScaledObject> = all(scenario, "ScaledObject")?;
     let hpas: Vec<HorizontalPodAutoscaler> = all(scenario, "HorizontalPodAutoscaler")?;
     if let Some(conflict) = admission_conflict(&object, objects.iter(), hpas.iter()) {
-        verdict.refuse(conflict.reason, conflict.message);
+        verdict.refuse(conflict.reason, conflict.to_string());
     }
     // The kinds of a cluster without any CRD but ours.
     let target = &object.spec.scale_target_ref;
     if !target.effective_api_version().starts_with("apps/") {
         let (kind, version) = (target.effective_kind(), target.effective_api_version());
-        verdict.refuse("unknown-kind", format!("no matches for kind \"{kind}\" in version \"{version}\""));
+        let what = format!("spec.scaleTargetRef: no matches for kind \"{kind}\" in version \"{version}\"");
+        verdict.refuse("unknown-kind", what);
     }
     Ok(verdict)
 }

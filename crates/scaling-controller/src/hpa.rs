@@ -15,6 +15,7 @@ use kube::{Resource, ResourceExt};
 use scaling::Target;
 use scaling::hpa::{HpaMetric, HpaPlan, ResourceTarget};
 use serde_json::Value;
+use units::ResourceName;
 
 /// The object a plan describes.
 pub(crate) fn object(owner: &ScaledObject, plan: &HpaPlan) -> HorizontalPodAutoscaler {
@@ -140,6 +141,24 @@ fn signed(count: u32) -> i32 {
 pub(crate) fn owned_by(hpa: &HorizontalPodAutoscaler, owner: &ScaledObject) -> bool {
     let uid = owner.metadata.uid.as_deref();
     uid.is_some() && hpa.owner_references().iter().any(|reference| Some(reference.uid.as_str()) == uid)
+}
+
+/// Whether the HPA compares a metric with what the object wants it compared with, if it does. One that does not ask for it at all
+/// is nobody whom a value could mislead.
+pub(crate) fn compares_with(hpa: &HorizontalPodAutoscaler, metric: &str, wanted: Option<Target>) -> bool {
+    let mut asked = hpa.spec.metrics.iter().flatten().filter_map(|metric| metric.external.as_ref());
+    let Some(found) = asked.find(|asked| asked.metric.name == metric).map(|asked| &asked.target) else { return true };
+    let Some(wanted) = wanted.map(external_target) else { return false };
+    found.type_ == wanted.type_
+        && same(found.value.as_ref(), wanted.value.as_ref())
+        && same(found.average_value.as_ref(), wanted.average_value.as_ref())
+}
+
+/// Whether two quantities are the same number, however they are written.
+fn same(a: Option<&Quantity>, b: Option<&Quantity>) -> bool {
+    let amount =
+        |quantity: &Quantity| quantity.0.parse::<units::Quantity>().ok()?.to_amount_ceil(&ResourceName::cpu()).ok();
+    a == b || a.zip(b).is_some_and(|(a, b)| amount(a).is_some() && amount(a) == amount(b))
 }
 
 /// Whether the HPA could not have the scale of its target when it looked last. The target may be back since.
@@ -344,6 +363,26 @@ mod tests {
         assert!(matches!(compare(baseline, &wanted, &written), Found::InSync(_)));
         left.metadata.labels.clone_from(&wanted.metadata.labels);
         assert!(matches!(compare(None, &wanted, &left), Found::InSync(_)), "nothing but the version differs");
+    }
+
+    #[test]
+    fn an_hpa_compares_with_what_was_written_last() {
+        let mut hpa = desired(&owner(&Value::Null), Pausing::default());
+        let milli = |thousandths| Some(Target::AverageValue(units::Milli::from_thousandths(thousandths)));
+        let asked = |hpa: &mut HorizontalPodAutoscaler, amount: &str| {
+            let wanted = HpaMetric::External { name: "s0-prometheus".into(), target: milli(1).unwrap() };
+            let mut spec = metric_spec(&wanted, "web");
+            spec.external.as_mut().unwrap().target.average_value = Some(Quantity(amount.into()));
+            hpa.spec.metrics = Some(vec![spec]);
+        };
+        asked(&mut hpa, "10");
+        assert!(compares_with(&hpa, "s0-prometheus", milli(10_000)));
+        assert!(!compares_with(&hpa, "s0-prometheus", milli(1_000)));
+        assert!(!compares_with(&hpa, "s0-prometheus", Some(Target::Value(units::Milli::from_thousandths(10_000)))));
+        assert!(!compares_with(&hpa, "s0-prometheus", None), "a formula has taken its place");
+        assert!(compares_with(&hpa, "s1-cron", milli(1_000)), "it does not ask for that");
+        asked(&mut hpa, "10000m");
+        assert!(compares_with(&hpa, "s0-prometheus", milli(10_000)));
     }
 
     #[test]

@@ -44,6 +44,12 @@ impl Cell {
         pending.await
     }
 
+    /// Whether the last read gave an answer with nothing in it.
+    pub(crate) fn is_silent(&self) -> bool {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.last.as_ref().is_some_and(|(_, outcome)| outcome.as_ref().is_ok_and(|sampled| sampled.empty))
+    }
+
     fn start<F>(self: &Arc<Self>, asked: F) -> Shared<BoxFuture<'static, Outcome>>
     where
         F: Future<Output = Outcome> + Send + 'static,

@@ -2,6 +2,7 @@
 
 mod discover;
 mod remembered;
+mod silent;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -24,6 +25,7 @@ use crate::object::Subject;
 use crate::read::{Cell, Outcome};
 pub(crate) use discover::asks;
 pub(crate) use remembered::remembered;
+pub(crate) use silent::Silent;
 
 /// Oldest value an HPA question is answered with, unless the trigger asks for cached metrics. The HPA controller asks
 /// every 15 s, so this only joins a question with a poll that happened to be near.
@@ -237,6 +239,12 @@ impl ObjectSource {
             })
         });
         join_all(reads).await
+    }
+
+    /// The triggers whose last answer had nothing in it, by index.
+    pub(crate) fn silent(&self) -> impl Iterator<Item = usize> {
+        let silent = |trigger: &Trigger| trigger.readable.iter().any(|readable| readable.cell.is_silent());
+        self.triggers.iter().filter(move |trigger| silent(trigger)).map(|trigger| trigger.index)
     }
 
     /// Whether the trigger has an effect: a formula leaves those out that it does not name.

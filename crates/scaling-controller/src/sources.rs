@@ -10,13 +10,15 @@ use controller_runtime::index::Watched;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use kube::{Client, ResourceExt};
 use scalers::{Cluster, Http};
-use scaling::hpa::{NoAnswer, answer};
+use scaling::hpa::{HpaMetric, NoAnswer, answer};
 use scaling::{COMPOSITE, Fallback, Sample, Target, TriggerReading};
 use thiserror::Error;
 use units::Milli;
 
 use crate::cluster::ApiServer;
+use crate::conflict::scales;
 use crate::credentials::{Credentials, Owner, Resolver};
+use crate::hpa::{compares_with, owned_by};
 use crate::metrics::Metrics;
 use crate::object::{ObjectKey, Subject, check, polling_interval};
 use crate::source::{Asker, ObjectSource, remembered};
@@ -181,15 +183,24 @@ impl Sources {
     /// See [`AnswerError`]; none of them scales anything.
     pub async fn answer(&self, namespace: &str, name: &str, metric: &str) -> Result<Answer, AnswerError> {
         let key = ObjectKey { namespace: namespace.to_owned(), name: name.to_owned() };
-        if !self.objects.is_synced() {
+        if !self.objects.is_synced() || !self.hpas.is_synced() {
             return Err(AnswerError::NotSynced);
         }
         let Some(object) = self.objects.get(namespace, name) else { return Err(AnswerError::NoObject(key)) };
         let refused = |wrong: Vec<String>| AnswerError::Refused { object: key.clone(), what: wrong.join("; ") };
+        if let Some(left) = self.left_behind(&object) {
+            let what =
+                format!("spec.scaleTargetRef: the HPA still scales {left}, for which these triggers are not meant");
+            return Err(refused(vec![what]));
+        }
         let settings = check(&object).map_err(refused)?;
         // On the replica that polls, the last poll has looked at the credentials.
         let max_age = polling_interval(&object) * 6 / 5;
         let source = self.of(&object, max_age).await.map_err(refused)?;
+        if !self.is_compared(&object, &source, metric) {
+            let what = format!("the HPA still compares {metric} with what the object said before");
+            return Err(refused(vec![what]));
+        }
         let fallback = settings.fallback.as_ref();
         let Some(reading) = self.reading(&object, &source, metric, fallback).await else {
             return Err(AnswerError::NoMetric { object: key, metric: metric.to_owned() });
@@ -199,6 +210,32 @@ impl Sources {
         answer(&reading.sample, reading.target, fallback, current, ready)
             .map(|value| Answer { value })
             .map_err(|error: NoAnswer| AnswerError::Unknown { metric: metric.to_owned(), what: error.to_string() })
+    }
+
+    /// Whether the object's HPA compares the metric with what the object says now. It may not have been written yet, or not be
+    /// taken by the API server, and would divide a value of the new query by the old threshold.
+    fn is_compared(&self, object: &ScaledObject, source: &ObjectSource, metric: &str) -> bool {
+        let namespace = object.namespace().unwrap_or_default();
+        let hpa = self.hpas.get(&namespace, &object.spec.hpa_name(&object.name_any()));
+        let Some(hpa) = hpa.filter(|hpa| owned_by(hpa, object)) else { return true };
+        let wanted = source.metrics.iter().find_map(|wanted| match wanted {
+            HpaMetric::External { name, target } if name == metric => Some(*target),
+            _ => None,
+        });
+        compares_with(&hpa, metric, wanted)
+    }
+
+    /// The workload that an HPA of the object scales though the object names another one by now. The HPA asks by the object's
+    /// name alone, and would scale the one workload by what is measured for the other.
+    fn left_behind(&self, object: &ScaledObject) -> Option<String> {
+        let namespace = object.namespace().unwrap_or_default();
+        let recorded = object.status.as_ref().and_then(|status| status.hpa_name.clone());
+        let names = [Some(object.spec.hpa_name(&object.name_any())), recorded];
+        names.into_iter().flatten().find_map(|name| {
+            let hpa = self.hpas.get(&namespace, &name).filter(|hpa| owned_by(hpa, object))?;
+            let scaled = &hpa.spec.scale_target_ref;
+            (!scales(&hpa, &object.spec.scale_target_ref)).then(|| format!("{} '{}'", scaled.kind, scaled.name))
+        })
     }
 
     /// Reads the metric that the HPA controller asks for; nothing if the object has none of this name.

@@ -22,11 +22,13 @@ async fn what_changes_around_an_object_is_told_and_forgotten() -> Result<()> {
     let bed = Bed::start(Options::default()).await?;
     install(&bed).await?;
     let _running = start(&bed).await?;
-    let ends: [Result<()>; 5] = tokio::join!(
+    let ends: [Result<()>; 7] = tokio::join!(
         a_lost_target(&bed, "lost", 1),
         a_lost_target(&bed, "asleep", 0),
         a_rival(&bed),
         an_edit(&bed),
+        an_exchange(&bed),
+        a_broken_pause(&bed),
         a_job(&bed)
     )
     .into();
@@ -36,7 +38,7 @@ async fn what_changes_around_an_object_is_told_and_forgotten() -> Result<()> {
 }
 
 /// The target goes, at its minimum or at zero, and comes back.
-async fn a_lost_target(bed: &Bed, name: &str, minimum: u32) -> Result<()> {
+async fn a_lost_target(bed: &Bed, name: &str, minimum: i32) -> Result<()> {
     let deployments: Api<Deployment> = Api::default_namespaced(bed.client());
     apply(&bed.client(), &deployment(name)).await?;
     apply(&bed.client(), &scaled_object(name, minimum)).await?;
@@ -44,7 +46,7 @@ async fn a_lost_target(bed: &Bed, name: &str, minimum: u32) -> Result<()> {
     eventually(format!("{name} is at its minimum, and its HPA has seen that"), SOON, async || {
         let replicas = deployments.get(name).await?.spec.and_then(|spec| spec.replicas);
         let able = hpa(bed, &format!("keda-hpa-{name}")).await?.is_some_and(|hpa| able(&hpa));
-        Ok(when(able && replicas == i32::try_from(minimum).ok(), (able, replicas)))
+        Ok(when(able && replicas == Some(minimum), (able, replicas)))
     })
     .await?;
 
@@ -102,6 +104,52 @@ async fn an_edit(bed: &Bed) -> Result<()> {
     condition(bed, "ScaledObject", "elder", "Ready", "True", "").await
 }
 
+/// An object is not paused any more when its annotation is gone, though it cannot go on.
+async fn a_broken_pause(bed: &Bed) -> Result<()> {
+    const NAME: &str = "resting";
+    apply(&bed.client(), &deployment(NAME)).await?;
+    let mut object = scaled_object(NAME, 1);
+    object["metadata"]["annotations"] = json!({"autoscaling.keda.sh/paused": "true"});
+    apply(&bed.client(), &object).await?;
+    condition(bed, "ScaledObject", NAME, "Paused", "True", "").await?;
+    object["metadata"]["annotations"] = json!({"autoscaling.keda.sh/paused": "false"});
+    object["spec"]["triggers"][0]["metadata"]["value"] = json!("many");
+    apply(&bed.client(), &object).await?;
+    condition(bed, "ScaledObject", NAME, "Ready", "False", "spec.triggers[0].metadata.value").await?;
+    condition(bed, "ScaledObject", NAME, "Paused", "False", "").await
+}
+
+/// Two objects change places, as at the end of a blue-green deployment: neither waits for the other, and each remembers the size
+/// of the workload that it has now.
+async fn an_exchange(bed: &Bed) -> Result<()> {
+    let deployments: Api<Deployment> = Api::default_namespaced(bed.client());
+    for (name, minimum) in [("blue", 1), ("green", 3)] {
+        apply(&bed.client(), &deployment(name)).await?;
+        apply(&bed.client(), &scaled_object(name, minimum)).await?;
+        eventually(format!("{name} is at its minimum"), SOON, async || {
+            let replicas = deployments.get(name).await?.spec.and_then(|spec| spec.replicas);
+            Ok(when(replicas == Some(minimum), replicas))
+        })
+        .await?;
+    }
+    for (name, target) in [("blue", "green"), ("green", "blue")] {
+        let mut object = scaled_object(name, 3);
+        object["spec"]["scaleTargetRef"]["name"] = json!(target);
+        apply(&bed.client(), &object).await?;
+    }
+    for (name, target, size) in [("blue", "green", 3), ("green", "blue", 1)] {
+        eventually(format!("the HPA of {name} scales {target}"), SOON, async || {
+            let scaled = hpa(bed, &format!("keda-hpa-{name}")).await?.map(|hpa| hpa.spec.scale_target_ref.name);
+            Ok(when(scaled.as_deref() == Some(target), scaled))
+        })
+        .await?;
+        condition(bed, "ScaledObject", name, "Ready", "True", "").await?;
+        let original = status(bed, name).await?["originalReplicaCount"].clone();
+        ensure!(original == size, "{name} remembers {original} of {target}, which had {size}");
+    }
+    Ok(())
+}
+
 /// Only the API server knows what a Job may look like.
 async fn a_job(bed: &Bed) -> Result<()> {
     let object = |name: &str, policy: Option<&str>| {
@@ -145,7 +193,7 @@ fn never() -> Value {
     json!({"type": "kubernetes-workload", "metadata": {"podSelector": "app=nobody", "value": "1"}})
 }
 
-fn scaled_object(name: &str, minimum: u32) -> Value {
+fn scaled_object(name: &str, minimum: i32) -> Value {
     json!({
         "apiVersion": "keda.sh/v1alpha1", "kind": "ScaledObject", "metadata": {"name": name, "namespace": "default"},
         "spec": {
@@ -157,6 +205,12 @@ fn scaled_object(name: &str, minimum: u32) -> Value {
 
 async fn hpa(bed: &Bed, name: &str) -> Result<Option<HorizontalPodAutoscaler>> {
     Ok(Api::default_namespaced(bed.client()).get_opt(name).await?)
+}
+
+async fn status(bed: &Bed, name: &str) -> Result<Value> {
+    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("keda.sh", "v1alpha1", "ScaledObject"));
+    let api: Api<DynamicObject> = Api::default_namespaced_with(bed.client(), &resource);
+    Ok(api.get(name).await?.data["status"].clone())
 }
 
 fn able(hpa: &HorizontalPodAutoscaler) -> bool {

@@ -86,7 +86,8 @@ async fn serve(client: &Client, listener: TcpListener, queue: Queue, shutdown: &
     let delegated = Delegated::start(client, health.check("authentication"), shutdown);
     let names = Authority::service_names(NAMESPACE, SERVICE);
     let cert = Authority::new(client.clone(), NAMESPACE, "certs", names).start(shutdown.clone()).await?;
-    let targets = vec![CaTarget::ApiService(API_SERVICE.to_owned())];
+    let [name, namespace, service] = [API_SERVICE, NAMESPACE, SERVICE].map(str::to_owned);
+    let targets = vec![CaTarget::ApiService { name, namespace, service }];
     tokio::spawn(keep_ca_bundle_injected(client.clone(), targets, cert.ca_bundle(), shutdown.clone()));
     let app = protected(Arc::new(queue), &health, &delegated);
     tokio::spawn(serve_tls(listener, app, cert, ClientCerts::Asked, shutdown.clone()));

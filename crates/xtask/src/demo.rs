@@ -4,6 +4,7 @@
 //! EC2, KWOK for kubelets. The manifests are those of `examples/walkthrough`.
 
 mod stage;
+mod stay;
 mod timeline;
 mod world;
 
@@ -27,15 +28,22 @@ pub(crate) struct Options {
     /// How often to play it; more than once ends with the median of each stage.
     #[arg(long, default_value_t = 1)]
     times: usize,
+    /// Start everything and apply the manifests, but play nothing: the cluster stays until Ctrl-C, to be tried by hand.
+    #[arg(long, conflicts_with = "times")]
+    stay: bool,
 }
+
+/// The manifests of `examples/walkthrough`, in their order.
+const MANIFESTS: [&str; 4] = ["namespace.yaml", "provisioner.yaml", "scaledobject.yaml", "workload.yaml"];
 
 pub(crate) fn demo(options: &Options) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let outcome = runtime.block_on(async {
         // Ctrl-C ends the demo like any error: everything that was started is stopped on the way out.
         tokio::select! {
-            played = play_all(options.times) => played,
-            _ = tokio::signal::ctrl_c() => bail!("interrupted"),
+            played = play_all(options.times), if !options.stay => played,
+            stayed = stay::stay(), if options.stay => stayed,
+            _ = tokio::signal::ctrl_c() => if options.stay { Ok(()) } else { bail!("interrupted") },
         }
     });
     // A build that goes on is ended when we are gone.
@@ -76,7 +84,7 @@ async fn play() -> Result<Seen> {
 }
 
 async fn tell(world: &World, started: Instant) -> Result<Seen> {
-    for file in ["namespace.yaml", "provisioner.yaml", "scaledobject.yaml", "workload.yaml"] {
+    for file in MANIFESTS {
         world.apply_example(file).await?;
         println!("Applied examples/walkthrough/{file}");
     }

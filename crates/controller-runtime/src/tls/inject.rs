@@ -16,8 +16,9 @@ pub const INJECT_EVERY: Duration = Duration::from_secs(30);
 /// An object with a CA bundle in it, by name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CaTarget {
-    /// `apiregistration.k8s.io/v1` APIService: `spec.caBundle`.
-    ApiService(String),
+    /// `apiregistration.k8s.io/v1` APIService: `spec.caBundle`, as long as it points to this Service of ours. Whoever else
+    /// it points to shows another certificate, which our bundle would make the API server refuse.
+    ApiService { name: String, namespace: String, service: String },
     /// `admissionregistration.k8s.io/v1` ValidatingWebhookConfiguration: every webhook of it.
     ValidatingWebhook(String),
     /// `admissionregistration.k8s.io/v1` MutatingWebhookConfiguration: every webhook of it.
@@ -28,23 +29,31 @@ impl CaTarget {
     /// The name of the object.
     pub fn name(&self) -> &str {
         match self {
-            Self::ApiService(name) | Self::ValidatingWebhook(name) | Self::MutatingWebhook(name) => name,
+            Self::ApiService { name, .. } | Self::ValidatingWebhook(name) | Self::MutatingWebhook(name) => name,
         }
     }
 
     fn kind(&self) -> GroupVersionKind {
         let (group, kind) = match self {
-            Self::ApiService(_) => ("apiregistration.k8s.io", "APIService"),
+            Self::ApiService { .. } => ("apiregistration.k8s.io", "APIService"),
             Self::ValidatingWebhook(_) => ("admissionregistration.k8s.io", "ValidatingWebhookConfiguration"),
             Self::MutatingWebhook(_) => ("admissionregistration.k8s.io", "MutatingWebhookConfiguration"),
         };
         GroupVersionKind::gvk(group, "v1", kind)
     }
 
+    /// Where `object` points, if that is not to us.
+    fn elsewhere(&self, object: &Value) -> Option<String> {
+        let Self::ApiService { namespace, service, .. } = self else { return None };
+        let found = &object["spec"]["service"];
+        let [its_namespace, its_name] = ["namespace", "name"].map(|key| found[key].as_str().unwrap_or_default());
+        (its_namespace != namespace || its_name != service).then(|| format!("{its_namespace}/{its_name}"))
+    }
+
     /// The merge patch that makes `object` trust `bundle`, `None` if it does already.
     fn patch(&self, object: &Value, bundle: &str) -> Option<Value> {
         let encoded = json!(base64::engine::general_purpose::STANDARD.encode(bundle));
-        if let Self::ApiService(_) = self {
+        if let Self::ApiService { .. } = self {
             let spec = &object["spec"];
             let insecure = spec["insecureSkipTLSVerify"] == json!(true);
             if spec["caBundle"] == encoded && !insecure {
@@ -68,18 +77,32 @@ impl CaTarget {
     }
 }
 
-/// Makes `target` trust `bundle` (PEM); writes only when it does not yet. Returns whether it wrote.
+/// What became of a bundle.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Injection {
+    /// It was written.
+    Written,
+    /// It was there.
+    Unchanged,
+    /// The target points to this Service, `NAMESPACE/NAME`, which is not ours; it was left as it is.
+    Elsewhere(String),
+}
+
+/// Makes `target` trust `bundle` (PEM); writes only when it does not yet, and is ours to write.
 ///
 /// # Errors
 /// Those of the API server; a conflict with another writer is one of them: look again.
-pub async fn inject_ca_bundle(client: &Client, target: &CaTarget, bundle: &str) -> kube::Result<bool> {
+pub async fn inject_ca_bundle(client: &Client, target: &CaTarget, bundle: &str) -> kube::Result<Injection> {
     let resource = ApiResource::from_gvk(&target.kind());
     let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
     let object = api.get(target.name()).await?;
     let object = serde_json::to_value(&object).map_err(kube::Error::SerdeError)?;
-    let Some(patch) = target.patch(&object, bundle) else { return Ok(false) };
+    if let Some(service) = target.elsewhere(&object) {
+        return Ok(Injection::Elsewhere(service));
+    }
+    let Some(patch) = target.patch(&object, bundle) else { return Ok(Injection::Unchanged) };
     api.patch(target.name(), &PatchParams::default(), &Patch::Merge(&patch)).await?;
-    Ok(true)
+    Ok(Injection::Written)
 }
 
 /// Injects now, when the bundle changes and every [`INJECT_EVERY`], until `shutdown`.
@@ -91,12 +114,22 @@ pub async fn keep_ca_bundle_injected(
     mut bundle: watch::Receiver<Arc<str>>,
     shutdown: CancellationToken,
 ) {
+    // What was said last of each target: nobody wants to read it every time.
+    let mut told: Vec<Option<String>> = vec![None; targets.len()];
     loop {
         let current = Arc::clone(&bundle.borrow_and_update());
-        for target in &targets {
+        for (target, told) in targets.iter().zip(&mut told) {
             match inject_ca_bundle(&client, target, &current).await {
-                Ok(false) => {}
-                Ok(true) => tracing::info!(?target, "CA bundle injected"),
+                Ok(Injection::Unchanged) => *told = None,
+                Ok(Injection::Written) => {
+                    *told = None;
+                    tracing::info!(?target, "CA bundle injected");
+                }
+                Ok(Injection::Elsewhere(service)) if told.as_ref() == Some(&service) => {}
+                Ok(Injection::Elsewhere(service)) => {
+                    tracing::warn!(?target, service, "it points to another Service, so nobody is sent to us by it");
+                    *told = Some(service);
+                }
                 Err(error) => {
                     tracing::warn!(?target, error = %crate::boot::chain(&error), "CA bundle not injected");
                 }

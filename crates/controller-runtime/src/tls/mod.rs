@@ -17,7 +17,7 @@ mod serve;
 
 pub use authority::{Authority, CHECK_EVERY};
 pub use cert::ServingCert;
-pub use inject::{CaTarget, inject_ca_bundle, keep_ca_bundle_injected};
+pub use inject::{CaTarget, Injection, inject_ca_bundle, keep_ca_bundle_injected};
 pub(crate) use material::certificates;
 pub use material::{GRACE, Lifetimes, Material, Plan};
 pub use serve::{ClientCerts, Limits, Peer, serve_tls, serve_tls_with};

@@ -21,7 +21,10 @@ const CONCURRENCY: usize = 20;
 /// Names tried for a claim before giving up until the next plan. Five of 27 characters rarely meet once.
 const NAMES: usize = 4;
 
-pub(super) async fn act(ctx: &Context, planned: &Planned, unreadable: &BTreeMap<PoolKey, String>) {
+/// How many pods had no place for which reasons, as the log has it: plans are made every few seconds, and mostly say the same.
+pub(super) type Told = BTreeMap<String, usize>;
+
+pub(super) async fn act(ctx: &Context, planned: &Planned, unreadable: &BTreeMap<PoolKey, String>, told: &mut Told) {
     let solution = &planned.made.solution;
     for note in &solution.notes {
         tracing::info!(snapshot = planned.made.snapshot.sequence, %note, "about the plan");
@@ -52,21 +55,24 @@ pub(super) async fn act(ctx: &Context, planned: &Planned, unreadable: &BTreeMap<
         .map(|(index, node)| create(ctx, planned, node, &by_key, planned.held.contains_key(&index)))
         .collect();
     let names: Vec<Option<String>> = stream::iter(creations).buffered(CONCURRENCY).collect().await;
-    log_unplaced(planned);
+    log_unplaced(planned, told);
     nominate(ctx, planned, &names, &by_key);
     announce(ctx, planned, &names, &by_key, unreadable);
 }
 
-/// One line for all pods that have no place for the same reasons.
-fn log_unplaced(planned: &Planned) {
+/// One line for all pods that have no place for the same reasons, when these or the number of pods have changed.
+fn log_unplaced(planned: &Planned, told: &mut Told) {
     let mut groups: BTreeMap<String, Vec<&PodKey>> = BTreeMap::new();
     for (key, reasons) in planned.made.solution.unplaced.iter().filter(|(key, _)| !planned.waits.contains_key(*key)) {
         let reasons: Vec<String> = reasons.iter().map(ToString::to_string).collect();
         groups.entry(reasons.join("; ")).or_default().push(key);
     }
-    for (reasons, pods) in groups {
-        tracing::info!(pods = pods.len(), first = %pods[0], %reasons, "no place for pods");
+    for (reasons, pods) in &groups {
+        if told.get(reasons) != Some(&pods.len()) {
+            tracing::info!(pods = pods.len(), first = %pods[0], %reasons, "no place for pods");
+        }
     }
+    *told = groups.into_iter().map(|(reasons, pods)| (reasons, pods.len())).collect();
 }
 
 /// Creates the claim of one planned node. None if it could not be, or is held back: its pods are planned again.

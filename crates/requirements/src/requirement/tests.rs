@@ -192,3 +192,11 @@ fn requirements_read_as_sentences() {
         assert_eq!(requirement.to_string(), text);
     }
 }
+
+#[test]
+fn a_long_list_is_told_in_part() {
+    let values = |count: u32| (0..count).map(|n| format!("v{n:02}")).collect::<Vec<_>>();
+    let listed = |count| Requirement::one_of("a", values(count)).to_string();
+    assert_eq!(listed(20), format!("a in [{}]", values(20).join(", ")));
+    assert_eq!(listed(21), format!("a in [{}, and 11 more]", values(10).join(", ")));
+}

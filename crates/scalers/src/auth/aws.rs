@@ -7,13 +7,16 @@ mod keys;
 pub(crate) mod service;
 mod sts;
 
-use std::time::SystemTime;
+use std::fmt::Display;
+use std::time::{Duration, SystemTime};
 
 use aws_credential_types::Credentials;
-use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
+use aws_sigv4::http_request::{
+    SignableBody, SignableRequest, SignatureLocation, SigningInstructions, SigningSettings, sign,
+};
 use aws_sigv4::sign::v4;
-use reqwest::Request;
 use reqwest::header::{HeaderName, HeaderValue};
+use reqwest::{Request, Url};
 
 use crate::context::{Identity, TriggerContext};
 use crate::error::{BuildError, ScalerError};
@@ -30,7 +33,7 @@ enum Owner {
 }
 
 /// Credentials of AWS.
-#[derive(Debug, TriggerMetadata)]
+#[derive(Debug, Clone, TriggerMetadata)]
 pub(crate) struct AwsAuth {
     /// Access key.
     #[param(name = "awsAccessKeyID", from(auth, env))]
@@ -91,66 +94,122 @@ impl Signer {
     /// # Errors
     /// There are no keys.
     pub(crate) async fn sign(&self, request: &mut Request) -> Result<(), ScalerError> {
-        let keys = self.keys.get().await?;
-        signed(request, &keys, &self.region, self.service, SystemTime::now())
+        signed(request, &self.by(self.keys.get().await?, SystemTime::now()))
+    }
+
+    /// A URL with the signature of a GET request in its query, good for `valid` from now on.
+    ///
+    /// # Errors
+    /// There are no keys.
+    pub(crate) async fn sign_url(&self, url: Url, valid: Duration) -> Result<Url, ScalerError> {
+        signed_url(url, valid, &self.by(self.keys.get().await?, SystemTime::now()))
+    }
+
+    fn by(&self, keys: Fixed, time: SystemTime) -> Signing<'_> {
+        Signing { keys, region: &self.region, service: self.service, time }
     }
 }
 
-fn signed(
-    request: &mut Request,
-    keys: &Fixed,
-    region: &str,
-    service: &str,
+/// Who signs, for what, and when.
+struct Signing<'a> {
+    keys: Fixed,
+    region: &'a str,
+    service: &'a str,
     time: SystemTime,
-) -> Result<(), ScalerError> {
-    let wrong = |what: &dyn std::fmt::Display| ScalerError::Misconfigured { what: format!("cannot be signed: {what}") };
-    let token = keys.token.as_ref().map(|token| token.reveal().to_owned());
-    let identity = Credentials::new(&keys.id, keys.secret.reveal(), token, None, "trigger").into();
-    let parameters = v4::SigningParams::builder()
-        .identity(&identity)
-        .region(region)
-        .name(service)
-        .time(time)
-        .settings(SigningSettings::default())
-        .build()
-        .map_err(|error| wrong(&error))?
-        .into();
+}
+
+impl Signing<'_> {
+    fn instructions(
+        &self,
+        request: SignableRequest<'_>,
+        settings: SigningSettings,
+    ) -> Result<SigningInstructions, ScalerError> {
+        let Fixed { id, secret, token } = &self.keys;
+        let token = token.as_ref().map(|token| token.reveal().to_owned());
+        let identity = Credentials::new(id, secret.reveal(), token, None, "trigger").into();
+        let parameters = v4::SigningParams::builder()
+            .identity(&identity)
+            .region(self.region)
+            .name(self.service)
+            .time(self.time)
+            .settings(settings)
+            .build()
+            .map_err(unsigned)?
+            .into();
+        Ok(sign(request, &parameters).map_err(unsigned)?.into_parts().0)
+    }
+}
+
+fn unsigned(error: impl Display) -> ScalerError {
+    ScalerError::Misconfigured { what: format!("cannot be signed: {error}") }
+}
+
+fn signed(request: &mut Request, by: &Signing<'_>) -> Result<(), ScalerError> {
     let headers = request.headers().iter().filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
     let body = request.body().and_then(reqwest::Body::as_bytes).unwrap_or_default();
     let signable =
         SignableRequest::new(request.method().as_str(), request.url().as_str(), headers, SignableBody::Bytes(body))
-            .map_err(|error| wrong(&error))?;
-    let (instructions, _) = sign(signable, &parameters).map_err(|error| wrong(&error))?.into_parts();
-    let (added, _) = instructions.into_parts();
+            .map_err(unsigned)?;
+    let (added, _) = by.instructions(signable, SigningSettings::default())?.into_parts();
     for header in added {
-        let name: HeaderName = header.name().parse().map_err(|error| wrong(&error))?;
-        let mut value = HeaderValue::from_str(header.value()).map_err(|error| wrong(&error))?;
+        let name: HeaderName = header.name().parse().map_err(unsigned)?;
+        let mut value = HeaderValue::from_str(header.value()).map_err(unsigned)?;
         value.set_sensitive(true);
         request.headers_mut().insert(name, value);
     }
     Ok(())
 }
 
+fn signed_url(mut url: Url, valid: Duration, by: &Signing<'_>) -> Result<Url, ScalerError> {
+    let mut settings = SigningSettings::default();
+    settings.signature_location = SignatureLocation::QueryParams;
+    settings.expires_in = Some(valid);
+    let signable = SignableRequest::new("GET", url.as_str(), std::iter::empty(), SignableBody::Bytes(&[]));
+    let (_, added) = by.instructions(signable.map_err(unsigned)?, settings)?.into_parts();
+    url.query_pairs_mut().extend_pairs(added);
+    Ok(url)
+}
+
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
+
+    /// The key of AWS's published test suite for Signature Version 4, and its moment.
+    fn published<'a>(region: &'a str, service: &'a str) -> Signing<'a> {
+        let secret = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY".into();
+        let keys = Fixed { id: "AKIDEXAMPLE".into(), secret, token: None };
+        // 2015-08-30T12:36:00Z
+        let time = SystemTime::UNIX_EPOCH + Duration::from_mins(24_015_636);
+        Signing { keys, region, service, time }
+    }
 
     /// The example "get-vanilla-query-order-key-case" of AWS's published test suite for Signature Version 4.
     #[test]
     fn a_signature_is_that_of_the_published_example() {
         let url = "https://example.amazonaws.com/?Param2=value2&Param1=value1";
         let mut request = reqwest::Client::new().get(url).build().unwrap();
-        let keys =
-            Fixed { id: "AKIDEXAMPLE".into(), secret: "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY".into(), token: None };
-        // 2015-08-30T12:36:00Z
-        let time = SystemTime::UNIX_EPOCH + Duration::from_mins(24_015_636);
-        signed(&mut request, &keys, "us-east-1", "service", time).unwrap();
+        signed(&mut request, &published("us-east-1", "service")).unwrap();
         let header = request.headers()["authorization"].to_str().unwrap();
         assert!(
             header.ends_with("Signature=b97d918cfa904a5beff61c982a1b6f458b799221646efd99d3219ec94cdf2500"),
             "{header}"
+        );
+    }
+
+    /// What AWS's SDK for Python (botocore, `SigV4QueryAuth`) makes of the same key, moment and request.
+    #[test]
+    fn a_signed_url_is_that_of_another_implementation() {
+        let url = Url::parse("https://kafka.eu-west-1.amazonaws.com/?Action=kafka-cluster%3AConnect").unwrap();
+        let mut by = published("eu-west-1", "kafka-cluster");
+        by.keys.token = Some("se/ss+ion==".into());
+        let url = signed_url(url, Duration::from_mins(15), &by).unwrap();
+        let said = |name: &str| url.query_pairs().find(|(key, _)| key == name).map(|(_, value)| value.into_owned());
+        assert_eq!(said("X-Amz-Expires").as_deref(), Some("900"));
+        assert_eq!(said("X-Amz-Security-Token").as_deref(), Some("se/ss+ion=="));
+        assert_eq!(said("X-Amz-SignedHeaders").as_deref(), Some("host"));
+        assert_eq!(
+            said("X-Amz-Signature").as_deref(),
+            Some("0f993ca468209a38c46cba29c371baa3ec87ee8a4be70cfccf2426b3753906ca")
         );
     }
 }

@@ -1,5 +1,6 @@
 //! Certificates from a TriggerAuthentication.
 
+mod locked;
 mod roots;
 
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use crate::error::BuildError;
 use crate::http::Http;
 use crate::metadata::{Choice, Secret, TriggerMetadata};
+pub(crate) use locked::LockedCertificates;
 
 /// `tls` of a TriggerAuthentication.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Choice)]
@@ -19,23 +21,6 @@ pub(crate) enum Switch {
     Enable,
     #[value("disable")]
     Disable,
-}
-
-/// A key that is encrypted.
-#[derive(Debug, TriggerMetadata)]
-#[trigger(check = KeyPassword::check)]
-pub(crate) struct KeyPassword {
-    /// Not supported: decrypt the key.
-    #[param(from(auth))]
-    key_password: Option<Secret>,
-}
-
-impl KeyPassword {
-    fn check(&self) -> Vec<BuildError> {
-        let encrypted = self.key_password.is_some();
-        let what = "keys that are encrypted are not supported; give the key without a password";
-        encrypted.then(|| BuildError::new("authenticationRef keyPassword", what)).into_iter().collect()
-    }
 }
 
 /// Certificates for TLS.
@@ -47,7 +32,7 @@ pub(crate) struct Certificates {
     /// Our certificate, in PEM.
     #[param(from(auth))]
     pub(crate) cert: Option<Secret>,
-    /// Its private key, in PEM, not encrypted.
+    /// Its private key, in PEM.
     #[param(from(auth))]
     pub(crate) key: Option<Secret>,
 }

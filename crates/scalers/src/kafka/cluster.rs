@@ -14,7 +14,7 @@ use crate::error::ScalerError;
 use crate::net::{Address, Wire};
 
 /// How we call ourselves in the brokers' logs and quotas.
-const CLIENT: &str = "tandem";
+pub(super) const CLIENT: &str = "tandem";
 /// Most bytes of an answer. 100,000 partitions, more than a cluster can have, take half of it.
 const ANSWER_BYTES: usize = 8 << 20;
 

@@ -1,12 +1,16 @@
 //! Logging in to a broker.
 
+use std::time::Duration;
+
 use aws_lc_rs::rand;
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
+use base64::engine::general_purpose::{STANDARD as BASE64, URL_SAFE_NO_PAD};
+use reqwest::Url;
 
-use super::cluster::Connection;
+use super::cluster::{CLIENT, Connection};
 use super::requests::{SASL_AUTHENTICATE, SASL_HANDSHAKE, authenticate, handshake, read_authenticate, read_handshake};
 use super::scram::{self, Hash};
+use crate::auth::aws::Signer;
 use crate::auth::tokens::Tokens;
 use crate::error::ScalerError;
 use crate::metadata::{Pairs, Secret};
@@ -17,14 +21,18 @@ pub(super) enum Sasl {
     Plain { user: String, password: Secret },
     Scram { hash: Hash, user: String, password: Secret },
     Bearer { tokens: Box<Tokens>, extensions: Pairs },
+    Msk { signer: Box<Signer> },
 }
+
+/// How long a token for Amazon MSK is good for: as long as its clients make it.
+const MSK_TOKEN: Duration = Duration::from_mins(15);
 
 impl Sasl {
     fn mechanism(&self) -> &'static str {
         match self {
             Self::Plain { .. } => "PLAIN",
             Self::Scram { hash, .. } => hash.mechanism(),
-            Self::Bearer { .. } => "OAUTHBEARER",
+            Self::Bearer { .. } | Self::Msk { .. } => "OAUTHBEARER",
         }
     }
 
@@ -52,15 +60,28 @@ impl Sasl {
                 for (name, value) in &extensions.0 {
                     more.extend([name, "=", value, "\x01"]);
                 }
-                let token = tokens.get().await?;
-                let said = say(connection, &format!("n,,\x01auth=Bearer {}\x01{more}\x01", token.reveal())).await?;
-                if !said.is_empty() {
-                    return Err(refused("the broker does not take the token"));
-                }
+                bear(connection, tokens.get().await?.reveal(), &more).await?;
             }
+            Self::Msk { signer } => bear(connection, &msk_token(signer).await?, "").await?,
         }
         Ok(())
     }
+}
+
+/// Shows a token, and what else the broker wants to be told.
+async fn bear(connection: &mut Connection, token: &str, more: &str) -> Result<(), ScalerError> {
+    let said = say(connection, &format!("n,,\x01auth=Bearer {token}\x01{more}\x01")).await?;
+    if said.is_empty() { Ok(()) } else { Err(refused("the broker does not take the token")) }
+}
+
+/// What Amazon MSK takes for a token: a signed request to connect, as a URL, in base64.
+async fn msk_token(signer: &Signer) -> Result<String, ScalerError> {
+    let url = format!("https://kafka.{}.amazonaws.com/?Action=kafka-cluster%3AConnect", signer.region);
+    let url = Url::parse(&url)
+        .map_err(|error| ScalerError::Misconfigured { what: format!("awsRegion {:?}: {error}", signer.region) })?;
+    let mut url = signer.sign_url(url, MSK_TOKEN).await?;
+    url.query_pairs_mut().append_pair("User-Agent", CLIENT);
+    Ok(URL_SAFE_NO_PAD.encode(url.as_str()))
 }
 
 async fn say(connection: &mut Connection, text: &str) -> Result<String, ScalerError> {
@@ -76,4 +97,35 @@ fn nonce() -> Result<String, ScalerError> {
 
 fn refused(what: &str) -> ScalerError {
     ScalerError::Unauthorized { what: format!("sasl: {what}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::aws::Keys;
+
+    #[tokio::test]
+    async fn a_token_for_msk_is_a_signed_url_that_says_who_asks() {
+        let keys = Keys::given("AKIDEXAMPLE", "hunter2", Some("session"));
+        let signer = Signer { keys, region: "eu-west-1".into(), service: "kafka-cluster" };
+        let token = msk_token(&signer).await.unwrap();
+        let url = String::from_utf8(URL_SAFE_NO_PAD.decode(&token).unwrap()).unwrap();
+        let url = Url::parse(&url).unwrap();
+        assert_eq!(url.host_str(), Some("kafka.eu-west-1.amazonaws.com"));
+        let names: Vec<String> = url.query_pairs().map(|(name, _)| name.into_owned()).collect();
+        assert_eq!(
+            names,
+            [
+                "Action",
+                "X-Amz-Algorithm",
+                "X-Amz-Credential",
+                "X-Amz-Date",
+                "X-Amz-Expires",
+                "X-Amz-SignedHeaders",
+                "X-Amz-Signature",
+                "X-Amz-Security-Token",
+                "User-Agent"
+            ]
+        );
+    }
 }

@@ -5,7 +5,8 @@ use reqwest::Url;
 use super::cluster::Cluster;
 use super::lag::{Limit, Policy};
 use super::sasl::Sasl;
-use crate::auth::tls::{Certificates, KeyPassword, Switch};
+use crate::auth::aws::{AwsAuth, Signer};
+use crate::auth::tls::{LockedCertificates, Switch};
 use crate::auth::tokens::Tokens;
 use crate::context::TriggerContext;
 use crate::error::BuildError;
@@ -69,9 +70,14 @@ pub(crate) struct Settings {
     /// Password; with `oauthbearer`, the client's secret.
     #[param(from(auth))]
     password: Option<Secret>,
-    /// Who gives the token of `oauthbearer`; `aws_msk_iam` is not supported.
-    #[param(from(auth), default = "bearer")]
+    /// Where the token of `oauthbearer` comes from: `bearer` gets it at `oauthTokenEndpointUri`, `aws_msk_iam` makes it of
+    /// credentials of AWS, for Amazon MSK.
+    #[param(from(metadata, auth), default = "bearer")]
     sasl_token_provider: Provider,
+    /// Region of the cluster, for `aws_msk_iam`.
+    aws_region: Option<String>,
+    #[param(nested)]
+    aws: AwsAuth,
     /// Where `oauthbearer` gets its token.
     #[param(from(auth))]
     oauth_token_endpoint_uri: Option<Url>,
@@ -88,10 +94,7 @@ pub(crate) struct Settings {
     #[param(default = "false")]
     unsafe_ssl: bool,
     #[param(nested)]
-    certificates: Certificates,
-    #[param(nested)]
-    #[expect(dead_code, reason = "its check is all there is to it")]
-    key_password: KeyPassword,
+    certificates: LockedCertificates,
 }
 
 /// Where a group begins.
@@ -131,7 +134,9 @@ impl Settings {
     fn check(&self) -> Vec<BuildError> {
         let wrong = |bad: bool, field: &str, what: &str| bad.then(|| BuildError::new(field, what));
         let (limited, even) = (self.limit_to_partitions_with_lag, self.ensure_even_distribution_of_partitions);
-        let logs_in = self.sasl != Mechanism::None;
+        let bears = self.sasl == Mechanism::OAuthBearer;
+        let msk = bears && self.sasl_token_provider == Provider::AwsMskIam;
+        let by_password = self.sasl != Mechanism::None && !msk;
         let checks = [
             wrong(limited && self.topic.is_none(), "limitToPartitionsWithLag", "needs a topic"),
             wrong(limited && self.allow_idle_consumers, "limitToPartitionsWithLag", "excludes allowIdleConsumers"),
@@ -143,11 +148,12 @@ impl Settings {
                 "needs a topic",
             ),
             wrong(self.sasl == Mechanism::Gssapi, "sasl", "gssapi is not supported"),
-            wrong(self.sasl_token_provider == Provider::AwsMskIam, "saslTokenProvider", "aws_msk_iam is not supported"),
-            wrong(logs_in && self.username.is_none(), "authenticationRef username", "is required by sasl"),
-            wrong(logs_in && self.password.is_none(), "authenticationRef password", "is required by sasl"),
+            wrong(msk && self.aws_region.is_none(), "awsRegion", "is required by aws_msk_iam"),
+            wrong(msk && self.tls != Switch::Enable, "tls", "must be enable with aws_msk_iam"),
+            wrong(by_password && self.username.is_none(), "authenticationRef username", "is required by sasl"),
+            wrong(by_password && self.password.is_none(), "authenticationRef password", "is required by sasl"),
             wrong(
-                self.sasl == Mechanism::OAuthBearer && self.oauth_token_endpoint_uri.is_none(),
+                bears && !msk && self.oauth_token_endpoint_uri.is_none(),
                 "authenticationRef oauthTokenEndpointUri",
                 "is required by oauthbearer",
             ),
@@ -174,7 +180,7 @@ impl Settings {
     pub(super) fn cluster(&self, context: &TriggerContext<'_>) -> Result<Cluster, BuildError> {
         const FIELD: &str = "bootstrapServers";
         let tls = match self.tls {
-            Switch::Enable => Some(self.certificates.shared_config(!self.unsafe_ssl)?),
+            Switch::Enable => Some(self.certificates.open()?.shared_config(!self.unsafe_ssl)?),
             Switch::Disable => None,
         };
         let address = |text: &String| match host_port(text, None) {
@@ -193,6 +199,11 @@ impl Settings {
             Mechanism::Plain => Sasl::Plain { user, password },
             Mechanism::ScramSha256 => Sasl::Scram { hash: super::scram::Hash::Sha256, user, password },
             Mechanism::ScramSha512 => Sasl::Scram { hash: super::scram::Hash::Sha512, user, password },
+            Mechanism::OAuthBearer if self.sasl_token_provider == Provider::AwsMskIam => {
+                let region = self.aws_region.clone().unwrap_or_default();
+                let keys = self.aws.clone().keys(&region, context)?;
+                Sasl::Msk { signer: Box::new(Signer { keys, region, service: "kafka-cluster" }) }
+            }
             Mechanism::OAuthBearer => {
                 let Some(url) = self.oauth_token_endpoint_uri.clone() else { return Ok(None) };
                 let mut form = vec![("grant_type".to_owned(), Secret::from("client_credentials"))];

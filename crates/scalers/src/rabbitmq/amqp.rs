@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::place::Place;
 use super::{Settings, http};
-use crate::auth::tls::Certificates;
+use crate::auth::tls::{Certificates, Switch};
 use crate::auth::tokens::Tokens;
 use crate::context::TriggerContext;
 use crate::error::{BuildError, ScalerError};
@@ -59,8 +59,10 @@ impl Broker {
                 return Err(BuildError::new(field, "has more than 255 bytes"));
             }
         }
-        let none = Certificates { ca: None, cert: None, key: None };
-        let certificates = if settings.tls == super::Switch::Enable { &settings.certificates } else { &none };
+        let certificates = match settings.tls {
+            Switch::Enable => settings.certificates.open()?,
+            Switch::Disable => Certificates { ca: None, cert: None, key: None },
+        };
         let tls = place.secure.then(|| certificates.shared_config(!settings.unsafe_ssl)).transpose()?;
         Ok(Self {
             address: Address { setting: "host", host: place.host, port: place.port, tls },

@@ -44,7 +44,8 @@ impl Management {
     pub(super) fn new(settings: &Settings, place: Place, context: &TriggerContext<'_>) -> Result<Self, BuildError> {
         let verify = !settings.unsafe_ssl;
         let client = if settings.tls == Switch::Enable {
-            settings.certificates.client(context.http, verify, settings.certificates.is_pair())?
+            let certificates = settings.certificates.open()?;
+            certificates.client(context.http, verify, certificates.is_pair())?
         } else {
             context.http.client(verify)?
         };

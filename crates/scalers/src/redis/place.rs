@@ -9,7 +9,7 @@ use redis::{
 };
 
 use super::connection::Server;
-use crate::auth::tls::{Certificates, KeyPassword, Switch};
+use crate::auth::tls::{Certificates, LockedCertificates, Switch};
 use crate::error::BuildError;
 use crate::metadata::{Secret, TriggerMetadata};
 
@@ -84,10 +84,7 @@ pub(crate) struct Login {
     #[param(default = "false")]
     unsafe_ssl: bool,
     #[param(nested)]
-    #[expect(dead_code, reason = "its check is all there is to it")]
-    key_password: KeyPassword,
-    #[param(nested)]
-    certificates: Certificates,
+    certificates: LockedCertificates,
 }
 
 impl Login {
@@ -99,14 +96,14 @@ impl Login {
         if self.unsafe_ssl { TlsMode::Insecure } else { TlsMode::Secure }
     }
 
-    fn certificates(&self) -> TlsCertificates {
+    fn certificates(&self) -> Result<TlsCertificates, BuildError> {
         let bytes = |secret: &Secret| secret.reveal().as_bytes().to_vec();
-        let Certificates { ca, cert, key } = &self.certificates;
+        let Certificates { ca, cert, key } = &self.certificates.open()?;
         let pair = cert.as_ref().zip(key.as_ref());
-        TlsCertificates {
+        Ok(TlsCertificates {
             client_tls: pair.map(|(cert, key)| ClientTlsConfig { client_cert: bytes(cert), client_key: bytes(key) }),
             root_cert: ca.as_ref().map(bytes),
-        }
+        })
     }
 
     fn settings(&self) -> RedisConnectionInfo {
@@ -140,7 +137,7 @@ impl Place for One {
         let info = info.set_redis_settings(login.settings());
         let client = if login.secure() {
             provider();
-            redis::Client::build_with_tls(info, login.certificates())
+            redis::Client::build_with_tls(info, login.certificates()?)
         } else {
             redis::Client::open(info)
         };
@@ -176,7 +173,7 @@ impl Place for Several {
         }
         if login.secure() {
             provider();
-            builder = builder.tls(login.mode()).certs(login.certificates());
+            builder = builder.tls(login.mode()).certs(login.certificates()?);
         }
         builder.build().map(Server::cluster).map_err(|error| wrong("addresses", &error))
     }
@@ -185,6 +182,7 @@ impl Place for Several {
 impl Place for Sentinels {
     fn server(self, login: Login) -> Result<Server, BuildError> {
         let nodes: Vec<_> = self.nodes.nodes()?.into_iter().map(|node| login.address(node)).collect();
+        let certificates = login.certificates()?;
         let build = || -> Result<_, RedisError> {
             let mut builder = SentinelClientBuilder::new(nodes, &self.sentinel_master, SentinelServerType::Master)?
                 .set_client_to_redis_db(login.database_index);
@@ -204,9 +202,9 @@ impl Place for Sentinels {
                 provider();
                 builder = builder
                     .set_client_to_redis_tls_mode(login.mode())
-                    .set_client_to_redis_certificates(login.certificates())
+                    .set_client_to_redis_certificates(certificates.clone())
                     .set_client_to_sentinel_tls_mode(login.mode())
-                    .set_client_to_sentinel_certificates(login.certificates());
+                    .set_client_to_sentinel_certificates(certificates);
             }
             builder.build()
         };

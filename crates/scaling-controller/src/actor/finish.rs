@@ -37,7 +37,12 @@ impl Actor {
         let restore = object.spec.advanced.as_ref().is_some_and(|a| a.restore_to_original_replica_count);
         let original = self.status.original_replica_count.and_then(|n| u32::try_from(n).ok());
         // A workload that another one has is not ours to restore.
-        if let (true, Some(original), Ok(())) = (restore, original, self.check_masters(object)) {
+        let taken = self.check_masters(object).err();
+        if let (true, Some(_), Some(Stop::World(what))) = (restore, original, &taken) {
+            let note = format!("the workload keeps its replicas: {what}");
+            self.publish(object, Kind::Warning, "ScaledObjectNotRestored", "Delete", note).await;
+        }
+        if let (true, Some(original), None) = (restore, original, taken) {
             // The HPA would otherwise scale on until the garbage collector comes.
             self.delete_hpa(object, &object.spec.hpa_name(&self.key.name)).await?;
             match self.scale_once(object, original, "Restored").await {

@@ -37,6 +37,9 @@ impl Actor {
         }
         self.shared.metrics.poll_began("scaledobject", &self.key, began - self.next_poll);
         let read = self.read(source, settings, status).await;
+        if let Some(note) = self.silent.notice(source) {
+            self.publish(object, Kind::Warning, "KEDAScalerInfo", "Poll", note).await;
+        }
         let observed = Observed {
             created: created(object),
             last_active: self.last_active,

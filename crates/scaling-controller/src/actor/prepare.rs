@@ -18,7 +18,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::{Actor, IDLE, RETRY, Stop};
-use crate::conflict::conflict;
+use crate::conflict::{conflict, same_target, scales};
 use crate::credentials::Owner;
 use crate::hpa::{self, Baseline, Found, compare, owned_by};
 use crate::object::{check, fingerprint, pausing, polling_interval, scalers_started, text};
@@ -63,8 +63,15 @@ impl Actor {
         let own = own.filter(|hpa| owned_by(hpa, object));
         status::mirror_hpa(status, own.as_deref());
         let changed = self.prepared != Some(now);
-        if changed || self.shared.claims.may_concern(object) {
-            self.check_masters(object)?;
+        if (changed || self.shared.claims.may_concern(object))
+            && let Err(taken) = self.check_masters(object)
+        {
+            self.leave(object, status).await?;
+            return Err(taken);
+        }
+        if self.has_moved(object, own.as_deref()) {
+            // What is given back some day is the size of the workload that is named now.
+            status.original_replica_count = None;
         }
         // Targets are not watched. The HPA asks for its target's scale all the time, and says so when it gets none.
         if changed || own.is_some_and(|hpa| hpa::misses_its_target(&hpa)) {
@@ -124,6 +131,37 @@ impl Actor {
         found.map_or(Ok(()), |what| Err(Stop::World(what.to_string())))
     }
 
+    /// Lets go of the workload that the object no longer names, though it may not have the one that it names now: its HPA would
+    /// scale the old one by what is measured for the new one, and two objects that change places would wait for each other.
+    async fn leave(&mut self, object: &ScaledObject, status: &mut ScaledObjectStatus) -> Result<(), Stop> {
+        let names = [Some(object.spec.hpa_name(&self.key.name)), status.hpa_name.clone()];
+        for name in names.into_iter().flatten() {
+            let Some(found) = self.shared.sources.hpas.get(&self.key.namespace, &name) else { continue };
+            if !owned_by(&found, object) || scales(&found, &object.spec.scale_target_ref) {
+                continue;
+            }
+            self.delete_hpa(object, &name).await?;
+            status.original_replica_count = None;
+            let left = &found.spec.scale_target_ref;
+            let note = format!(
+                "the HPA '{name}' is gone, for the ScaledObject no longer names {} '{}', which keeps its replicas",
+                left.kind, left.name
+            );
+            self.publish(object, Kind::Normal, "HPADeleted", "Reconcile", note).await;
+        }
+        Ok(())
+    }
+
+    /// Whether the object has been pointed to another workload since it was last prepared.
+    fn has_moved(&self, object: &ScaledObject, own: Option<&HorizontalPodAutoscaler>) -> bool {
+        let target = &object.spec.scale_target_ref;
+        match &self.target_ref {
+            Some(before) => !same_target(before, target),
+            // It may have been while nobody looked.
+            None => own.is_some_and(|hpa| !scales(hpa, target)),
+        }
+    }
+
     /// Finds the target and its size.
     async fn prepare_target(&mut self, object: &ScaledObject, status: &mut ScaledObjectStatus) -> Result<(), Stop> {
         let sources = &self.shared.sources;
@@ -137,6 +175,7 @@ impl Actor {
             status.original_replica_count = i32::try_from(read.replicas()).ok();
         }
         self.target = Some(target);
+        self.target_ref = Some(object.spec.scale_target_ref.clone());
         Ok(())
     }
 
@@ -263,7 +302,7 @@ impl Actor {
         status::set(status, &Condition::paused(pausing));
         if !object.status.as_ref().is_some_and(|status| status::is_true(status, "Paused")) {
             // The watch brings the status that is written now, and with it the next look.
-            return Ok(Instant::now() + RETRY.0);
+            return Ok(Instant::now() + RETRY.0.saturating_mul(1 << self.unsaved.min(6)).min(RETRY.1));
         }
         self.prepared = None;
         self.baseline = None;

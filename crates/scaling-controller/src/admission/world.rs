@@ -38,7 +38,7 @@ impl World {
             let (objects, hpas) = (self.sources.objects.state(), self.sources.hpas.state());
             let found = admission_conflict(object, objects.iter().map(AsRef::as_ref), hpas.iter().map(AsRef::as_ref));
             if let Some(conflict) = found {
-                verdict.refuse(conflict.reason, conflict.message);
+                verdict.refuse(conflict.reason, conflict.to_string());
             }
         } else {
             verdict.warnings.push("who else scales the workload is not known yet".to_owned());
@@ -48,8 +48,8 @@ impl World {
         let resolved = match self.sources.targets.resolve(&namespace, target).await {
             Ok(resolved) => resolved,
             Err(TargetError::Kind { api_version, kind }) => {
-                return verdict
-                    .refuse("unknown-kind", format!("no matches for kind \"{kind}\" in version \"{api_version}\""));
+                let what = format!("spec.scaleTargetRef: no matches for kind \"{kind}\" in version \"{api_version}\"");
+                return verdict.refuse("unknown-kind", what);
             }
             Err(error) => return verdict.warnings.push(chain(&error)),
         };

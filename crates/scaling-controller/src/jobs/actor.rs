@@ -30,7 +30,7 @@ use crate::actor::{IDLE, RETRY, Shared, Stop};
 use crate::credentials::Owner;
 use crate::listener::Listener;
 use crate::object::{ObjectKey, Subject, scalers_started, text};
-use crate::source::{Asker, ObjectSource, asks};
+use crate::source::{Asker, ObjectSource, Silent, asks};
 
 /// The task of one object.
 pub(super) struct JobActor {
@@ -42,6 +42,7 @@ pub(super) struct JobActor {
     source: Option<Arc<ObjectSource>>,
     /// The generation whose roll-out is done and whose start was published.
     pub(super) rolled: Option<i64>,
+    silent: Silent,
     listener: Listener,
     next_poll: Instant,
     failed_looks: u32,
@@ -57,6 +58,7 @@ impl JobActor {
             status: object.status.clone().unwrap_or_default(),
             source: None,
             rolled: None,
+            silent: Silent::default(),
             listener: Listener::default(),
             next_poll: first_poll,
             failed_looks: 0,
@@ -223,6 +225,9 @@ impl JobActor {
         let unfinished = self.unfinished(object, settings, &records).await?;
         let metrics = &self.shared.metrics;
         let readings = source.readings(metrics, Asker::Poll, |_, failed| u32::from(failed)).await;
+        if let Some(note) = self.silent.notice(source) {
+            self.publish(object, Kind::Warning, "KEDAScalerInfo", note).await;
+        }
         let decision = jobs(settings, &readings, unfinished);
         if !decision.failing.is_empty() {
             metrics.job_failed(&self.key);

@@ -66,7 +66,7 @@ fn eager(name: &str, prometheus: &str, query: &str, metadata: &Value) -> Value {
 async fn scaled_objects(world: &World) -> Result<()> {
     world.bed.namespace("web").await?;
     let prometheus = world.prometheus().to_owned();
-    let mut steady = vec!["twin", "foreign"];
+    let mut steady = vec!["twin", "foreign", "silent", "moved", "rejected"];
     let mistakes = mistakes();
     steady.extend(mistakes.iter().map(|mistake| mistake.name));
     for name in &steady {
@@ -83,6 +83,24 @@ async fn scaled_objects(world: &World) -> Result<()> {
     world.apply(&eager("missing", &prometheus, "vector(30)", &json!({}))).await?;
     world.apply(&foreign_hpa()).await?;
     world.apply(&eager("foreign", &prometheus, "vector(90)", &json!({}))).await?;
+    // An answer with nothing in it counts as none, as in KEDA, unless the trigger says otherwise: it is told all the same.
+    let mut silent = eager("silent", &prometheus, "nobody_counts_this", &json!({}));
+    silent["spec"]["minReplicaCount"] = json!(REPLICAS);
+    world.apply(&silent).await?;
+    // One that is well, and then gets another unit together with something that no HPA takes.
+    let rejected = |metadata| eager("rejected", &prometheus, "vector(20)", &metadata);
+    world.apply(&rejected(json!({}))).await?;
+    world.condition((SCALED_OBJECT, Some("web"), "rejected"), "Ready", "True", &[]).await?;
+    let mut rejected = rejected(json!({"query": "vector(2)", "threshold": "1"}));
+    rejected["spec"]["advanced"] =
+        json!({"horizontalPodAutoscalerConfig": {"behavior": {"scaleDown": {"stabilizationWindowSeconds": 99999}}}});
+    world.apply(&rejected).await?;
+    // One that is well, and is then pointed to a workload that does not exist, with a query that wants less.
+    world.apply(&eager("moved", &prometheus, "vector(20)", &json!({}))).await?;
+    world.condition((SCALED_OBJECT, Some("web"), "moved"), "Ready", "True", &[]).await?;
+    let mut moved = eager("moved", &prometheus, "vector(1)", &json!({}));
+    moved["spec"]["scaleTargetRef"]["name"] = json!("nowhere");
+    world.apply(&moved).await?;
     // And one that is as it should be.
     world.traffic("healthy", 25.0);
     world.apply(&deployment("web", "healthy", 1, "1", &json!({}))).await?;
@@ -96,11 +114,17 @@ async fn scaled_objects(world: &World) -> Result<()> {
     let twice = &["ScaledObjectCheckFailed", TARGET, "'twin'", "already managed by the ScaledObject 'twin'"];
     looks.add(not_ready(world, "twin-b", twice));
     looks.add(not_ready(world, "missing", &["ScaledObjectCheckFailed", TARGET, "missing", "doesn't exist"]));
+    looks.add(not_ready(world, "rejected", &["ScaledObjectCheckFailed", "horizontalPodAutoscalerConfig.behavior"]));
+    looks.add(not_ready(world, "moved", &["ScaledObjectCheckFailed", TARGET, "nowhere", "doesn't exist"]));
     looks.add(not_ready(
         world,
         "foreign",
         &["ScaledObjectCheckFailed", TARGET, "already managed by the hpa 'by-hand'"],
     ));
+    looks.add(async move {
+        let words = &["Warning", "spec.triggers[0].metadata", "no series at all", "ignoreNullValues"];
+        world.told(SCALED_OBJECT, "silent", words).await.map(drop)
+    });
     for name in ["twin", "healthy"] {
         looks.add(
             async move { world.condition((SCALED_OBJECT, Some("web"), name), "Ready", "True", &[]).await.map(drop) },

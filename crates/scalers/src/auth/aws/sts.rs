@@ -7,7 +7,7 @@ use reqwest::Url;
 use roxmltree::Document;
 
 use super::keys::{Environment, Fixed};
-use super::signed;
+use super::{Signing, signed};
 use crate::error::ScalerError;
 use crate::http::{answer, form_body, unavailable};
 use crate::metadata::Secret;
@@ -48,7 +48,8 @@ impl Sts<'_> {
         let body = form_body(self.client.post(url.clone()), fixed.iter().chain(fields).copied());
         let mut request = body.build().map_err(silent)?;
         if let Some(keys) = keys {
-            signed(&mut request, keys, self.region, "sts", SystemTime::now())?;
+            let (keys, time) = (keys.clone(), SystemTime::now());
+            signed(&mut request, &Signing { keys, region: self.region, service: "sts", time })?;
         }
         let response = self.client.execute(request).await.map_err(silent)?;
         decode(&answer("STS", &url, response).await?)
