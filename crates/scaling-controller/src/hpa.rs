@@ -368,7 +368,7 @@ mod tests {
     #[test]
     fn an_hpa_compares_with_what_was_written_last() {
         let mut hpa = desired(&owner(&Value::Null), Pausing::default());
-        let milli = |thousandths| Some(Target::AverageValue(units::Milli::from_thousandths(thousandths)));
+        let milli = |thousandths| Some(Target::AverageValue(Milli::from_thousandths(thousandths)));
         let asked = |hpa: &mut HorizontalPodAutoscaler, amount: &str| {
             let wanted = HpaMetric::External { name: "s0-prometheus".into(), target: milli(1).unwrap() };
             let mut spec = metric_spec(&wanted, "web");
@@ -378,7 +378,7 @@ mod tests {
         asked(&mut hpa, "10");
         assert!(compares_with(&hpa, "s0-prometheus", milli(10_000)));
         assert!(!compares_with(&hpa, "s0-prometheus", milli(1_000)));
-        assert!(!compares_with(&hpa, "s0-prometheus", Some(Target::Value(units::Milli::from_thousandths(10_000)))));
+        assert!(!compares_with(&hpa, "s0-prometheus", Some(Target::Value(Milli::from_thousandths(10_000)))));
         assert!(!compares_with(&hpa, "s0-prometheus", None), "a formula has taken its place");
         assert!(compares_with(&hpa, "s1-cron", milli(1_000)), "it does not ask for that");
         asked(&mut hpa, "10000m");
