@@ -49,7 +49,8 @@ impl Default for Settings {
             garbage_grace: Duration::from_secs(30),
             replacement_timeout: Duration::from_mins(10),
             retry_interval: Duration::from_secs(10),
-            solver_budget: 5_000_000,
+            // As `tandem simulate`, so that it shows what would be bought.
+            solver_budget: scheduling::Settings::default().budget_work_units,
             ignore_preferences: false,
             relax_min_values: false,
             nominate_pods: true,

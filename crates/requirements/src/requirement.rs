@@ -298,11 +298,8 @@ impl fmt::Display for Requirement {
         let list = |values: &BTreeSet<String>| {
             let all = values.len() <= LISTED_MAX;
             let shown = if all { LISTED_MAX } else { LISTED };
-            let mut text = values.iter().take(shown).map(String::as_str).collect::<Vec<_>>().join(", ");
-            if !all {
-                text.push_str(&format!(", and {} more", values.len() - LISTED));
-            }
-            text
+            let more = if all { String::new() } else { format!(", and {} more", values.len() - LISTED) };
+            values.iter().take(shown).map(String::as_str).collect::<Vec<_>>().join(", ") + &more
         };
         f.write_str(&self.key)?;
         match &self.values {

@@ -5,6 +5,7 @@
 //!
 //! ```text
 //! Snapshot + Solution ─▶ Ground (everything by key) ─┬─▶ ledger    every pod once, reasons, limits, stock, cost
+//!                                                    ├─▶ gangs     groups whole or not at all
 //!                                                    ├─▶ machines  each node: room, ports, volumes, labels, taints, offerings
 //!                                                    └─▶ Crowd, Map (who is where) ─┬─▶ apart  required anti-affinity
 //!                                                                                   └─▶ order  spread, required affinity
@@ -23,6 +24,7 @@
 
 mod apart;
 mod crowd;
+mod gangs;
 mod ground;
 mod labels;
 mod ledger;
@@ -46,6 +48,7 @@ pub fn check(snapshot: &Snapshot, solution: &Solution) -> Vec<Violation> {
     ledger::limits(&ground, &mut violations);
     ledger::stock(&ground, &mut violations);
     ledger::cost(&ground, &mut violations);
+    gangs::whole(&ground, &mut violations);
     if let Some(crowd) = Crowd::gather(&ground) {
         let mut map = Map::new(&ground);
         apart::check(&crowd, &mut map, &mut violations);

@@ -107,8 +107,8 @@ mod unfit;
 pub use crate::{
     overlay::{Conflict, Contested, Offered, Overlaid, Overlay, PriceChange, overlay},
     pod::{
-        HostPort, LabelSelector, NodeInclusion, OwnerKey, Pod, PodAffinityTerm, PodKey, Protocol, Strength, Taint,
-        TaintEffect, Toleration, TolerationOperator, TopologySpread, WhenUnsatisfiable, tolerates, untolerated,
+        Gang, HostPort, LabelSelector, NodeInclusion, OwnerKey, Pod, PodAffinityTerm, PodKey, Protocol, Strength,
+        Taint, TaintEffect, Toleration, TolerationOperator, TopologySpread, WhenUnsatisfiable, tolerates, untolerated,
     },
     realise::{Opening, Realised, nominations, realise, realise_nominated},
     snapshot::{

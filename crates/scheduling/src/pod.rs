@@ -110,6 +110,9 @@ pub struct Pod {
     /// What controls it.
     #[serde(default)]
     pub owner: Option<OwnerKey>,
+    /// The group that it is of use with only as a whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gang: Option<Gang>,
     /// What in it could not be understood. Not empty: the pod is refused with these.
     #[serde(default)]
     pub invalid: Vec<String>,
@@ -136,9 +139,19 @@ impl Pod {
             priority: 0,
             created_at_unix_seconds: 0,
             owner: None,
+            gang: None,
             invalid: Vec::new(),
         }
     }
+}
+
+/// Pods of one namespace of which so many have to run at once, and fewer are of no use.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Gang {
+    /// What the group is called.
+    pub name: String,
+    /// How many of its pods have to run at once. If its pods differ in this, the most counts.
+    pub needed: u32,
 }
 
 /// The object that controls a pod.

@@ -21,10 +21,12 @@ mod axis;
 mod bits;
 mod existing;
 mod find;
+mod gangs;
 mod kind;
 mod limits;
 mod make;
 mod map;
+mod named;
 mod node_labels;
 mod open;
 mod plan;
@@ -51,7 +53,8 @@ use crate::{NodeStage, Note, Placement, PlacementReason, Pod, PodKey, Settings, 
 /// Every pod of the snapshot is in [`Solution::placed`] or in [`Solution::unplaced`], there with at least one reason, and
 /// with every one of every pool unless the reason is the pod's own. A placed pod fits on its node whichever of the node's
 /// offerings is bought, and its spreads, affinities and anti-affinities hold for certain at its turn: the domains that
-/// count are decided. No limit is passed whichever are bought. The order of the snapshot's lists does not matter.
+/// count are decided. No limit is passed whichever are bought. Of a group ([`Pod::gang`]) enough pods have a place, or none gets
+/// one. The order of the snapshot's lists does not matter.
 ///
 /// # Assumptions
 /// Pods and nodes have distinct keys; the names of a pool's instance types are distinct.
@@ -66,7 +69,8 @@ pub fn solve(snapshot: &Snapshot, settings: &Settings) -> Solution {
 /// As [`solve`], but no longer than until `stop` says so, which is asked rarely: a guard against a machine that is slower
 /// than the work budget assumes. A plan stopped that way is complete, but another run may give another one.
 pub fn solve_within(snapshot: &Snapshot, settings: &Settings, stop: &dyn Fn() -> bool) -> Solution {
-    plan::cheapest(snapshot, settings, stop, None)
+    let greedy = |snapshot: &Snapshot| by_rule(snapshot, settings);
+    gangs::whole(snapshot, |snapshot| plan::cheapest(snapshot, settings, stop, None), greedy)
 }
 
 /// As [`solve_within`], with a plan made before at hand, for the same pods a moment later or for others like them.
@@ -82,11 +86,17 @@ pub fn solve_within(snapshot: &Snapshot, settings: &Settings, stop: &dyn Fn() ->
 /// dearer. A pod that may go to more domains than before has to be spread over more: there a plan that was one may be none
 /// although a demand was dropped. A pod that is given one of its wishes back narrows what its node may be.
 pub fn solve_after(snapshot: &Snapshot, settings: &Settings, stop: &dyn Fn() -> bool, previous: &Solution) -> Solution {
-    plan::cheapest(snapshot, settings, stop, Some(previous))
+    let greedy = |snapshot: &Snapshot| by_rule(snapshot, settings);
+    gangs::whole(snapshot, |snapshot| plan::cheapest(snapshot, settings, stop, Some(previous)), greedy)
 }
 
 /// Places the pods of a snapshot by the greedy rule alone: the plan to fall back to, and the yardstick of the others.
 pub fn solve_greedy(snapshot: &Snapshot, settings: &Settings) -> Solution {
+    let greedy = |snapshot: &Snapshot| by_rule(snapshot, settings);
+    gangs::whole(snapshot, greedy, greedy)
+}
+
+fn by_rule(snapshot: &Snapshot, settings: &Settings) -> Solution {
     let axis = Axis::of(snapshot);
     let (mut greedy, queue, mut solution) = prepare(snapshot, settings, &axis);
     let rest = greedy.place_all(queue);
@@ -324,6 +334,8 @@ impl<'a> Greedy<'a> {
 
 #[cfg(test)]
 mod bad_input_tests;
+#[cfg(test)]
+mod gang_tests;
 #[cfg(test)]
 mod label_tests;
 #[cfg(test)]

@@ -147,6 +147,17 @@ pub enum Unfit {
         /// What is wrong with it.
         what: String,
     },
+    /// The pod is of use only together with others, and there is no place for enough of them.
+    Gang {
+        /// The group.
+        group: String,
+        /// How many of its pods have to run at once.
+        needed: u32,
+        /// How many run or could have had a place.
+        found: usize,
+        /// How many there are.
+        of: usize,
+    },
     /// The solve's budget of work ended before this pod's turn.
     NotTried,
 }
@@ -197,7 +208,7 @@ impl Unfit {
     pub(crate) fn distance(&self) -> u8 {
         match self {
             Self::Invalid { .. } | Self::NotSupportedYet { .. } | Self::NoPools => 0,
-            Self::NotTried => 1,
+            Self::NotTried | Self::Gang { .. } => 1,
             Self::NoOffering { unavailable, .. } if *unavailable > 0 => 2,
             Self::Limit { .. } => 3,
             Self::MinValues { .. } => 4,
@@ -228,9 +239,12 @@ impl Unfit {
             | Self::PodAffinity { pool, .. }
             | Self::PodAntiAffinity { pool, .. }
             | Self::Contradiction { pool, .. } => Some(pool),
-            Self::NoPools | Self::Nodes(_) | Self::NotSupportedYet { .. } | Self::Invalid { .. } | Self::NotTried => {
-                None
-            }
+            Self::NoPools
+            | Self::Nodes(_)
+            | Self::NotSupportedYet { .. }
+            | Self::Invalid { .. }
+            | Self::Gang { .. }
+            | Self::NotTried => None,
         }
     }
 }
@@ -307,6 +321,14 @@ impl fmt::Display for Unfit {
             Self::Nodes(refusals) => refusals.fmt(f),
             Self::NotSupportedYet { what } => write!(f, "not supported yet: {what}"),
             Self::Invalid { what } => write!(f, "the pod is not valid: {what}"),
+            Self::Gang { group, needed, of, .. } if *of < *needed as usize => {
+                write!(f, "its group {group} needs {needed} pods at once and has {of}; nothing is bought for fewer")
+            }
+            Self::Gang { group, needed, found, of } => write!(
+                f,
+                "its group {group} needs {needed} pods at once, and there is a place for {found} of {of}; nothing is bought for \
+                 fewer"
+            ),
             Self::NotTried => f.write_str("the solve ended before this pod's turn; it will be tried again"),
         }
     }

@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use units::{Amount, Quantity, ResourceList, ResourceName, UsdMicrosPerHour};
 
-use crate::{BadInput, Document, Problem};
+use crate::{BadInput, Document, Problem, problem::in_words};
 
 /// Pods on a node of a type that names no number: the kubelet's own default.
 const PODS_DEFAULT: i64 = 110;
@@ -106,7 +106,8 @@ pub(crate) fn sound_types(document: &Document) -> (Arc<[InstanceType]>, Vec<Prob
         let problem =
             |field: String, message: String| Problem::at(&document.origin, message).of(object.as_str()).field(field);
         let listed: Result<Listed, _> = serde_path_to_error::deserialize(entry);
-        match listed.map_err(|error| (error.path().to_string(), error.inner().to_string())).and_then(|one| read(&one)) {
+        let listed = listed.map_err(|error| (error.path().to_string(), in_words(&error.inner().to_string())));
+        match listed.and_then(|one| read(&one)) {
             Ok(one) => {
                 if found.insert(one.name.clone(), one).is_some() {
                     problems.push(problem("name".to_owned(), "there is one of this name already".to_owned()));

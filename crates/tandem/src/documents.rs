@@ -24,11 +24,16 @@ pub struct Document {
 ///
 /// Files are read in the order of their paths; hidden ones are left out. Every document that cannot be read is an error.
 pub fn read(path: &Path) -> Result<Vec<Document>, BadInput> {
-    let (mut documents, mut problems) = (Vec::new(), Vec::new());
-    let mut parse_all = |name: &str, text: &str| match parse(name, text) {
-        Ok(found) => documents.extend(found),
-        Err(BadInput(found)) => problems.extend(found),
-    };
+    let mut documents = Vec::new();
+    read_each(path, &mut |document| documents.push(document))?;
+    Ok(documents)
+}
+
+/// The same, one document after the other: of a hundred thousand pods all documents together take more memory than anything
+/// made of them.
+pub(crate) fn read_each(path: &Path, take: &mut dyn FnMut(Document)) -> Result<(), BadInput> {
+    let mut problems = Vec::new();
+    let mut parse_all = |name: &str, text: &str| problems.extend(parse_each(name, text, take));
     if path == Path::new("-") {
         let mut text = String::new();
         io::stdin().read_to_string(&mut text).map_err(|error| Problem::of_file("-", reason(&error)))?;
@@ -45,7 +50,7 @@ pub fn read(path: &Path) -> Result<Vec<Document>, BadInput> {
             parse_all(&name, &text);
         }
     }
-    if problems.is_empty() { Ok(documents) } else { Err(BadInput(problems)) }
+    if problems.is_empty() { Ok(()) } else { Err(BadInput(problems)) }
 }
 
 fn files(path: &Path) -> Result<Vec<PathBuf>, Problem> {
@@ -85,17 +90,24 @@ pub(crate) fn reason(error: &io::Error) -> String {
 
 /// Splits a text into its documents and parses each; empty ones are left out but counted.
 pub fn parse(file: &str, text: &str) -> Result<Vec<Document>, BadInput> {
+    let mut documents = Vec::new();
+    let problems = parse_each(file, text, &mut |document| documents.push(document));
+    if problems.is_empty() { Ok(documents) } else { Err(BadInput(problems)) }
+}
+
+/// Hands over each document that can be read, and returns what is wrong with the others.
+fn parse_each(file: &str, text: &str, take: &mut dyn FnMut(Document)) -> Vec<Problem> {
     let file: Arc<str> = Arc::from(file);
-    let (mut documents, mut problems) = (Vec::new(), Vec::new());
+    let mut problems = Vec::new();
     for (index, (first_line, part)) in split(text).into_iter().enumerate() {
         let origin = Origin { file: Arc::clone(&file), document: index + 1, item: None };
         match parse_one(part, first_line) {
             Ok(Value::Null) => {}
-            Ok(value) => documents.push(Document { origin, value }),
+            Ok(value) => take(Document { origin, value }),
             Err(message) => problems.push(Problem::at(&origin, message)),
         }
     }
-    if problems.is_empty() { Ok(documents) } else { Err(BadInput(problems)) }
+    problems
 }
 
 /// The parts between lines that begin with `---`, each with the number of its first line.

@@ -8,7 +8,7 @@ use k8s_openapi::{
     api::core::v1::{Affinity, Container, NodeSelectorRequirement, NodeSelectorTerm, PodSpec},
     apimachinery::pkg::api::resource::Quantity as Text,
 };
-use units::{Quantity, QuantityError};
+use units::{Quantity, QuantityError, ResourceName};
 
 /// Path and message of everything that is wrong with a pod's spec at `path`.
 pub(crate) fn of_spec(spec: &PodSpec, path: &str) -> Vec<(String, String)> {
@@ -57,6 +57,9 @@ fn quantities(found: &mut Vec<(String, String)>, list: Option<&BTreeMap<String, 
         match text.0.parse::<Quantity>().map_err(|error: QuantityError| error.to_string()) {
             Ok(quantity) if quantity.is_negative() => {
                 found.push((format!("{path}.{name}"), format!("quantity {:?} is negative", text.0)));
+            }
+            Ok(quantity) if quantity.to_amount_ceil(&ResourceName::new(name.as_str())).is_err() => {
+                found.push((format!("{path}.{name}"), format!("quantity {:?} is more than anybody can have", text.0)));
             }
             Ok(_) => {}
             Err(message) => found.push((format!("{path}.{name}"), message)),

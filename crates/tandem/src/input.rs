@@ -6,7 +6,7 @@ use scheduling::{InstanceType, Snapshot};
 use serde_json::Value;
 
 use crate::{
-    BadInput, Document, LeftOut, Problem, Remarks, catalogue, documents, ec2, instance, objects::objects, world,
+    BadInput, Document, LeftOut, Problem, Remarks, catalogue, documents, ec2, instance, objects::Reader, world,
 };
 
 /// What was read.
@@ -26,11 +26,19 @@ pub struct Input {
 
 /// Reads a path, as far as nothing is wrong with what is in it; `types` names another file for the instance types: a catalogue, or a packing instance.
 pub fn read(path: &Path, types: Option<&Path>) -> Result<Input, BadInput> {
-    let documents = documents::read(path)?;
-    if let [only] = documents.as_slice()
-        && instance::is_one(&only.value)
-    {
-        let snapshot = instance::from_document(only, path, types)?;
+    let (mut reader, mut first) = (Reader::default(), None);
+    let mut count = 0;
+    documents::read_each(path, &mut |document| {
+        count += 1;
+        if count == 1 && instance::is_one(&document.value) {
+            first = Some(document);
+        } else {
+            // An instance among others is none of them, and said to be so.
+            first.take().into_iter().chain([document]).for_each(|document| reader.document(document));
+        }
+    })?;
+    if let Some(only) = first {
+        let snapshot = instance::from_document(&only, path, types)?;
         return Ok(Input {
             snapshot,
             remarks: Remarks::default(),
@@ -40,7 +48,7 @@ pub fn read(path: &Path, types: Option<&Path>) -> Result<Input, BadInput> {
         });
     }
     let types = types.map(read_types).transpose()?;
-    let input = what_is_sound(path, documents, types);
+    let input = what_is_sound(path, reader, types);
     // Without a pod there is nothing to plan, and what is wrong is all there is to say.
     if input.problems.is_empty() || !input.snapshot.pods.is_empty() { Ok(input) } else { Err(BadInput(input.problems)) }
 }
@@ -52,13 +60,17 @@ pub fn from_documents(
     documents: Vec<Document>,
     types: Option<Arc<[InstanceType]>>,
 ) -> Result<Input, BadInput> {
-    let input = what_is_sound(path, documents, types);
+    let mut reader = Reader::default();
+    for document in documents {
+        reader.document(document);
+    }
+    let input = what_is_sound(path, reader, types);
     if input.problems.is_empty() { Ok(input) } else { Err(BadInput(input.problems)) }
 }
 
 /// The same without those that something is wrong with.
-fn what_is_sound(path: &Path, documents: Vec<Document>, types: Option<Arc<[InstanceType]>>) -> Input {
-    let (objects, remarks, mut problems) = objects(documents);
+fn what_is_sound(path: &Path, reader: Reader, types: Option<Arc<[InstanceType]>>) -> Input {
+    let (objects, remarks, mut problems) = reader.finish();
     let mut shipped = false;
     let types = match (types, objects.catalogues.as_slice()) {
         (Some(types), _) => types,
@@ -79,10 +91,10 @@ fn what_is_sound(path: &Path, documents: Vec<Document>, types: Option<Arc<[Insta
         }
     };
     if objects.is_empty() && problems.is_empty() {
-        problems.push(Problem::of_file(
-            path.display().to_string(),
-            "there is no Pod, no Deployment or the like, no Node and no pool in it",
-        ));
+        let kinds: Vec<&str> = remarks.skipped.keys().map(String::as_str).collect();
+        let instead = if kinds.is_empty() { String::new() } else { format!(", only {}", kinds.join(", ")) };
+        let message = format!("there is no Pod, no Deployment or the like, no Node and no pool in it{instead}");
+        problems.push(Problem::of_file(path.display().to_string(), message));
     }
     let (snapshot, left_out, more) = world::snapshot(&objects, &types);
     problems.extend(more);

@@ -21,7 +21,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use units::{Amount, ResourceList, ResourceName};
 
-use crate::{BadInput, Document, Problem, catalogue::price, documents};
+use crate::{BadInput, Document, Problem, catalogue::price, documents, problem::in_words};
 
 const FORMAT: &str = "node-packing-instance/1";
 const GPU: &str = "nvidia.com/gpu";
@@ -66,7 +66,15 @@ pub(crate) fn from_document(document: &Document, path: &Path, types: Option<&Pat
 
 /// The types of an instance.
 pub(crate) fn types_of(document: &Document) -> Result<Arc<[InstanceType]>, BadInput> {
-    let types = parse(document)?.types();
+    let instance = parse(document)?;
+    let types = match &instance.types_from {
+        // It could lead round in a circle.
+        Some(name) => Err((
+            "types_from".to_owned(),
+            format!("it takes its types from {name:?} itself: name the file that has them with --types FILE"),
+        )),
+        None => instance.types(),
+    };
     types.map_err(|(field, message)| Problem::at(&document.origin, message).field(field).into())
 }
 
@@ -77,7 +85,7 @@ fn parse(document: &Document) -> Result<Instance, BadInput> {
         return Err(wrong("format".to_owned(), format!("{format:?} is not known here: {FORMAT:?} is")));
     }
     serde_path_to_error::deserialize(&document.value)
-        .map_err(|error| wrong(error.path().to_string(), error.inner().to_string()))
+        .map_err(|error| wrong(error.path().to_string(), in_words(&error.inner().to_string())))
 }
 
 /// An instance as it is written; results and best plans in it are not looked at.

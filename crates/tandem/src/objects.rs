@@ -20,7 +20,7 @@ use k8s_openapi::{
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::{Document, Origin, Problem};
+use crate::{Document, Origin, Problem, problem::in_words};
 
 /// The namespace of what names none, as `kubectl` has it.
 const DEFAULT_NAMESPACE: &str = "default";
@@ -99,12 +99,12 @@ pub fn objects(documents: Vec<Document>) -> (Objects, Remarks, Vec<Problem>) {
     for document in documents {
         reader.document(document);
     }
-    reader.objects.sort();
-    (reader.objects, reader.remarks, reader.problems)
+    reader.finish()
 }
 
+/// Reads documents one after the other.
 #[derive(Default)]
-struct Reader {
+pub(crate) struct Reader {
     objects: Objects,
     remarks: Remarks,
     problems: Vec<Problem>,
@@ -128,7 +128,13 @@ enum Scope {
 }
 
 impl Reader {
-    fn document(&mut self, document: Document) {
+    /// All that has been read.
+    pub(crate) fn finish(mut self) -> (Objects, Remarks, Vec<Problem>) {
+        self.objects.sort();
+        (self.objects, self.remarks, self.problems)
+    }
+
+    pub(crate) fn document(&mut self, document: Document) {
         let Document { origin, value } = document;
         match value {
             Value::Array(_) => self.objects.catalogues.push(Document { origin, value }),
@@ -157,6 +163,14 @@ impl Reader {
             return;
         }
         let group = version.split_once('/').map_or("", |(group, _)| group);
+        if let Some(wanted) = version_of(group, &kind)
+            && version != wanted
+        {
+            // Another version's fields would be misread in silence.
+            let message = format!("{version:?} is not understood here: write {wanted}");
+            self.problems.push(Problem::at(&origin, message).of(name_of(&value)).field("apiVersion"));
+            return;
+        }
         match (group, kind.as_str()) {
             ("", "Pod") => keep!(self, pods: Pod, value, origin, Scope::Namespace),
             ("", "Node") => keep!(self, nodes: Node, value, origin, Scope::Cluster),
@@ -177,29 +191,20 @@ impl Reader {
             ("scheduling.k8s.io", "PriorityClass") => {
                 keep!(self, priority_classes: PriorityClass, value, origin, Scope::Cluster);
             }
-            ("karpenter.sh", "Provisioner") if self.is_version(&version, "karpenter.sh/v1alpha5", &value, &origin) => {
+            ("karpenter.sh", "Provisioner") => {
                 keep!(self, provisioners: Provisioner, value, origin, Scope::Cluster);
             }
-            ("karpenter.sh", "NodePool") if self.is_version(&version, "karpenter.sh/v1", &value, &origin) => {
-                keep!(self, node_pools: NodePool, value, origin, Scope::Cluster);
-            }
-            ("karpenter.sh", "NodeClaim") if self.is_version(&version, "karpenter.sh/v1", &value, &origin) => {
-                keep!(self, node_claims: NodeClaim, value, origin, Scope::Cluster);
-            }
-            ("karpenter.sh", "NodeOverlay") if self.is_version(&version, "karpenter.sh/v1alpha1", &value, &origin) => {
-                keep!(self, node_overlays: NodeOverlay, value, origin, Scope::Cluster);
-            }
+            ("karpenter.sh", "NodePool") => keep!(self, node_pools: NodePool, value, origin, Scope::Cluster),
+            ("karpenter.sh", "NodeClaim") => keep!(self, node_claims: NodeClaim, value, origin, Scope::Cluster),
+            ("karpenter.sh", "NodeOverlay") => keep!(self, node_overlays: NodeOverlay, value, origin, Scope::Cluster),
             // What the kubelet keeps decides how many pods fit on a machine; whatever else a class says does not.
             ("karpenter.k8s.aws", "EC2NodeClass") => {
                 if let Some(kubelet) = value.pointer("/spec/kubelet") {
                     self.objects.kubelets.insert(text(&value["metadata"], "name"), kubelet.clone());
                 }
             }
-            // Of another version: said already. And how a machine is made at the vendor changes nothing about which
-            // machines are wanted.
-            ("karpenter.sh", "Provisioner" | "NodePool" | "NodeClaim" | "NodeOverlay")
-            | ("karpenter.k8s.aws", "AWSNodeTemplate")
-            | ("karpenter.kwok.sh", "KWOKNodeClass") => {}
+            // How a machine is made at the vendor changes nothing about which machines are wanted.
+            ("karpenter.k8s.aws", "AWSNodeTemplate") | ("karpenter.kwok.sh", "KWOKNodeClass") => {}
             _ => match KINDS.iter().find(|known| known.eq_ignore_ascii_case(&kind) && **known != kind) {
                 Some(known) => {
                     let message = format!("{kind:?} is not known here: write {known}");
@@ -208,15 +213,6 @@ impl Reader {
                 None => *self.remarks.skipped.entry(kind).or_default() += 1,
             },
         }
-    }
-
-    /// Another version's fields would be misread in silence.
-    fn is_version(&mut self, version: &str, wanted: &str, value: &Value, origin: &Origin) -> bool {
-        if version != wanted {
-            let message = format!("{version:?} is not understood here: write {wanted}");
-            self.problems.push(Problem::at(origin, message).of(name_of(value)).field("apiVersion"));
-        }
-        version == wanted
     }
 
     fn typed<T: DeserializeOwned>(
@@ -237,7 +233,7 @@ impl Reader {
         let mut object = match result {
             Ok(object) => object,
             Err(error) => {
-                let mut message = error.to_string();
+                let mut message = in_words(&error.to_string());
                 if message.ends_with("expected a string") {
                     message.push_str(": put it in quotes");
                 }
@@ -285,6 +281,21 @@ impl Reader {
         self.seen.insert(key, origin.clone());
         Some(Read { origin, object })
     }
+}
+
+/// The version in which a kind of this group is understood; `None` for what is not looked at.
+fn version_of(group: &str, kind: &str) -> Option<&'static str> {
+    Some(match (group, kind) {
+        ("", "Pod" | "Node" | "PersistentVolume" | "PersistentVolumeClaim" | "Namespace") => "v1",
+        ("apps", "DaemonSet" | "Deployment" | "ReplicaSet" | "StatefulSet") => "apps/v1",
+        ("batch", "Job") => "batch/v1",
+        ("storage.k8s.io", "StorageClass" | "CSINode") => "storage.k8s.io/v1",
+        ("scheduling.k8s.io", "PriorityClass") => "scheduling.k8s.io/v1",
+        ("karpenter.sh", "Provisioner") => "karpenter.sh/v1alpha5",
+        ("karpenter.sh", "NodePool" | "NodeClaim") => "karpenter.sh/v1",
+        ("karpenter.sh", "NodeOverlay") => "karpenter.sh/v1alpha1",
+        _ => return None,
+    })
 }
 
 /// `Deployment shop/web`, before it is known whether the object makes sense.

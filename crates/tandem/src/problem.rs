@@ -85,6 +85,18 @@ impl fmt::Display for Problem {
     }
 }
 
+/// A message of a deserializer, which names what it expected as programs do, for people.
+pub(crate) fn in_words(message: &str) -> String {
+    let Some((said, expected)) = message.rsplit_once("expected ") else { return message.to_owned() };
+    let words = match expected {
+        "f64" | "f32" => "a number",
+        "usize" | "u64" | "u32" | "u16" | "u8" => "a whole number of 0 or more",
+        "i64" | "i32" | "i16" | "i8" => "a whole number",
+        _ => return message.to_owned(),
+    };
+    format!("{said}expected {words}")
+}
+
 /// All that is wrong with the input; never empty.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct BadInput(pub Vec<Problem>);

@@ -30,8 +30,9 @@ pub struct Simulate {
     /// For people, or for programs.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
-    /// How long the search may go on, in milliseconds. Otherwise it ends after an amount of work, so that the same input
-    /// gives the same plan on every machine.
+    /// How long the search may go on, in milliseconds, without any other bound. Otherwise it ends after the amount of work that
+    /// node-provisioner allows it, so that the same input gives the same plan on every machine; there it also ends after three
+    /// seconds.
     #[arg(long, value_name = "N")]
     pub budget_ms: Option<u64>,
     /// Whether what pods prefer is planned for as if they demanded it, as far as that can be, or left to the kube-scheduler.

@@ -40,12 +40,19 @@ pub(crate) struct Missing<'a> {
     pub(crate) problem: Option<Problem>,
 }
 
-/// As many pods as are asked for, or none and what is wrong with that.
-fn bounded(asked: usize, origin: &Origin, workload: &str, field: &str) -> (usize, Option<Problem>) {
-    if asked <= MOST {
-        return (asked, None);
-    }
-    let message = format!("{asked} pods are more than the {MOST} that are planned for at once");
+/// As many pods as are asked for (`count`) by what is written, or none and what is wrong with that.
+fn bounded(
+    asked: usize,
+    written: Option<i32>,
+    origin: &Origin,
+    workload: &str,
+    field: &str,
+) -> (usize, Option<Problem>) {
+    let message = match written {
+        Some(written) if written < 0 => format!("{written} is less than 0"),
+        _ if asked <= MOST => return (asked, None),
+        _ => format!("{asked} pods are more than the {MOST} that are planned for at once"),
+    };
     (0, Some(Problem::at(origin, message).of(workload).field(field)))
 }
 
@@ -107,7 +114,8 @@ pub(crate) fn missing(objects: &Objects) -> Vec<Missing<'_>> {
             sets.iter().map(|set| present.count(namespace, "ReplicaSet", name_of(&set.metadata).1)).sum();
         let there = if sets.is_empty() { of_unknown_sets(&present, namespace, name) } else { known };
         let workload = format!("Deployment {namespace}/{name}");
-        let (wanted, problem) = bounded(count(spec.replicas), &read.origin, &workload, "spec.replicas");
+        let wanted = count(spec.replicas);
+        let (wanted, problem) = bounded(wanted, spec.replicas, &read.origin, &workload, "spec.replicas");
         let missing = wanted.saturating_sub(there);
         let newest = sets.iter().max_by_key(|set| revision(set)).and_then(|set| set.metadata.labels.as_ref());
         let hash = newest.and_then(|labels| labels.get(TEMPLATE_HASH)).map_or(UNKNOWN_HASH, String::as_str);
@@ -135,7 +143,8 @@ pub(crate) fn missing(objects: &Objects) -> Vec<Missing<'_>> {
             continue;
         }
         let workload = format!("ReplicaSet {namespace}/{name}");
-        let (wanted, problem) = bounded(count(spec.replicas), &read.origin, &workload, "spec.replicas");
+        let wanted = count(spec.replicas);
+        let (wanted, problem) = bounded(wanted, spec.replicas, &read.origin, &workload, "spec.replicas");
         let missing = wanted.saturating_sub(present.count(namespace, "ReplicaSet", name));
         found.push(Missing {
             origin: &read.origin,
@@ -156,7 +165,7 @@ fn stateful_set<'a>(origin: &'a Origin, set: &'a StatefulSet, present: &Present<
     let spec = set.spec.as_ref()?;
     let first = spec.ordinals.as_ref().and_then(|ordinals| ordinals.start).unwrap_or(0);
     let workload = format!("StatefulSet {namespace}/{name}");
-    let (wanted, problem) = bounded(count(spec.replicas), origin, &workload, "spec.replicas");
+    let (wanted, problem) = bounded(count(spec.replicas), spec.replicas, origin, &workload, "spec.replicas");
     let wanted = i32::try_from(wanted).unwrap_or(i32::MAX);
     let ordinals = (first..first.saturating_add(wanted)).map(|ordinal| (ordinal, format!("{name}-{ordinal}")));
     let names =
@@ -190,7 +199,7 @@ fn job<'a>(origin: &'a Origin, job: &Job, present: &Present<'_>) -> Option<Missi
     // Without a number of completions the first success ends the Job.
     let wanted = if spec.completions.is_none() && done > 0 { 0 } else { wanted };
     let workload = format!("Job {namespace}/{name}");
-    let (wanted, problem) = bounded(wanted, origin, &workload, "spec.parallelism");
+    let (wanted, problem) = bounded(wanted, spec.parallelism, origin, &workload, "spec.parallelism");
     let missing = wanted.saturating_sub(present.count(namespace, "Job", name));
     let mut like = pod_of(&spec.template, namespace, "Job", name);
     let labels = like.metadata.labels.get_or_insert_default();

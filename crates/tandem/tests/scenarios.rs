@@ -52,6 +52,7 @@ scenarios! {
     weak_point_first_alternative
     weak_point_first_fit
     weak_point_first_pool
+    weak_point_groups_are_torn
     weak_point_one_zone_is_guessed
     weak_point_preferences_are_requirements
     weak_point_priority_is_ignored

@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use scheduling::{HostPort, OwnerKey, Pod, PodKey, Protocol};
+use scheduling::{Gang, HostPort, OwnerKey, Pod, PodKey, Protocol};
 use units::{Amount, ResourceName};
 
 use super::{affinity, resources};
@@ -61,12 +61,40 @@ pub(super) fn from_parts(metadata: &ObjectMeta, spec: &core::PodSpec) -> Pod {
             .flatten()
             .find(|owner| owner.controller == Some(true))
             .map(|owner| OwnerKey { kind: owner.kind.clone(), name: owner.name.clone(), uid: owner.uid.clone() }),
+        gang: gang(metadata, &mut invalid),
         invalid,
         ..Pod::new(PodKey::new(
             metadata.namespace.clone().unwrap_or_default(),
             metadata.name.clone().unwrap_or_default(),
         ))
     }
+}
+
+/// The labels and annotations that say which group a pod belongs to: those of the coscheduling plugin of the kube-scheduler, in
+/// the order of their age, and Volcano's.
+const GROUP_NAMES: [&str; 3] =
+    ["pod-group.scheduling.sigs.k8s.io/name", "scheduling.x-k8s.io/pod-group", "scheduling.k8s.io/group-name"];
+/// What says on a pod itself how many of its group have to run at once, as the coscheduling plugin began with. What only a
+/// PodGroup says is not known here.
+const GROUP_NEEDS: &str = "pod-group.scheduling.sigs.k8s.io/min-available";
+/// The same of Kueue, whose groups are needed whole.
+const KUEUE_NAME: &str = "kueue.x-k8s.io/pod-group-name";
+const KUEUE_COUNT: &str = "kueue.x-k8s.io/pod-group-total-count";
+
+/// The group that the pod is of use with only as a whole, if it says both which and of how many.
+fn gang(metadata: &ObjectMeta, invalid: &mut Vec<String>) -> Option<Gang> {
+    let said = |key: &str| {
+        let labelled = metadata.labels.as_ref().and_then(|labels| labels.get(key));
+        labelled.or_else(|| metadata.annotations.as_ref()?.get(key))
+    };
+    let by_plugin = || Some((GROUP_NAMES.into_iter().find_map(said)?, GROUP_NEEDS));
+    let (name, key) = by_plugin().or_else(|| Some((said(KUEUE_NAME)?, KUEUE_COUNT)))?;
+    let needed = said(key)?;
+    let Some(needed) = needed.parse().ok().filter(|needed| *needed > 0) else {
+        invalid.push(format!("{key}: {needed:?} is no whole number above 0"));
+        return None;
+    };
+    Some(Gang { name: name.clone(), needed })
 }
 
 fn host_ports(spec: &core::PodSpec, invalid: &mut Vec<String>) -> Vec<HostPort> {
@@ -122,6 +150,30 @@ mod tests {
         assert_eq!(found.owner.unwrap().kind, "ReplicaSet");
         assert_eq!(found.requests.to_string(), "pods: 1");
         assert_eq!(found.invalid, Vec::<String>::new());
+    }
+
+    fn grouped(labels: &Value, annotations: &Value) -> (Option<(String, u32)>, Vec<String>) {
+        let metadata = json!({ "name": "p", "namespace": "web", "labels": labels, "annotations": annotations });
+        let found =
+            pod(&serde_json::from_value(json!({ "metadata": metadata, "spec": { "containers": [] } })).unwrap());
+        (found.gang.map(|gang| (gang.name, gang.needed)), found.invalid)
+    }
+
+    #[test]
+    fn a_group_is_one_if_the_pod_says_how_many_are_needed() {
+        let needs = "pod-group.scheduling.sigs.k8s.io/min-available";
+        let ring = |needed| (Some(("ring".to_owned(), needed)), Vec::new());
+        for name in GROUP_NAMES {
+            assert_eq!(grouped(&json!({ name: "ring", needs: "3" }), &json!({})), ring(3), "{name}");
+            assert_eq!(grouped(&json!({ name: "ring" }), &json!({ needs: "3" })), ring(3), "{name}");
+            assert_eq!(grouped(&json!({ name: "ring" }), &json!({})), (None, vec![]), "{name}");
+        }
+        let kueue = grouped(&json!({ KUEUE_NAME: "ring" }), &json!({ KUEUE_COUNT: "4" }));
+        assert_eq!(kueue, ring(4));
+        for wrong in ["0", "-1", "many", ""] {
+            let (group, invalid) = grouped(&json!({ GROUP_NAMES[0]: "ring", needs: wrong }), &json!({}));
+            assert_eq!((group, invalid), (None, vec![format!("{needs}: {wrong:?} is no whole number above 0")]));
+        }
     }
 
     #[test]

@@ -47,7 +47,14 @@ pub(super) fn accounted_for(ground: &Ground<'_>, violations: &mut Vec<Violation>
 pub(super) fn reasons(ground: &Ground<'_>, violations: &mut Vec<Violation>) {
     for (pod, reasons) in &ground.solution.unplaced {
         let general = |unfit: &Unfit| {
-            matches!(unfit, Unfit::Invalid { .. } | Unfit::NotSupportedYet { .. } | Unfit::NotTried | Unfit::NoPools)
+            matches!(
+                unfit,
+                Unfit::Invalid { .. }
+                    | Unfit::NotSupportedYet { .. }
+                    | Unfit::NotTried
+                    | Unfit::NoPools
+                    | Unfit::Gang { .. }
+            )
         };
         if reasons.is_empty() {
             violations.push(Violation::NoReason { pod: pod.clone(), pool: None });

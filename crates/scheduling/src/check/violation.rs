@@ -39,6 +39,15 @@ pub enum Violation {
         /// The pool; `None` if there is no reason at all.
         pool: Option<PoolKey>,
     },
+    /// Pods of a group have places, and too few for the group to be of use.
+    TornGang {
+        /// The group, as `namespace/name`.
+        group: String,
+        /// How many have to run at once.
+        needed: u32,
+        /// How many run or have a place.
+        found: usize,
+    },
     /// A pod is on a node that is not there or is leaving.
     NoSuchNode {
         /// The pod.
@@ -223,7 +232,8 @@ impl Violation {
             | Self::TooFewValues { .. }
             | Self::PortClash { .. }
             | Self::TooManyVolumes { .. }
-            | Self::LimitPassed { .. } => None,
+            | Self::LimitPassed { .. }
+            | Self::TornGang { .. } => None,
         }
     }
 }
@@ -384,6 +394,9 @@ impl fmt::Display for Violation {
                 write!(f, "{nodes} new nodes count on {offering}, of which {remaining} are left")
             }
             Self::WrongSum { what } => what.fmt(f),
+            Self::TornGang { group, needed, found } => {
+                write!(f, "group {group} needs {needed} pods at once and gets {found}")
+            }
             Self::Overfull { node, offering, excess } => {
                 write!(f, "{node}{}: {} of {} asked, {} there", on(offering), excess.asked, excess.name, excess.free)
             }

@@ -111,6 +111,11 @@ impl<'a> Existing<'a> {
         worst.map_or(Ok(()), |verdict| Err(Refusal::Topology(verdict)))
     }
 
+    /// Whether it has taints that stay.
+    pub(super) fn is_tainted(&self) -> bool {
+        !self.taints.is_empty()
+    }
+
     /// Takes a pod that fits.
     pub(super) fn put(&mut self, kind: &Kind<'a>) {
         axis::subtract(&mut self.free, &kind.shape.request);

@@ -9,6 +9,9 @@ use super::{
     topology::{Seat, Spot},
 };
 
+/// Pods whose nodes are looked through by domain look at no more than so many whichever domain these are in.
+const NAMED: usize = 64;
+
 impl Search<'_> {
     /// The node of the snapshot that a pod of the kind goes to, if one takes it.
     pub(super) fn find_existing(&mut self, kind: usize) -> Option<usize> {
@@ -17,13 +20,22 @@ impl Search<'_> {
         }
         let mut cursors = std::mem::take(&mut self.kinds[kind].cursors.existing);
         let relations = &self.kinds[kind].shape.relations;
+        let leading = relations.leading_key();
+        let from = cursors.get(&List::All).copied().unwrap_or(0);
+        let named = self.existing_named(kind, from).filter(|named| leading.is_none() || named.len() <= NAMED);
         let mut work = 0;
         let mut look = |list: List, nodes: Option<&[usize]>| {
+            let cursor = cursors.entry(list).or_default();
+            let fits = |index| self.fits_existing(kind, index);
+            if let Some(named) = &named {
+                let listed = |index: usize| is_listed(list, leading, &self.existing[index].seats);
+                return scan_named(named.iter().copied().filter(|index| listed(*index)), list, cursor, &mut work, fits);
+            }
             let len = nodes.map_or(self.existing.len(), <[usize]>::len);
             let at = |position: usize| nodes.map_or(position, |nodes| nodes[position]);
-            scan(len, at, cursors.entry(list).or_default(), &mut work, |index| self.fits_existing(kind, index))
+            scan(len, at, cursor, &mut work, fits)
         };
-        let found = if let Some(key) = relations.leading_key() {
+        let found = if let Some(key) = leading {
             let mut domains = self.topology.domains_to_try(relations, key);
             domains.find_map(|domain| {
                 look(List::In(domain), self.existing_in[key].get(&domain).map(Vec::as_slice).or(Some(&[])))
@@ -69,21 +81,29 @@ impl Search<'_> {
         let mut cursors = std::mem::take(&mut self.kinds[kind].cursors.open);
         let crowded = self.past_crowded(kind);
         let relations = &self.kinds[kind].shape.relations;
+        let leading = relations.leading_key();
+        let from = cursors.get(&List::All).copied().unwrap_or(0).max(crowded);
+        let named = self.open_named(kind, from).filter(|named| leading.is_none() || named.len() <= NAMED);
         let mut work = 0;
         let mut look = |list: List, nodes: Option<&[usize]>| {
-            let len = nodes.map_or(self.open.len(), <[usize]>::len);
-            let at = |position: usize| nodes.map_or(position, |nodes| nodes[position]);
             let cursor = cursors.entry(list).or_default();
             if list == List::All {
-                *cursor = (*cursor).max(crowded);
+                *cursor = from;
             }
-            scan(len, at, cursor, &mut work, |index| match list {
+            let fits = |index: usize| match list {
                 // It is listed by its domain now.
                 List::Undecided(key) if self.open[index].seats[key] != Seat::Undecided => Err(Refusal::Requirement),
                 _ => self.fits_open(kind, index),
-            })
+            };
+            if let Some(named) = &named {
+                let listed = |index: usize| is_listed(list, leading, &self.open[index].seats);
+                return scan_named(named.iter().copied().filter(|index| listed(*index)), list, cursor, &mut work, fits);
+            }
+            let len = nodes.map_or(self.open.len(), <[usize]>::len);
+            let at = |position: usize| nodes.map_or(position, |nodes| nodes[position]);
+            scan(len, at, cursor, &mut work, fits)
         };
-        let found = if let Some(key) = relations.leading_key() {
+        let found = if let Some(key) = leading {
             let mut domains = self.topology.domains_to_try(relations, key);
             let pinned = domains.find_map(|domain| {
                 look(List::In(domain), self.open_in[key].get(&domain).map(Vec::as_slice).or(Some(&[])))
@@ -116,6 +136,35 @@ impl Search<'_> {
         }
         past
     }
+}
+
+/// Whether a node of these seats is in a list that is led by this label.
+fn is_listed(list: List, leading: Option<usize>, seats: &[Seat]) -> bool {
+    match (list, leading) {
+        (List::In(domain), Some(key)) => seats[key] == Seat::In(domain),
+        (List::Undecided(key), _) => seats[key] == Seat::Undecided,
+        (List::In(_), None) | (List::All | List::Companions, _) => true,
+    }
+}
+
+/// Looks through the nodes of a list that do not refuse the kind at first sight. What is refused so is refused for good.
+fn scan_named<T>(
+    named: impl Iterator<Item = usize>,
+    list: List,
+    cursor: &mut usize,
+    work: &mut u64,
+    fits: impl Fn(usize) -> Result<T, Refusal>,
+) -> Option<(usize, T)> {
+    let named: Vec<usize> = named.collect();
+    let mut passed = 0;
+    let found = scan(named.len(), |position| named[position], &mut passed, work, fits);
+    // The positions of other lists are not those of the nodes.
+    if list == List::All
+        && let Some(last) = passed.checked_sub(1)
+    {
+        *cursor = named[last] + 1;
+    }
+    found
 }
 
 /// Looks through a sequence of nodes from the cursor on, for the first that takes a pod. The cursor moves past those that

@@ -2,7 +2,10 @@
 
 use requirements::{Operator, Requirement, labels};
 
-use super::solve;
+use super::{
+    solve,
+    tests::{edited, edited_node},
+};
 use crate::{Pod, PodKey, Pool, Settings, snapshot::Snapshot, testing::*};
 
 /// Why the pod `p` has no place, in the only pool.
@@ -72,4 +75,30 @@ fn a_daemon_that_leaves_no_room_is_named_as_the_reason() {
     let plan = solve(&world, &Settings::default());
     let told: Vec<String> = plan.unplaced.values().flatten().map(ToString::to_string).collect();
     assert!(told.iter().any(|reason| reason.contains("has 0 free: the DaemonSets on it ask for 1k")), "{told:?}");
+}
+
+#[test]
+fn nodes_that_nobody_has_to_look_at_are_counted_all_the_same() {
+    let named =
+        |name: &str, team: &str| edited(pod(name, 500, 1), |pod| pod.node_selector = labels_of(&[("team", team)]));
+    let of_team = |name: &str, team: &str, milli_cpu| {
+        edited_node(node(name, milli_cpu), |node| node.labels.extend(labels_of(&[("team", team)])))
+    };
+    let tainted = edited_node(of_team("n0", "red", 1000), |node| node.taints = vec![taint("gpu")]);
+    let nodes = vec![tainted, of_team("n1", "red", 100), of_team("n2", "red", 1000), of_team("n3", "blue", 100)];
+    let snapshot = snapshot(vec![named("p", "blue"), named("q", "green"), named("r", "red")], nodes, Vec::new());
+    let said = |name: &str| {
+        let solution = solve(&snapshot, &Settings::default());
+        let reasons = solution.unplaced.get(&PodKey::new("shop", name)).cloned().unwrap_or_default();
+        reasons.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+    };
+    let no_pools = "there is no Provisioner and no NodePool";
+    assert_eq!(
+        [said("p"), said("q"), said("r")],
+        [
+            format!("{no_pools}; 0 of 4 nodes fit: 1 too full, 2 other labels, 1 taint not tolerated"),
+            format!("{no_pools}; 0 of 4 nodes fit: 3 other labels, 1 taint not tolerated"),
+            String::new(),
+        ]
+    );
 }

@@ -34,7 +34,15 @@ impl Search<'_> {
             all.push(Unfit::NoPools);
         }
         let mut refusals = NodeRefusals::default();
-        for index in 0..self.existing.len() {
+        let mut to_ask: Vec<usize> = self.existing_to_try(kind).collect();
+        if to_ask.len() < self.existing.len() {
+            // A taint is told before labels are.
+            to_ask.extend(self.tainted.iter());
+            to_ask.sort_unstable();
+            to_ask.dedup();
+        }
+        refusals.requirement += self.existing.len() - to_ask.len();
+        for index in to_ask {
             if let Err(refusal) = self.fits_existing(kind, index) {
                 refusal.count_in(&mut refusals);
             }

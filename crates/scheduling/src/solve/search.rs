@@ -8,6 +8,7 @@ use super::{
     kind::{self, Kind, Shape},
     limits::Left,
     map::Map,
+    named::Named,
     node_labels::labels_of,
     open::{Fit, Open},
     relations::{Filter, Groups, Place},
@@ -47,8 +48,12 @@ pub(super) struct Search<'a> {
     pub(super) open_in: Vec<BTreeMap<u32, Vec<usize>>>,
     /// By label: the nodes opened that had not decided it.
     pub(super) undecided: Vec<Vec<usize>>,
+    /// Nodes by the values of labels of which pods name very many.
+    named: Named<'a>,
     /// By group, and the most pods of it that a node may have: all nodes opened before this one have more.
     pub(super) crowded: BTreeMap<(usize, u32), usize>,
+    /// The nodes there are that have taints.
+    pub(super) tainted: Rc<[usize]>,
     /// By resource: the most that any node there is has left before this solve.
     roomiest: Rc<[i64]>,
     placed: usize,
@@ -92,6 +97,7 @@ impl<'a> Search<'a> {
         let left = Left::new(&mut templates);
         let twins = Rc::new(Twins::of(&snapshot.nodes, &existing));
         let keys = topology.groups.keys.len();
+        let named = Named::new(&asked, &existing);
         let mut search = Self {
             settings,
             axis,
@@ -109,7 +115,9 @@ impl<'a> Search<'a> {
             existing_in: Rc::default(),
             open_in: vec![BTreeMap::new(); keys],
             undecided: vec![Vec::new(); keys],
+            named,
             crowded: BTreeMap::new(),
+            tainted: Rc::default(),
             roomiest: Rc::default(),
             placed: 0,
             work: 0,
@@ -119,6 +127,7 @@ impl<'a> Search<'a> {
             axis::max(&mut roomiest, &one.free);
         }
         search.roomiest = roomiest.into();
+        search.tainted = (0..search.existing.len()).filter(|index| search.existing[*index].is_tainted()).collect();
         search.sort_existing_by_domain();
         if !search.topology.groups.is_empty() {
             search.count_bound(snapshot, &repelling, pending);
@@ -226,6 +235,24 @@ impl<'a> Search<'a> {
         axis::fits(&self.kinds[kind].shape.request, &self.roomiest)
     }
 
+    /// The nodes of the snapshot that may take a pod of the kind, in order, as far as that is seen without looking at each.
+    pub(super) fn existing_to_try(&self, kind: usize) -> impl Iterator<Item = usize> {
+        let named = self.existing_named(kind, 0);
+        let all = 0..if named.is_none() { self.existing.len() } else { 0 };
+        named.into_iter().flatten().chain(all)
+    }
+
+    /// The nodes of the snapshot from this one on outside which all refuse a pod of the kind for its labels, in order, if these
+    /// are listed.
+    pub(super) fn existing_named(&self, kind: usize, from: usize) -> Option<Vec<usize>> {
+        self.named.existing(&self.kinds[kind].shape, from)
+    }
+
+    /// The same of the nodes opened; `None` also if these are about as many as all.
+    pub(super) fn open_named(&self, kind: usize, from: usize) -> Option<Vec<usize>> {
+        self.named.open(&self.kinds[kind].shape, from, self.open.len())
+    }
+
     /// Whether a node of the snapshot takes one more pod of the kind, or what keeps it away.
     pub(super) fn fits_existing(&self, kind: usize, index: usize) -> Result<(), Refusal> {
         self.existing[index].fits(&self.kinds[kind], &self.topology)
@@ -244,6 +271,7 @@ impl<'a> Search<'a> {
         let Existing { node, labels, seats, here, .. } = one;
         let admits = |_: usize, filter: &Filter<'_>| filter.admits(node, labels);
         let relations = &kind.shape.relations;
+        self.work += relations.counted.len() as u64;
         self.topology.record(&relations.counted, &relations.repels, seats, here, Some(Spot::Existing(index)), admits);
         for twin in self.twins.beside(node, Some(index)) {
             let here = &mut self.existing[twin].here;
@@ -264,6 +292,9 @@ impl<'a> Search<'a> {
         if let Some((charge, choices)) = before {
             self.left.recharge(template, open, &charge, &choices);
         }
+        if changes {
+            self.named.note(index, &open.requirements);
+        }
         let admits =
             |requirements: &requirements::Requirements, filter: &Filter<'_>| filter.admits_new(template, requirements);
         for (key, domain) in decided {
@@ -273,6 +304,8 @@ impl<'a> Search<'a> {
             }
         }
         let relations = &kind.shape.relations;
+        // A group whose pods say where they count is as much work as a look at a node.
+        self.work += relations.counted.len() as u64;
         let Open { requirements, seats, here, .. } = open;
         self.topology.record(
             &relations.counted,

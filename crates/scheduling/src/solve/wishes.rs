@@ -109,9 +109,18 @@ impl<'a> Asked<'a> {
 
     /// What it wants, or wishes, of a label.
     pub(super) fn wanted(&self, key: &str) -> impl Iterator<Item = &Requirement> {
+        self.all_labels().filter_map(move |one| one.get(key))
+    }
+
+    /// Everything that it wants, or wishes, of labels.
+    pub(super) fn labels(&self) -> impl Iterator<Item = &Requirement> {
+        self.all_labels().flat_map(Requirements::iter)
+    }
+
+    fn all_labels(&self) -> impl Iterator<Item = &Requirements> {
         let wished =
             self.wishes.iter().filter_map(|wish| if let Wish::Labels(wanted) = wish { Some(wanted) } else { None });
-        self.alternatives.iter().chain(wished).filter_map(move |one| one.get(key))
+        self.alternatives.iter().chain(wished)
     }
 
     /// How many wishes there are to give up.

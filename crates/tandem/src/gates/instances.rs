@@ -1,4 +1,5 @@
-//! Where the instances come from: the shared folder, or the generator if there is none.
+//! Where the instances come from: the shared folder, or the generator if there is none. What is known of the generator's is
+//! stored beside the catalogue, in `data/own_instances.json`, as [`store`] found it out.
 
 use std::{
     env, fs,
@@ -6,14 +7,24 @@ use std::{
     sync::atomic::{AtomicUsize, Ordering},
 };
 
-use scheduling::Snapshot;
-use serde_json::Value;
+use scheduling::{Snapshot, solve_greedy, solve_within};
+use serde_json::{Map, Value, json};
 
+use super::{repeatable, stopwatch::Stopwatch};
 use crate::{
     BadInput, Problem,
     catalogue::price,
     generate::{Kind, instance},
+    simulate::settings,
 };
+
+/// What is known of the instances that the generator makes: that of the greedy rule here, since nobody else has seen them, and
+/// the least cost and the largest bound that a long search has found. The unit and the names are the shared instances'.
+const OWN: &str = include_str!("../../data/own_instances.json");
+/// How long that search goes on. Unit: milliseconds on a core.
+const LONG_MS: u64 = 5_000;
+const SIZES: [usize; 2] = [60, 1000];
+const SEED: u64 = 42;
 
 /// A packing instance, read.
 #[derive(Clone, Debug)]
@@ -81,14 +92,42 @@ fn generated() -> Result<Vec<Instance>, BadInput> {
         BadInput::from(Problem::of_file(what.display().to_string(), error.to_string()))
     };
     fs::create_dir_all(&folder).map_err(|error| failed(&folder, error))?;
+    let results: Value = serde_json::from_str(OWN).expect("what is stored has been written by `store`");
     let mut found = Vec::new();
     for kind in Kind::ALL {
-        for pods in [60, 1000] {
-            let file = folder.join(format!("{}-{pods}.json", kind.name()));
-            fs::write(&file, instance(kind, pods, 42).to_string()).map_err(|error| failed(&file, error))?;
+        for pods in SIZES {
+            let name = format!("{}-{pods}", kind.name());
+            let mut value = instance(kind, pods, SEED);
+            value["results"] = results[name.as_str()].clone();
+            let file = folder.join(format!("{name}.json"));
+            fs::write(&file, value.to_string()).map_err(|error| failed(&file, error))?;
             found.push(read(&file)?);
         }
     }
     fs::remove_dir_all(&folder).map_err(|error| failed(&folder, error))?;
     Ok(found)
+}
+
+/// What there is to know of each of the generator's instances, as `data/own_instances.json` has it.
+pub fn store() -> Result<String, BadInput> {
+    let mut known = Map::new();
+    for Instance { name, snapshot, .. } in generated()? {
+        let started = Stopwatch::start();
+        let over = || u128::from(LONG_MS) <= started.elapsed().as_millis();
+        let best = solve_within(&snapshot, &settings(Some(LONG_MS)), &over);
+        let greedy = solve_greedy(&snapshot, &repeatable());
+        let bound = best.lower_bound.map_or(0, |bound| bound.cost.0);
+        let results = json!({
+            "karpenter_greedy_usd_h": dollars(greedy.cost.0),
+            "lower_bound_usd_h": dollars(bound),
+            "best_known_usd_h": dollars(best.cost.0),
+        });
+        known.insert(name, results);
+    }
+    Ok(format!("{:#}\n", Value::from(known)))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
+fn dollars(micros: i64) -> f64 {
+    micros as f64 / 1e6
 }

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use scheduling::{Settings, Snapshot, Solution, realise, solve_after, solve_greedy};
+use scheduling::{
+    Opening, Settings, Snapshot, Solution, nominations, realise, realise_nominated, solve_after, solve_greedy,
+};
 
 use super::{Gate, Instance, Stopwatch, dollars, plan, repeatable};
 
@@ -109,17 +111,26 @@ fn doubled(snapshot: &Snapshot) -> Snapshot {
     doubled
 }
 
-/// What plans cost when the scheduler has placed the pods as it likes.
+/// What plans cost when the scheduler has placed the pods: with the plan's nominations, as the controller has it, and on the
+/// instances that others have tried it on also as the scheduler likes. Of those two runs a small instance says little: one pod
+/// that the scheduler strands is a machine more, which on sixty pods is as much as all that was saved.
 fn realised(instances: &[Instance]) -> Gate {
     let mut misses = Vec::new();
     for instance in instances.iter().filter(|instance| instance.snapshot.pods.len() <= MANY) {
         let snapshot = &instance.snapshot;
-        let ours = realise(snapshot, &plan(snapshot), SEED).realised_cost;
+        let plan = plan(snapshot);
+        let nominated = nominations(snapshot, &plan);
+        let with = realise_nominated(snapshot, &plan, &nominated, Opening::Together, SEED).realised_cost;
+        let without = realise(snapshot, &plan, SEED).realised_cost;
+        // Nobody nominates for it.
         let greedy = realise(snapshot, &solve_greedy(snapshot, &Settings::default()), SEED).realised_cost;
-        if ours > greedy {
-            misses.push(format!("{}: {} against {}", instance.name, dollars(ours.0), dollars(greedy.0)));
+        let is_ours = super::own(&instance.name).is_some();
+        for (cost, how) in [(Some(with), "with nominations"), ((!is_ours).then_some(without), "without")] {
+            if let Some(cost) = cost.filter(|cost| *cost > greedy) {
+                misses.push(format!("{}: {} {how} against {}", instance.name, dollars(cost.0), dollars(greedy.0)));
+            }
         }
     }
-    let demands = "played through the scheduler, no dearer than the greedy rule's plan";
+    let demands = "played through the scheduler, no dearer than the greedy rule's plan: with nominations, on shared instances without, too";
     Gate { name: "G7", demands, misses, is_idle: false }
 }

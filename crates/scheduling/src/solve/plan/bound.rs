@@ -91,10 +91,10 @@ pub(super) fn at_a_glance(search: &Search<'_>, counts: &BTreeMap<usize, u64>) ->
 
 /// Labels that a pool's nodes may have with different values, and that kinds of pods want differently.
 fn left_open<'s>(search: &'s Search<'_>, template: &Template<'_>, kinds: &BTreeSet<usize>) -> Vec<&'s str> {
-    let mut wanted: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+    let mut wanted: BTreeMap<&str, BTreeSet<&Requirement>> = BTreeMap::new();
     for kind in kinds {
         for requirement in search.kinds[*kind].shape.alternatives.iter().flat_map(requirements::Requirements::iter) {
-            wanted.entry(requirement.key()).or_default().insert(requirement.to_string());
+            wanted.entry(requirement.key()).or_default().insert(requirement);
         }
     }
     let fixed = |has: &Requirement| has.finite().is_some_and(|values| values.len() == 1);

@@ -13,8 +13,10 @@ impl Reach {
     pub(super) fn of(search: &Search<'_>) -> Self {
         let on_new = |kind: &Kind<'_>| search.templates.iter().map(|template| choices(template, kind)).collect();
         let on_existing = |kind: usize| {
-            let there = 0..if search.may_fit_existing(kind) { search.existing.len() } else { 0 };
+            let there = search.may_fit_existing(kind).then(|| search.existing_to_try(kind));
             there
+                .into_iter()
+                .flatten()
                 .filter(|index| search.fits_existing(kind, *index).map_or_else(|no| !no.is_final(), |()| true))
                 .collect()
         };

@@ -26,7 +26,7 @@ impl Stages {
             let kind = loop {
                 let Some(kind) = search.kind(asked, given_up) else { break least[asked] };
                 let somewhere = search.kinds[kind].fresh.iter().any(Option::is_some)
-                    || (0..search.existing.len()).any(|index| search.fits_existing(kind, index).is_ok());
+                    || search.existing_to_try(kind).any(|index| search.fits_existing(kind, index).is_ok());
                 if somewhere {
                     break kind;
                 }

@@ -213,14 +213,16 @@ fn possible(search: &Search<'_>, reach: &Reach, kind: usize, key: usize) -> Vec<
     possible
 }
 
-/// Deals pods out, one by one, always to the emptiest of the possible domains.
+/// Deals pods out, one by one, always to the emptiest of the possible domains, which are in order.
 fn deal(filled: &mut BTreeMap<Domain, u64>, possible: &[Domain], count: u64) -> Vec<(Domain, u64)> {
     let mut dealt: BTreeMap<Domain, u64> = BTreeMap::new();
+    let open = filled.iter().filter(|(domain, _)| possible.binary_search(domain).is_ok());
+    let mut ranked: BTreeSet<(u64, Domain)> = open.map(|(domain, pods)| (*pods, *domain)).collect();
     for _ in 0..count {
-        let emptiest = filled.iter_mut().filter(|(domain, _)| possible.contains(domain)).min_by_key(|(_, pods)| **pods);
-        let Some((domain, pods)) = emptiest else { break };
-        *pods += 1;
-        *dealt.entry(*domain).or_default() += 1;
+        let Some((pods, domain)) = ranked.pop_first() else { break };
+        ranked.insert((pods + 1, domain));
+        *filled.entry(domain).or_default() += 1;
+        *dealt.entry(domain).or_default() += 1;
     }
     dealt.into_iter().collect()
 }
