@@ -24,6 +24,8 @@ const TURN: u64 = 2_000_000;
 /// But not for more than this part of the work that is left.
 const ROUNDS: usize = 4;
 const SHARE: u64 = 8;
+/// With so much work left, plans are improved for as long as the columns took.
+const AMPLE: u64 = 150_000_000;
 /// Steps of improvement for the first plan.
 const GLANCE: u64 = 1_000_000;
 /// Steps of refinement for a small problem that comes when the time is over already, as behind many pods: some milliseconds.
@@ -379,8 +381,9 @@ impl<'a> Solve<'a> {
             {
                 self.offer(plan);
             }
-            // Where a round of columns takes long, plans get as much: most of what is gained there comes of these.
-            let share = turn.max(columns);
+            // Where a round of columns takes long, plans get as much, if there is enough for both: most of what is gained there
+            // comes of these.
+            let share = if self.meter.left() >= AMPLE { turn.max(columns) } else { turn };
             for node in &self.improve(&values, share, &mut dice) {
                 more |= generation.add(node.bin, &node.content);
             }
