@@ -24,8 +24,6 @@ const TURN: u64 = 2_000_000;
 /// But not for more than this part of the work that is left.
 const ROUNDS: usize = 4;
 const SHARE: u64 = 8;
-/// With so much work left, plans are improved for as long as the columns took.
-const AMPLE: u64 = 150_000_000;
 /// Steps of improvement for the first plan.
 const GLANCE: u64 = 1_000_000;
 /// Steps of refinement for a small problem that comes when the time is over already, as behind many pods: some milliseconds.
@@ -357,8 +355,7 @@ impl<'a> Solve<'a> {
         let mut idle = 0;
         while !self.good() && !self.meter.over() && idle < 3 {
             let before = (self.best.rank(self.model), self.bound);
-            let began = self.meter.spent();
-            let end = began.saturating_add(turn);
+            let end = self.meter.spent().saturating_add(turn);
             let enough = self.meter.spent().saturating_add(self.meter.left() / SHARE);
             let had_more = more;
             let target = self.target();
@@ -368,7 +365,6 @@ impl<'a> Solve<'a> {
                 more = generation.step(&mut self.knapsack, target, self.meter);
                 self.bound = self.bound.max(generation.bound);
             }
-            let columns = self.meter.spent() - began;
             if !self.good() && (!more || self.size() <= SMALL) {
                 self.count_nodes(&generation, turn, &mut dice);
             }
@@ -381,10 +377,7 @@ impl<'a> Solve<'a> {
             {
                 self.offer(plan);
             }
-            // Where a round of columns takes long, plans get as much, if there is enough for both: most of what is gained there
-            // comes of these.
-            let share = if self.meter.left() >= AMPLE { turn.max(columns) } else { turn };
-            for node in &self.improve(&values, share, &mut dice) {
+            for node in &self.improve(&values, turn, &mut dice) {
                 more |= generation.add(node.bin, &node.content);
             }
             turn = turn.saturating_mul(2).min(64 * TURN);
