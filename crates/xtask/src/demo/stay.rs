@@ -14,6 +14,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Starts everything, applies the walkthrough's manifests and stays until Ctrl-C. What is typed is the load.
 pub(super) async fn stay() -> Result<()> {
+    println!("A control plane, Prometheus, a mesh and an AWS account start here (some ten seconds once built).");
     let world = World::start(Pace::default()).await?;
     for file in MANIFESTS {
         world.apply_example(file).await?;
