@@ -78,8 +78,7 @@ impl Recorder {
     /// Events of cluster-scoped objects go to the namespace `default`.
     ///
     /// # Errors
-    /// None: an event that cannot be written is logged and forgotten. Waits at most 5 s for the API server, after those that
-    /// are being written.
+    /// None: an event that cannot be written is logged and forgotten. Waits at most 5 s.
     pub async fn publish(&self, regarding: &ObjectReference, kind: Kind, reason: &str, action: &str, note: String) {
         let note = cut(&note, NOTE_BYTES_MAX).to_owned();
         let key = Key {
@@ -92,9 +91,8 @@ impl Recorder {
         if told == Told::Quiet {
             return;
         }
-        // Waiting for a turn is not waiting for an answer: in a burst the last ones wait long, and are told all the same.
-        let _permit = self.writing.acquire().await;
         let write = async {
+            let _permit = self.writing.acquire().await;
             match told {
                 Told::Quiet => Ok(()),
                 Told::New => self.create(regarding, key, action).await,
