@@ -215,27 +215,29 @@ impl Sources {
     /// Whether the object's HPA compares the metric with what the object says now. It may not have been written yet, or not be
     /// taken by the API server, and would divide a value of the new query by the old threshold.
     fn is_compared(&self, object: &ScaledObject, source: &ObjectSource, metric: &str) -> bool {
-        let namespace = object.namespace().unwrap_or_default();
-        let hpa = self.hpas.get(&namespace, &object.spec.hpa_name(&object.name_any()));
-        let Some(hpa) = hpa.filter(|hpa| owned_by(hpa, object)) else { return true };
         let wanted = source.metrics.iter().find_map(|wanted| match wanted {
             HpaMetric::External { name, target } if name == metric => Some(*target),
             _ => None,
         });
-        compares_with(&hpa, metric, wanted)
+        self.own_hpas(object).all(|hpa| compares_with(&hpa, metric, wanted))
     }
 
     /// The workload that an HPA of the object scales though the object names another one by now. The HPA asks by the object's
     /// name alone, and would scale the one workload by what is measured for the other.
     fn left_behind(&self, object: &ScaledObject) -> Option<String> {
-        let namespace = object.namespace().unwrap_or_default();
-        let recorded = object.status.as_ref().and_then(|status| status.hpa_name.clone());
-        let names = [Some(object.spec.hpa_name(&object.name_any())), recorded];
-        names.into_iter().flatten().find_map(|name| {
-            let hpa = self.hpas.get(&namespace, &name).filter(|hpa| owned_by(hpa, object))?;
+        self.own_hpas(object).find_map(|hpa| {
             let scaled = &hpa.spec.scale_target_ref;
             (!scales(&hpa, &object.spec.scale_target_ref)).then(|| format!("{} '{}'", scaled.kind, scaled.name))
         })
+    }
+
+    /// The object's HPA, and the one that had its name before, if that is still there.
+    fn own_hpas(&self, object: &ScaledObject) -> impl Iterator<Item = Arc<HorizontalPodAutoscaler>> {
+        let namespace = object.namespace().unwrap_or_default();
+        let recorded = object.status.as_ref().and_then(|status| status.hpa_name.clone());
+        let names = [Some(object.spec.hpa_name(&object.name_any())), recorded];
+        let found = names.into_iter().flatten().filter_map(move |name| self.hpas.get(&namespace, &name));
+        found.filter(|hpa| owned_by(hpa, object))
     }
 
     /// Reads the metric that the HPA controller asks for; nothing if the object has none of this name.
