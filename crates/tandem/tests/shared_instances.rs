@@ -1,44 +1,45 @@
-//! How near to the best known bound plans for the shared packing instances come, within an amount of work. In a clone
-//! without them there is nothing to look at; `own_instances.rs` looks at instances of the repository's own.
+//! How near to the best known bound plans for the shared packing instances come, within the controller's amount of work: as
+//! near as the gate that looks at plans of a second demands. In a clone without them there is nothing to look at;
+//! `own_instances.rs` looks at instances of the repository's own.
 #![expect(clippy::unwrap_used, reason = "a test says so by ending")]
 
 use scheduling::{Settings, check, solve, solve_within};
-use tandem::gates::{Instance, instances};
+use tandem::gates::{Instance, instances, to_bound_at_1_s};
 
-fn check_ratio(instance: &Instance, most: f64, proven: bool) {
-    let Some(known) = instance.known else { return };
-    let name = &instance.name;
+/// What is wrong with the plan for an instance that something is known about.
+fn missed(instance: &Instance) -> Vec<String> {
+    let Some(known) = instance.known else { return Vec::new() };
     let plan = solve(&instance.snapshot, &Settings::default());
-    assert_eq!(check::check(&instance.snapshot, &plan), [], "{name}");
-    assert!(plan.unplaced.is_empty(), "{name}: {:?}", plan.unplaced);
+    let mut missed: Vec<String> =
+        check::check(&instance.snapshot, &plan).iter().map(ToString::to_string).collect();
+    let mut demand = |holds: bool, what: String| {
+        if !holds {
+            missed.push(what);
+        }
+    };
+    demand(plan.unplaced.is_empty(), format!("{} pods are unplaced", plan.unplaced.len()));
     #[expect(clippy::cast_precision_loss, reason = "a ratio with three places")]
     let ratio = plan.cost.0 as f64 / known.lower_bound as f64;
-    assert!(ratio <= most, "{name}: {ratio:.4}, not {most}");
-    assert!(plan.cost <= plan.greedy_cost.unwrap(), "{name}");
+    let most = to_bound_at_1_s(&instance.name);
+    demand(ratio <= most, format!("{ratio:.4} times the best known bound, not {most}"));
+    demand(plan.cost <= plan.greedy_cost.unwrap(), format!("{} is dearer than the greedy plan", plan.cost));
+    demand(plan.cost.0 <= known.karpenter, format!("{} is dearer than Karpenter's rule", plan.cost));
     let bound = plan.lower_bound.as_ref().unwrap();
-    assert!(bound.cost.0 <= known.best, "{name}: the bound {bound:?} is above a plan that is known");
-    assert!(bound.ignores.is_empty(), "{name}: {bound:?}");
-    assert!(!proven || plan.proven_optimal(), "{name} is not proven to be optimal");
+    demand(bound.cost.0 <= known.best, format!("the bound {bound:?} is above a plan that is known"));
+    demand(bound.ignores.is_empty(), format!("{bound:?} ignores something"));
+    let small = ["tiny-12", "small-40"].contains(&instance.name.as_str());
+    demand(!small || plan.proven_optimal(), "it is not proven to be optimal".to_owned());
+    missed
 }
 
 #[test]
 fn plans_for_the_shared_instances_come_near_to_the_best_known_bound() {
     let (instances, whence) = instances().unwrap();
-    for (name, most, proven) in [
-        ("tiny-12", 1.0, true),
-        ("small-40", 1.0, true),
-        ("awkward-pow2", 1.05, false),
-        ("web-1k-team", 1.02, false),
-        ("ds-heavy-2k", 1.02, false),
-        ("tiny-pods-5k", 1.01, false),
-        ("gpu-mix-2k", 1.03, false),
-        ("ha-spread-1500", 1.15, false),
-    ] {
-        match instances.iter().find(|instance| instance.name == name) {
-            Some(instance) => check_ratio(instance, most, proven),
-            None => println!("skipped: {name} is not among the instances from {whence}"),
-        }
-    }
+    println!("{} instances from {whence}", instances.len());
+    let missed = instances.iter().flat_map(|instance| {
+        missed(instance).into_iter().map(|what| format!("{}: {what}", instance.name)).collect::<Vec<_>>()
+    });
+    assert_eq!(missed.collect::<Vec<_>>(), [""; 0]);
 }
 
 #[test]
