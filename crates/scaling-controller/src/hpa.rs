@@ -138,9 +138,9 @@ fn signed(count: u32) -> i32 {
 }
 
 /// Whether the HPA belongs to this very object.
-pub(crate) fn owned_by(hpa: &HorizontalPodAutoscaler, owner: &ScaledObject) -> bool {
+pub(crate) fn owned_by(hpa: &impl Resource, owner: &ScaledObject) -> bool {
     let uid = owner.metadata.uid.as_deref();
-    uid.is_some() && hpa.owner_references().iter().any(|reference| Some(reference.uid.as_str()) == uid)
+    uid.is_some() && hpa.meta().owner_references.iter().flatten().any(|reference| Some(reference.uid.as_str()) == uid)
 }
 
 /// Whether the HPA compares a metric with what the object wants it compared with, if it does. One that does not ask for it at all
@@ -199,6 +199,11 @@ impl Baseline {
     pub(crate) fn of(desired: &HorizontalPodAutoscaler, stored: &HorizontalPodAutoscaler) -> Self {
         Self { desired: hash(desired), stored: hash(stored), version: version(stored) }
     }
+
+    /// Whether nothing has changed since: the same is wanted, and this is the version that was found or written then.
+    pub(crate) fn is(&self, desired: &HorizontalPodAutoscaler, found: &impl Resource) -> bool {
+        self.version.is_some() && self.version == version(found) && self.desired == hash(desired)
+    }
 }
 
 /// Compares. Without a baseline (a new leader) an HPA that contains all that is desired is taken as it is.
@@ -220,8 +225,8 @@ fn extra_behavior(desired: &HorizontalPodAutoscaler, found: &HorizontalPodAutosc
     found.spec.behavior.is_some() && desired.spec.behavior.is_none()
 }
 
-fn version(hpa: &HorizontalPodAutoscaler) -> Option<u64> {
-    hpa.metadata.resource_version.as_deref().and_then(|version| version.parse().ok())
+fn version(hpa: &impl Resource) -> Option<u64> {
+    hpa.meta().resource_version.as_deref().and_then(|version| version.parse().ok())
 }
 
 /// Spec, labels, annotations and owners.

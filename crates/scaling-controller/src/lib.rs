@@ -33,6 +33,7 @@ mod credentials;
 pub mod external_metrics;
 mod hpa;
 mod jobs;
+mod known_hpa;
 mod listener;
 mod metrics;
 mod object;
