@@ -32,6 +32,7 @@ use crate::source::Silent;
 use crate::sources::Sources;
 use crate::status;
 use crate::target::Target;
+use crate::wording::Wording;
 
 /// What all actors share.
 pub(crate) struct Shared {
@@ -85,6 +86,7 @@ pub(crate) struct Actor {
     /// The generation whose start and notices were published.
     announced: Option<i64>,
     silent: Silent,
+    wording: Wording,
     listener: Listener,
     next_poll: Instant,
     failed_looks: u32,
@@ -115,6 +117,7 @@ impl Actor {
             prepared: None,
             announced: None,
             silent: Silent::default(),
+            wording: Wording::default(),
             listener: Listener::default(),
             next_poll: first_poll,
             failed_looks: 0,
@@ -157,10 +160,13 @@ impl Actor {
         let next = match self.reconcile(&object, &mut status).await {
             Ok(next) => {
                 self.failed_looks = 0;
+                self.wording.all_well();
                 next
             }
             Err(stop) => self.stopped(&object, stop, &mut status),
         };
+        let generation = object.metadata.generation.unwrap_or_default();
+        self.wording.steady(generation, &old.conditions, &mut status.conditions);
         self.announce(&object, &old, &status).await;
         self.save(&old, status).await;
         Some(next)
@@ -177,7 +183,9 @@ impl Actor {
                 (what, doubled.min(RETRY.1))
             }
         };
-        tracing::warn!(object = %self.key, what, retry_seconds = wait.as_secs(), "ScaledObject cannot be acted on");
+        if self.wording.is_news(&what) {
+            tracing::warn!(object = %self.key, what, retry_seconds = wait.as_secs(), "ScaledObject cannot be acted on");
+        }
         self.shared.metrics.object_failed(&self.key);
         self.prepared = None;
         status::set(status, &Condition::check_failed(what));

@@ -43,6 +43,7 @@ mod sources;
 mod status;
 mod supervisor;
 mod target;
+mod wording;
 
 pub use cloud_events::CloudEventSettings;
 pub use credentials::CredentialSettings;

@@ -381,7 +381,13 @@ fn may_adopt(object: &ScaledObject, found: &HorizontalPodAutoscaler) -> Result<(
 
 fn hpa_failed(what: &str, error: &kube::Error) -> Stop {
     let field = written_as(error).map(|field| format!("{field}: ")).unwrap_or_default();
-    Stop::World(format!("{field}the HPA could not be {what}: {}", chain(error)))
+    let text = format!("{field}the HPA could not be {what}: {}", chain(error));
+    // What the API server calls invalid stays so until its owner changes it.
+    if matches!(error, kube::Error::Api(status) if status.code == 422) {
+        Stop::Manifest(text)
+    } else {
+        Stop::World(text)
+    }
 }
 
 /// Which field of a ScaledObject the API server means that does not take what the HPA has from it.
@@ -411,7 +417,7 @@ mod tests {
             }))
             .unwrap();
             match hpa_failed("created", &kube::Error::Api(Box::new(status))) {
-                Stop::World(text) => text,
+                Stop::Manifest(text) => text,
                 other => panic!("{other:?}"),
             }
         };
