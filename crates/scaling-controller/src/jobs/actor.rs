@@ -297,7 +297,15 @@ impl JobActor {
         };
         let _permit = self.shared.acting.acquire().await;
         let mut made = 0;
-        while made < wanted {
+        // Until somebody pauses it, changes it or takes it away.
+        let as_it_was = || {
+            let now = self.shared.jobs.get(&self.key.namespace, &self.key.name);
+            now.is_some_and(|now| {
+                let same = |job: &ScaledJob| (job.uid(), job.metadata.generation);
+                same(&now) == same(object) && now.metadata.deletion_timestamp.is_none() && !is_paused(&now)
+            })
+        };
+        while made < wanted && as_it_was() {
             if let Err(error) = api.create(&PostParams::default(), &job).await {
                 let text = chain(&error);
                 tracing::warn!(job = %self.key, error = text, made, wanted, "Job not made");
