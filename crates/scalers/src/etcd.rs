@@ -5,6 +5,8 @@
 //! Differs from KEDA: the value is polled, like that of any other source; nothing is pushed between polls, so
 //! `watchProgressNotifyInterval` has no effect. A key that is not there is an error, never 0.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -12,6 +14,7 @@ use reqwest::Url;
 use reqwest::header::AUTHORIZATION;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
 use crate::auth::tls::{Certificates, Switch};
 use crate::context::TriggerContext;
@@ -55,6 +58,8 @@ pub(crate) struct Etcd {
     key: String,
     login: Option<(String, Secret)>,
     client: reqwest::Client,
+    /// How long each member may take, so that one that never answers leaves time for the others.
+    share: Duration,
 }
 
 #[async_trait]
@@ -74,8 +79,11 @@ impl Source for Etcd {
         } else {
             context.http.client(true)?
         };
+        let endpoints = settings.endpoints.iter().map(url).collect::<Result<Vec<_>, _>>()?;
+        let members = u32::try_from(endpoints.len()).unwrap_or(u32::MAX).max(1);
         let source = Self {
-            endpoints: settings.endpoints.iter().map(url).collect::<Result<_, _>>()?,
+            endpoints,
+            share: context.http.timeout() / members,
             login: settings.username.zip(settings.password),
             client,
             key: settings.watch_key.clone(),
@@ -92,7 +100,9 @@ impl Source for Etcd {
     async fn read(&self) -> Result<Reading, ScalerError> {
         let mut last = ScalerError::Unavailable("there is no endpoint".into());
         for endpoint in &self.endpoints {
-            match self.ask(endpoint).await {
+            let silent =
+                || ScalerError::Unavailable(format!("{endpoint} did not answer within {:?}", self.share).into());
+            match timeout(self.share, self.ask(endpoint)).await.unwrap_or_else(|_| Err(silent())) {
                 // Another member may be there, or know the leader.
                 Err(error @ ScalerError::Unavailable(_)) => last = error,
                 reading => return reading,
@@ -169,7 +179,7 @@ fn decode(key: &str, body: &[u8]) -> Result<Reading, ScalerError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{metric_name, refusal};
+    use crate::testing::{Trigger, metric_name, ok, refusal, serve};
 
     fn check(body: &str, wanted: &str) {
         let said = decode("k", body.as_bytes()).map_or_else(|e| e.text(), |reading| reading.milli.to_string());
@@ -192,6 +202,16 @@ mod tests {
         for body in ["{}", "<html>", "", r#"{"kvs": []}"#] {
             check(body, "the answer is not that of etcd");
         }
+    }
+
+    #[tokio::test]
+    async fn a_member_that_never_answers_leaves_time_for_the_others() {
+        let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (healthy, _served) = serve(vec![ok(&value("7"))]).await;
+        let endpoints = format!("{},{healthy}", silent.local_addr().unwrap());
+        let metadata = [("endpoints", endpoints.as_str()), ("watchKey", "k"), ("value", "5")];
+        let connected = Trigger::new(&metadata).connect::<Etcd>().unwrap();
+        assert_eq!(connected.source.read().await.unwrap().float, 7.0);
     }
 
     #[test]

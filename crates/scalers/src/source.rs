@@ -10,6 +10,7 @@ use units::Milli;
 
 use crate::context::{Notice, TriggerContext};
 use crate::error::{BuildError, ScalerError};
+use crate::http::shorten;
 use crate::metadata::{Number, TriggerMetadata, parse};
 use crate::{MetricSpec, Sampled, Scaler};
 
@@ -68,8 +69,9 @@ impl Reading {
     /// # Errors
     /// It is not finite or out of range: [`ScalerError::NoNumber`].
     pub(crate) fn number(float: f64) -> Result<Self, ScalerError> {
-        let milli = Milli::try_from_f64(float)
-            .map_err(|error| ScalerError::NoNumber { what: format!("the source gives no usable number: {error}") })?;
+        let milli = Milli::try_from_f64(float).map_err(|error| ScalerError::NoNumber {
+            what: format!("the source gives no usable number: {}", shorten(&error.to_string())),
+        })?;
         Ok(Self { milli, float, empty: false, active: None })
     }
 
@@ -87,10 +89,10 @@ impl Reading {
     /// # Errors
     /// The text is no finite number: [`ScalerError::NoNumber`].
     pub(crate) fn text(text: &str) -> Result<Self, ScalerError> {
-        let Number { milli, float } = text
-            .trim()
-            .parse()
-            .map_err(|error| ScalerError::NoNumber { what: format!("the source gives no usable number: {error}") })?;
+        let Number { milli, float } = text.trim().parse::<Number>().map_err(|error| {
+            let error = shorten(&error);
+            ScalerError::NoNumber { what: format!("the source gives no usable number: {error}") }
+        })?;
         Ok(Self { milli, float, empty: false, active: None })
     }
 

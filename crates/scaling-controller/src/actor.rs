@@ -32,6 +32,7 @@ use crate::source::Silent;
 use crate::sources::Sources;
 use crate::status;
 use crate::target::Target;
+use crate::wording::Wording;
 
 /// What all actors share.
 pub(crate) struct Shared {
@@ -69,8 +70,8 @@ pub(crate) struct Actor {
     shared: Arc<Shared>,
     key: ObjectKey,
     uid: String,
-    /// The status as last written, or as found in the beginning.
-    status: ScaledObjectStatus,
+    /// The status as last written, while the watch does not show it.
+    unseen: Option<Box<ScaledObjectStatus>>,
     last_active: Option<Timestamp>,
     target: Option<Target>,
     /// What the manifest said when the target was found.
@@ -85,6 +86,7 @@ pub(crate) struct Actor {
     /// The generation whose start and notices were published.
     announced: Option<i64>,
     silent: Silent,
+    wording: Wording,
     listener: Listener,
     next_poll: Instant,
     failed_looks: u32,
@@ -95,9 +97,9 @@ pub(crate) struct Actor {
 impl Actor {
     /// The actor of an object, whose first poll is due at `first_poll`.
     pub(crate) fn new(shared: Arc<Shared>, object: &ScaledObject, first_poll: Instant) -> Self {
-        let status = object.status.clone().unwrap_or_default();
-        let recorded = status.last_active_time.as_ref().map(|time| time.0);
-        let was_active = status::is_true(&status, "Active");
+        let status = object.status.as_ref();
+        let recorded = status.and_then(|status| status.last_active_time.as_ref()).map(|time| time.0);
+        let was_active = status.is_some_and(|status| status::is_true(status, "Active"));
         // A manifest that is wrong now has a cooldown again when it is corrected.
         let cooldown = check(object).map(|settings| settings.cooldown).unwrap_or_default();
         let last_active = activity::resume(recorded, was_active, cooldown, Timestamp::now());
@@ -105,7 +107,7 @@ impl Actor {
             shared,
             key: ObjectKey::of(object),
             uid: object.uid().unwrap_or_default(),
-            status,
+            unseen: None,
             last_active,
             target: None,
             target_ref: None,
@@ -115,6 +117,7 @@ impl Actor {
             prepared: None,
             announced: None,
             silent: Silent::default(),
+            wording: Wording::default(),
             listener: Listener::default(),
             next_poll: first_poll,
             failed_looks: 0,
@@ -149,17 +152,23 @@ impl Actor {
         if object.metadata.deletion_timestamp.is_some() {
             return Some(self.finish(&object).await);
         }
-        let mut status = self.status.clone();
+        // With ten thousand objects a second copy of each status counts.
+        self.unseen.take_if(|written| object.status.as_ref() == Some(written.as_ref()));
+        let old = self.status_of(&object);
+        let mut status = old.clone();
         status::complete(&mut status);
         let next = match self.reconcile(&object, &mut status).await {
             Ok(next) => {
                 self.failed_looks = 0;
+                self.wording.all_well();
                 next
             }
             Err(stop) => self.stopped(&object, stop, &mut status),
         };
-        self.announce(&object, &status).await;
-        self.save(status).await;
+        let generation = object.metadata.generation.unwrap_or_default();
+        self.wording.steady(generation, &old.conditions, &mut status.conditions);
+        self.announce(&object, &old, &status).await;
+        self.save(&old, status).await;
         Some(next)
     }
 
@@ -174,7 +183,9 @@ impl Actor {
                 (what, doubled.min(RETRY.1))
             }
         };
-        tracing::warn!(object = %self.key, what, retry_seconds = wait.as_secs(), "ScaledObject cannot be acted on");
+        if self.wording.is_news(&what) {
+            tracing::warn!(object = %self.key, what, retry_seconds = wait.as_secs(), "ScaledObject cannot be acted on");
+        }
         self.shared.metrics.object_failed(&self.key);
         self.prepared = None;
         status::set(status, &Condition::check_failed(what));
@@ -193,8 +204,8 @@ impl Actor {
     }
 
     /// Publishes what changed between the status that was and the one that will be.
-    async fn announce(&self, object: &ScaledObject, new: &ScaledObjectStatus) {
-        for (kind, reason, note) in changes(&self.status, new) {
+    async fn announce(&self, object: &ScaledObject, old: &ScaledObjectStatus, new: &ScaledObjectStatus) {
+        for (kind, reason, note) in changes(old, new) {
             self.publish(object, kind, reason, "Reconcile", note).await;
         }
     }
@@ -203,21 +214,26 @@ impl Actor {
         self.shared.announcer.publish(&reference(object), kind, reason, action, note).await;
     }
 
-    async fn save(&mut self, status: ScaledObjectStatus) {
-        if status == self.status {
+    /// The status as it is in the API server, as far as we know.
+    fn status_of(&self, object: &ScaledObject) -> ScaledObjectStatus {
+        self.unseen.as_deref().or(object.status.as_ref()).cloned().unwrap_or_default()
+    }
+
+    async fn save(&mut self, old: &ScaledObjectStatus, status: ScaledObjectStatus) {
+        if status == *old {
             self.unsaved = 0;
             return;
         }
         self.unsaved = self.unsaved.saturating_add(1);
         let _permit = self.shared.acting.acquire().await;
         let api: Api<ScaledObject> = Api::namespaced(self.shared.client.clone(), &self.key.namespace);
-        match patch_if_changed(&api, &self.key.name, Some(&self.status), &status).await {
+        match patch_if_changed(&api, &self.key.name, Some(old), &status).await {
             Ok(written) => {
                 if written {
                     self.shared.metrics.status_written();
                 }
                 self.unsaved = 0;
-                self.status = status;
+                self.unseen = Some(Box::new(status));
             }
             Err(StatusError::Patch(kube::Error::Api(answer))) if answer.is_not_found() => {}
             // The next look compares with what was written last, and tries again.

@@ -6,10 +6,11 @@ use std::sync::{PoisonError, RwLock};
 
 use api::keda::annotations::{HPA_OWNERSHIP, TRANSFER_HPA_OWNERSHIP};
 use api::keda::{ScaleTarget, ScaledObject};
-use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
+use k8s_openapi::api::autoscaling::v2::CrossVersionObjectReference;
 use kube::ResourceExt;
 
 use crate::hpa::owned_by;
+use crate::known_hpa::KnownHpa;
 use crate::object::pausing;
 use crate::status::is_true;
 
@@ -60,14 +61,14 @@ const HPA_NAME: &str = "spec.advanced.horizontalPodAutoscalerConfig.name";
 pub(crate) fn conflict<'a>(
     object: &ScaledObject,
     objects: impl Iterator<Item = &'a ScaledObject> + Clone,
-    hpas: impl Iterator<Item = &'a HorizontalPodAutoscaler> + Clone,
+    hpas: impl Iterator<Item = &'a KnownHpa> + Clone,
 ) -> Option<Conflict> {
     let hpa_name = object.spec.hpa_name(&object.name_any());
     let target = &object.spec.scale_target_ref;
     // Who has what both want comes first, then who is older.
     let rank = |of: &ScaledObject, about_target: bool| {
-        let has = |hpa: &HorizontalPodAutoscaler| {
-            owned_by(hpa, of) && if about_target { scales(hpa, target) } else { hpa.name_any() == hpa_name }
+        let has = |hpa: &KnownHpa| {
+            owned_by(hpa, of) && if about_target { scales(&hpa.target, target) } else { hpa.name_any() == hpa_name }
         };
         // A pause takes the HPA away, and not the workload, until the HPA is back.
         let in_part = pausing(of).is_ok_and(|pausing| pausing.any() && pausing.full.is_none());
@@ -89,13 +90,13 @@ pub(crate) fn conflict<'a>(
     });
     let other_object = with_object(object, first);
     // One with our name is adopted or refused when the HPA is written.
-    let mut foreign = hpas.filter(|hpa| !owned_by(hpa, object) && hpa.name_any() != hpa_name);
-    let left = move |hpa: &&HorizontalPodAutoscaler| {
+    let mut foreign = hpas.filter(|hpa| !owned_by(*hpa, object) && hpa.name_any() != hpa_name);
+    let left = move |hpa: &&KnownHpa| {
         let elsewhere = |other: &ScaledObject| !same_target(&other.spec.scale_target_ref, target);
-        scales(hpa, target)
+        scales(&hpa.target, target)
             && hpa.namespace() == object.namespace()
             && hpa.metadata.deletion_timestamp.is_none()
-            && objects.clone().any(|other| owned_by(hpa, other) && elsewhere(other))
+            && objects.clone().any(|other| owned_by(*hpa, other) && elsewhere(other))
     };
     other_object
         .or_else(|| with_hpa(object, foreign.clone()))
@@ -106,7 +107,7 @@ pub(crate) fn conflict<'a>(
 pub(crate) fn admission_conflict<'a>(
     object: &ScaledObject,
     objects: impl Iterator<Item = &'a ScaledObject>,
-    hpas: impl Iterator<Item = &'a HorizontalPodAutoscaler>,
+    hpas: impl Iterator<Item = &'a KnownHpa>,
 ) -> Option<Conflict> {
     let name = object.name_any();
     let others = objects.filter(|other| other.name_any() != name);
@@ -161,7 +162,7 @@ fn with_object<'a>(object: &ScaledObject, others: impl Iterator<Item = &'a Scale
     None
 }
 
-fn with_hpa<'a>(object: &ScaledObject, hpas: impl Iterator<Item = &'a HorizontalPodAutoscaler>) -> Option<Conflict> {
+fn with_hpa<'a>(object: &ScaledObject, hpas: impl Iterator<Item = &'a KnownHpa>) -> Option<Conflict> {
     let namespace = object.namespace();
     let target = &object.spec.scale_target_ref;
     let foreign = hpas
@@ -169,12 +170,12 @@ fn with_hpa<'a>(object: &ScaledObject, hpas: impl Iterator<Item = &'a Horizontal
         .filter(|hpa| hpa.annotations().get(HPA_OWNERSHIP).is_none_or(|value| value != "false"))
         // Those of ScaledObjects are judged with their object.
         .filter(|hpa| !hpa.owner_references().iter().any(|owner| owner.kind == "ScaledObject"));
-    let mut foreign = foreign.filter(|hpa| scales(hpa, target));
+    let mut foreign = foreign.filter(|hpa| scales(&hpa.target, target));
     foreign.next().map(|hpa| Conflict::with_hpa(object, &hpa.name_any()))
 }
 
-pub(crate) fn scales(hpa: &HorizontalPodAutoscaler, target: &ScaleTarget) -> bool {
-    let scaled = &hpa.spec.scale_target_ref;
+/// Whether what an HPA scales is this target, in whatever version.
+pub(crate) fn scales(scaled: &CrossVersionObjectReference, target: &ScaleTarget) -> bool {
     scaled.name == target.name
         && scaled.kind == target.effective_kind()
         && group(scaled.api_version.as_deref().unwrap_or_default()) == group(target.effective_api_version())
@@ -210,7 +211,7 @@ mod tests {
         object
     }
 
-    fn hpa(name: &str, target: &str) -> HorizontalPodAutoscaler {
+    fn hpa(name: &str, target: &str) -> KnownHpa {
         serde_json::from_value(serde_json::json!({
             "metadata": {"name": name, "namespace": "shop"},
             "spec": {"maxReplicas": 3, "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": target}},
@@ -293,7 +294,7 @@ mod tests {
 
     #[test]
     fn at_admission_whoever_is_there_was_first() {
-        let said = |object: &ScaledObject, objects: &[ScaledObject], hpas: &[HorizontalPodAutoscaler]| {
+        let said = |object: &ScaledObject, objects: &[ScaledObject], hpas: &[KnownHpa]| {
             admission_conflict(object, objects.iter(), hpas.iter()).map(|conflict| conflict.message)
         };
         let (mine, other) = (object("old", "web", 1), object("new", "web", 2));

@@ -12,7 +12,6 @@ use anyhow::{Context as _, Result};
 use api::admission::{self as rules, Verdict};
 use api::keda::{ScaledJob, ScaledObject, TriggerAuthentication};
 use async_trait::async_trait;
-use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use kube::ResourceExt;
 use scalers::{Cluster, LivePod, ScalerError};
 use scaling::hpa as plan;
@@ -24,6 +23,7 @@ use crate::admission::not_yet;
 use crate::conflict::admission_conflict;
 use crate::credentials::{Credentials, Owner};
 use crate::hpa;
+use crate::known_hpa::KnownHpa;
 use crate::object::{Subject, check, pausing};
 use crate::source::ObjectSource;
 
@@ -122,7 +122,7 @@ fn scaled_object(scenario: &Scenario) -> Result<Verdict> {
     let mut verdict = rules::scaled_object(&object);
     not_yet(&object.spec.triggers, &mut verdict);
     let objects: Vec<ScaledObject> = all(scenario, "ScaledObject")?;
-    let hpas: Vec<HorizontalPodAutoscaler> = all(scenario, "HorizontalPodAutoscaler")?;
+    let hpas: Vec<KnownHpa> = all(scenario, "HorizontalPodAutoscaler")?;
     if let Some(conflict) = admission_conflict(&object, objects.iter(), hpas.iter()) {
         verdict.refuse(conflict.reason, conflict.to_string());
     }

@@ -138,9 +138,9 @@ fn signed(count: u32) -> i32 {
 }
 
 /// Whether the HPA belongs to this very object.
-pub(crate) fn owned_by(hpa: &HorizontalPodAutoscaler, owner: &ScaledObject) -> bool {
+pub(crate) fn owned_by(hpa: &impl Resource, owner: &ScaledObject) -> bool {
     let uid = owner.metadata.uid.as_deref();
-    uid.is_some() && hpa.owner_references().iter().any(|reference| Some(reference.uid.as_str()) == uid)
+    uid.is_some() && hpa.meta().owner_references.iter().flatten().any(|reference| Some(reference.uid.as_str()) == uid)
 }
 
 /// Whether the HPA compares a metric with what the object wants it compared with, if it does. One that does not ask for it at all
@@ -197,7 +197,12 @@ pub(crate) enum Found {
 impl Baseline {
     /// Remembers the answer to a write.
     pub(crate) fn of(desired: &HorizontalPodAutoscaler, stored: &HorizontalPodAutoscaler) -> Self {
-        Self { desired: hash(desired), stored: hash(stored), version: version(stored) }
+        Self { desired: hash(&essence(desired)), stored: hash(&asked_of(stored, desired)), version: version(stored) }
+    }
+
+    /// Whether nothing has changed since: the same is wanted, and this is the version that was found or written then.
+    pub(crate) fn is(&self, desired: &HorizontalPodAutoscaler, found: &impl Resource) -> bool {
+        self.version.is_some() && self.version == version(found) && self.desired == hash(&essence(desired))
     }
 }
 
@@ -220,8 +225,8 @@ fn extra_behavior(desired: &HorizontalPodAutoscaler, found: &HorizontalPodAutosc
     found.spec.behavior.is_some() && desired.spec.behavior.is_none()
 }
 
-fn version(hpa: &HorizontalPodAutoscaler) -> Option<u64> {
-    hpa.metadata.resource_version.as_deref().and_then(|version| version.parse().ok())
+fn version(hpa: &impl Resource) -> Option<u64> {
+    hpa.meta().resource_version.as_deref().and_then(|version| version.parse().ok())
 }
 
 /// Spec, labels, annotations and owners.
@@ -234,10 +239,24 @@ fn essence(hpa: &HorizontalPodAutoscaler) -> Value {
     })
 }
 
-fn hash(hpa: &HorizontalPodAutoscaler) -> u64 {
+/// The same without the labels and annotations that others have added: they may stay, as with KEDA, or we would take off for ever
+/// what a policy engine or a deployment tool puts there again.
+fn asked_of(found: &HorizontalPodAutoscaler, desired: &HorizontalPodAutoscaler) -> Value {
+    let mut essence = essence(found);
+    for (key, ours) in [("labels", &desired.metadata.labels), ("annotations", &desired.metadata.annotations)] {
+        let Value::Object(mut found) = essence[key].take() else { continue };
+        found.retain(|name, _| ours.as_ref().is_some_and(|ours| ours.contains_key(name)));
+        if !found.is_empty() {
+            essence[key] = Value::Object(found);
+        }
+    }
+    essence
+}
+
+fn hash(essence: &Value) -> u64 {
     let mut hasher = DefaultHasher::new();
     // The maps of `serde_json` are sorted, so equal objects have equal texts.
-    essence(hpa).to_string().hash(&mut hasher);
+    essence.to_string().hash(&mut hasher);
     hasher.finish()
 }
 
@@ -347,6 +366,18 @@ mod tests {
         assert_eq!(compare(baseline, &wanted, &edited), Found::Differs);
         assert_eq!(compare(None, &wanted, &edited), Found::Differs);
         assert_eq!(compare(baseline, &wanted, &stored(&wanted, "6")), Found::Stale);
+    }
+
+    #[test]
+    fn labels_and_annotations_of_others_stay_and_ours_are_put_back() {
+        let wanted = desired(&owner(&Value::Null), Pausing::default());
+        let baseline = Some(Baseline::of(&wanted, &stored(&wanted, "7")));
+        let mut found = stored(&wanted, "8");
+        found.metadata.annotations = Some([("example.com/tracking".into(), "abc".into())].into());
+        found.metadata.labels.as_mut().unwrap().insert("team".into(), "shop".into());
+        assert!(matches!(compare(baseline, &wanted, &found), Found::InSync(_)));
+        found.metadata.labels.as_mut().unwrap().insert("app.kubernetes.io/managed-by".into(), "me".into());
+        assert_eq!(compare(baseline, &wanted, &found), Found::Differs);
     }
 
     #[test]

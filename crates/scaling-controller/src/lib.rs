@@ -33,6 +33,7 @@ mod credentials;
 pub mod external_metrics;
 mod hpa;
 mod jobs;
+mod known_hpa;
 mod listener;
 mod metrics;
 mod object;
@@ -42,6 +43,7 @@ mod sources;
 mod status;
 mod supervisor;
 mod target;
+mod wording;
 
 pub use cloud_events::CloudEventSettings;
 pub use credentials::CredentialSettings;

@@ -1,12 +1,17 @@
 //! One read at a time per metric, shared by everybody who wants it at that moment.
 
 use std::fmt;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::future::{BoxFuture, FutureExt, Shared};
 use scalers::Sampled;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
+
+/// How long somebody who can do with the last value waits for a new one. The HPA controller is told after five seconds that there
+/// is none, and a query may take longer.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// What a read gave, or why it gave nothing.
 pub(crate) type Outcome = Result<Sampled, Arc<str>>;
@@ -42,6 +47,34 @@ impl Cell {
             state.pending.get_or_insert_with(|| self.start(ask())).clone()
         };
         pending.await
+    }
+
+    /// As [`read`](Self::read). Whoever says how old a value may be to `keep` it gets the last one if a new one takes longer than
+    /// [`PATIENCE`]; the read goes on, and the next one who asks gets what it gave.
+    pub(crate) async fn read_or_last<F>(
+        self: &Arc<Self>,
+        max_age: Duration,
+        keep: Option<Duration>,
+        ask: impl FnOnce() -> F,
+    ) -> Outcome
+    where
+        F: Future<Output = Outcome> + Send + 'static,
+    {
+        let mut read = pin!(self.read(max_age, ask));
+        let Some(keep) = keep else { return read.await };
+        if let Ok(outcome) = timeout(PATIENCE, &mut read).await {
+            return outcome;
+        }
+        match self.value_within(keep) {
+            Some(sampled) => Ok(sampled),
+            None => read.await,
+        }
+    }
+
+    fn value_within(&self, age: Duration) -> Option<Sampled> {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let (_, outcome) = state.last.as_ref().filter(|(at, _)| at.elapsed() <= age)?;
+        outcome.as_ref().ok().copied()
     }
 
     /// Whether the last read gave an answer with nothing in it.
@@ -118,6 +151,27 @@ mod tests {
         assert_eq!(cell.read(keep, || async { sampled(2) }).await, sampled(1));
         tokio::time::advance(Duration::from_millis(1)).await;
         assert_eq!(cell.read(keep, || async { sampled(3) }).await, sampled(3));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_cannot_wait_gets_the_last_value_and_the_next_one_the_new() {
+        let cell = Arc::new(Cell::default());
+        let keep = Some(Duration::from_secs(36));
+        let slow = |value| {
+            cell.read_or_last(Duration::from_secs(5), keep, move || async move {
+                tokio::time::sleep(Duration::from_secs(7)).await;
+                sampled(value)
+            })
+        };
+        assert_eq!(slow(1).await, sampled(1), "there is no other");
+        tokio::time::advance(Duration::from_secs(15)).await;
+        let began = Instant::now();
+        assert_eq!(slow(2).await, sampled(1));
+        assert_eq!(began.elapsed(), PATIENCE);
+        tokio::time::advance(Duration::from_secs(4)).await;
+        assert_eq!(slow(3).await, sampled(2), "the read went on");
+        tokio::time::advance(Duration::from_secs(40)).await;
+        assert_eq!(slow(4).await, sampled(4), "the last one is too old");
     }
 
     #[tokio::test]

@@ -197,9 +197,11 @@ impl ObjectSource {
             Arc::clone(&readable.labels),
             Arc::clone(metrics),
         );
+        // The value of the last poll is as good as one that a poll would give now.
+        let keep = (asker == Asker::Hpa).then(|| self.interval + self.interval / 5);
         readable
             .cell
-            .read(self.max_age(trigger, asker), move || async move {
+            .read_or_last(self.max_age(trigger, asker), keep, move || async move {
                 let began = Instant::now();
                 let requests = Requests { metrics: Arc::clone(&metrics), labels: Arc::clone(&labels) };
                 let sampled = observed(Arc::new(requests), scaler.sample(&name)).await;

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use api::keda::ScaledObject;
 use controller_runtime::index::Watched;
-use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use kube::{Client, ResourceExt};
 use scalers::{Cluster, Http};
 use scaling::hpa::{HpaMetric, NoAnswer, answer};
@@ -19,6 +18,7 @@ use crate::cluster::ApiServer;
 use crate::conflict::scales;
 use crate::credentials::{Credentials, Owner, Resolver};
 use crate::hpa::{compares_with, owned_by};
+use crate::known_hpa::KnownHpa;
 use crate::metrics::Metrics;
 use crate::object::{ObjectKey, Subject, check, polling_interval};
 use crate::source::{Asker, ObjectSource, remembered};
@@ -69,7 +69,7 @@ pub enum AnswerError {
 /// The triggers of all objects, built when they are first needed.
 pub struct Sources {
     pub(crate) objects: Watched<ScaledObject>,
-    pub(crate) hpas: Watched<HorizontalPodAutoscaler>,
+    pub(crate) hpas: Watched<KnownHpa>,
     pub(crate) targets: Targets,
     pub(crate) metrics: Arc<Metrics>,
     http: Arc<Http>,
@@ -88,7 +88,7 @@ impl Sources {
     pub(crate) fn new(
         client: Client,
         objects: Watched<ScaledObject>,
-        hpas: Watched<HorizontalPodAutoscaler>,
+        hpas: Watched<KnownHpa>,
         metrics: Arc<Metrics>,
         http: Arc<Http>,
         resolver: Resolver,
@@ -103,11 +103,14 @@ impl Sources {
     /// Every trigger that cannot be used, with the path of its field.
     pub(crate) async fn of(&self, object: &ScaledObject, max_age: Duration) -> Result<Arc<ObjectSource>, Vec<String>> {
         let key = ObjectKey::of(object);
+        let (subject, owner) = (Subject::object(object), Owner::of(object));
+        let found = || self.lock().get(&key).cloned();
+        if let Some(found) = current(&subject, owner, max_age, &found) {
+            return Ok(found);
+        }
         let hpa = self.hpas.get(&key.namespace, &object.spec.hpa_name(&key.name));
         let remembered = remembered(object, hpa.as_deref());
-        let subject = Subject::object(object).remembering(&remembered);
-        let found = || self.lock().get(&key).cloned();
-        let built = self.build(subject, Owner::of(object), max_age, found).await?;
+        let built = self.build(subject.remembering(&remembered), owner, max_age, found).await?;
         let old = self.lock().insert(key, Arc::clone(&built));
         if let Some(old) = old.filter(|old| !Arc::ptr_eq(old, &built)) {
             self.forget_series(&old, Some(&built));
@@ -127,10 +130,7 @@ impl Sources {
         max_age: Duration,
         found: impl Fn() -> Option<Arc<ObjectSource>>,
     ) -> Result<Arc<ObjectSource>, Vec<String>> {
-        let found = || found().filter(|found| found.is_of(&subject));
-        if let Some(found) = found()
-            && (!owner.needs_any() || found.looked_within(max_age))
-        {
+        if let Some(found) = current(&subject, owner, max_age, &found) {
             return Ok(found);
         }
         let given = if owner.needs_any() {
@@ -138,7 +138,7 @@ impl Sources {
         } else {
             subject.triggers.iter().map(|_| Ok(Credentials::default())).collect()
         };
-        let found = found();
+        let found = found().filter(|found| found.is_of(&subject));
         if let Some(found) = &found
             && found.settled(&given)
         {
@@ -219,25 +219,25 @@ impl Sources {
             HpaMetric::External { name, target } if name == metric => Some(*target),
             _ => None,
         });
-        self.own_hpas(object).all(|hpa| compares_with(&hpa, metric, wanted))
+        self.own_hpas(object).all(|hpa| compares_with(&hpa.whole(), metric, wanted))
     }
 
     /// The workload that an HPA of the object scales though the object names another one by now. The HPA asks by the object's
     /// name alone, and would scale the one workload by what is measured for the other.
     fn left_behind(&self, object: &ScaledObject) -> Option<String> {
         self.own_hpas(object).find_map(|hpa| {
-            let scaled = &hpa.spec.scale_target_ref;
-            (!scales(&hpa, &object.spec.scale_target_ref)).then(|| format!("{} '{}'", scaled.kind, scaled.name))
+            let scaled = &hpa.target;
+            (!scales(scaled, &object.spec.scale_target_ref)).then(|| format!("{} '{}'", scaled.kind, scaled.name))
         })
     }
 
     /// The object's HPA, and the one that had its name before, if that is still there.
-    fn own_hpas(&self, object: &ScaledObject) -> impl Iterator<Item = Arc<HorizontalPodAutoscaler>> {
+    fn own_hpas(&self, object: &ScaledObject) -> impl Iterator<Item = Arc<KnownHpa>> {
         let namespace = object.namespace().unwrap_or_default();
         let recorded = object.status.as_ref().and_then(|status| status.hpa_name.clone());
         let names = [Some(object.spec.hpa_name(&object.name_any())), recorded];
         let found = names.into_iter().flatten().filter_map(move |name| self.hpas.get(&namespace, &name));
-        found.filter(|hpa| owned_by(hpa, object))
+        found.filter(|hpa| owned_by(hpa.as_ref(), object))
     }
 
     /// Reads the metric that the HPA controller asks for; nothing if the object has none of this name.
@@ -310,6 +310,16 @@ impl Sources {
         };
         tokio::join!(current, ready)
     }
+}
+
+/// What was built last, if it is still what the subject wants and its credentials were looked at within `max_age`.
+fn current(
+    subject: &Subject<'_>,
+    owner: Owner<'_>,
+    max_age: Duration,
+    found: &impl Fn() -> Option<Arc<ObjectSource>>,
+) -> Option<Arc<ObjectSource>> {
+    found().filter(|found| found.is_of(subject) && (!owner.needs_any() || found.looked_within(max_age)))
 }
 
 /// Failures in a row that the leader has recorded for a metric.

@@ -11,11 +11,11 @@ use controller_runtime::events::Recorder;
 use controller_runtime::health::Check;
 use controller_runtime::index::{Wakeup, Watched};
 use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use kube::runtime::watcher;
 use kube::{Api, Client, Resource, ResourceExt};
 use rand::Rng;
 use scalers::Http;
+use scaling::hpa::LAST_APPLIED;
 use serde::de::DeserializeOwned;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::{Id, JoinSet};
@@ -28,6 +28,7 @@ use crate::cloud_events::{Announcements, Announcer, CloudEventSettings, Dispatch
 use crate::conflict::Claims;
 use crate::credentials::{CredentialSettings, Resolver};
 use crate::jobs;
+use crate::known_hpa::KnownHpa;
 use crate::metrics::Metrics;
 use crate::object::{ObjectKey, Subject, polling_interval};
 use crate::sources::Sources;
@@ -81,9 +82,9 @@ impl Controller {
             [one] => Some(one.as_str()),
             _ => None,
         };
-        let objects: Watched<ScaledObject> = watched(client, one, &wakeup, shutdown);
         let config = watcher::Config::default();
-        let hpas = Watched::spawn_trimmed(within(client, one), config, &wakeup, shutdown, without_measurements);
+        let objects = Watched::spawn_trimmed(within(client, one), config, &wakeup, shutdown, without_second_copy);
+        let hpas: Watched<KnownHpa> = watched(client, one, &wakeup, shutdown);
         let authentications = Arc::new(watched(client, one, &wakeup, shutdown));
         let http = Arc::new(Http::new(settings.http_timeout));
         let resolver = Resolver::new(
@@ -183,10 +184,10 @@ where
     }
 }
 
-/// What the HPA controller measured is the largest part of an HPA, and nobody here reads it.
-fn without_measurements(hpa: &mut HorizontalPodAutoscaler) {
-    if let Some(status) = &mut hpa.status {
-        status.current_metrics = None;
+/// What `kubectl apply` leaves is the manifest once more, which nobody here reads.
+fn without_second_copy(object: &mut ScaledObject) {
+    if let Some(annotations) = &mut object.metadata.annotations {
+        annotations.remove(LAST_APPLIED);
     }
 }
 
@@ -248,9 +249,9 @@ enum Whose {
 }
 
 impl Whose {
-    fn of(hpa: &HorizontalPodAutoscaler) -> Self {
+    fn of(hpa: &KnownHpa) -> Self {
         let owner = hpa.owner_references().iter().find(|o| o.kind == "ScaledObject").map(|o| o.name.clone());
-        owner.map_or_else(|| Self::Claims(hpa.spec.scale_target_ref.name.clone()), Self::Owner)
+        owner.map_or_else(|| Self::Claims(hpa.target.name.clone()), Self::Owner)
     }
 }
 

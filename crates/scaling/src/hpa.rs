@@ -16,8 +16,8 @@ use crate::settings::Replicas;
 pub const OBJECT_LABEL: &str = "scaledobject.keda.sh/name";
 /// Names labels of the object that are not copied to the HPA.
 pub const EXCLUDED_LABELS: &str = "scaledobject.keda.sh/hpa-excluded-labels";
-/// `kubectl apply` keeps the whole object in this annotation.
-const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+/// `kubectl apply` keeps the whole object in this annotation; no HPA gets it.
+pub const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// One metric of an HPA.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -17,7 +17,7 @@ impl Selector {
         if name.is_empty() || !rest.trim().is_empty() { Err(wrong()) } else { Ok(Self { name: name.into(), labels }) }
     }
 
-    /// The value of the one series that matches.
+    /// The value of the series with exactly these labels, or else of the one series that has them among others.
     pub(super) fn find(&self, page: &str) -> Result<f64, String> {
         let mut found = Vec::new();
         for line in page.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
@@ -26,11 +26,14 @@ impl Selector {
             let (name, labels, rest) = series(line).ok_or_else(wrong)?;
             let value = rest.split_whitespace().next().and_then(number).ok_or_else(wrong)?;
             if name == self.name && self.labels.iter().all(|label| labels.contains(label)) {
-                found.push(value);
+                found.push((labels.len() == self.labels.len(), value));
             }
         }
+        if found.iter().any(|(is_exact, _)| *is_exact) {
+            found.retain(|(is_exact, _)| *is_exact);
+        }
         match found.as_slice() {
-            [one] => Ok(*one),
+            [(_, one)] => Ok(*one),
             [] => Err(format!("the answer has no series of {} with these labels", self.name)),
             many => Err(format!("{} series of {} match; name more of their labels", many.len(), self.name)),
         }
@@ -102,6 +105,9 @@ mod tests {
         assert_eq!(find(r#"queue_size{ note = "say \"hi\", {x}", queue="a" }"#), Ok(12.0));
         assert!(find("odd").unwrap().is_nan());
         assert_eq!(find("huge"), Ok(f64::INFINITY));
+        let page = "foo{a=\"b\"} 7\nfoo 5\nfoo{a=\"b\",c=\"d\"} 9\n";
+        let exact = |location: &str| Selector::parse(location).unwrap().find(page);
+        assert_eq!((exact("foo"), exact("foo{a=\"b\"}"), exact("foo{c=\"d\"}")), (Ok(5.0), Ok(7.0), Ok(9.0)));
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Paths into JSON, as GJSON writes them: the part of the notation that leads to one value.
 //!
-//! `a.b`, `a.0`, `a\.b`, `a*` and `a?` (the first key that matches), `#` (the length of a list), `#(key=="x")` (its first
+//! `a.b` or `a|b`, `a.0`, `a\.b`, `a*` and `a?` (the first key that matches), `#` (the length of a list), `#(key=="x")` (its first
 //! element for which that holds; also `!=`, `<`, `<=`, `>`, `>=`). Paths that lead to several values (`#.a`, `#(…)#`,
-//! `{…}`, `[…]`) and modifiers (`@…`) are refused: they give no number.
+//! `{…}`, `[…]`), modifiers (`@…`) and comparisons with a pattern (`%`) are refused.
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
@@ -99,6 +99,12 @@ impl Comparison {
     }
 }
 
+/// What GJSON takes for a modifier where a key could be; any other key may begin with `@`.
+const MODIFIERS: [&str; 13] = [
+    "@dig", "@flatten", "@fromstr", "@group", "@join", "@keys", "@pretty", "@reverse", "@this", "@tostr", "@ugly",
+    "@valid", "@values",
+];
+
 fn steps(path: &str) -> Result<Vec<Step>, String> {
     if path.is_empty() || path.starts_with(['@', '{', '[', '!']) {
         return Err(format!("{path:?} is not a path to one value"));
@@ -110,8 +116,11 @@ fn steps(path: &str) -> Result<Vec<Step>, String> {
             Some(query) => condition(query).ok_or_else(|| format!("{path:?}: #(…) is not key==value"))?,
             None => plain(rest),
         };
+        if matches!(&step, Step::Key(key) if MODIFIERS.contains(&key.split(':').next().unwrap_or_default())) {
+            return Err(format!("{path:?}: modifiers (@…) are not taken, only paths to one value"));
+        }
         steps.push(step);
-        match after.strip_prefix('.') {
+        match after.strip_prefix(['.', '|']) {
             Some(after) if !after.is_empty() => rest = after,
             None if after.is_empty() => return Ok(steps),
             Some(_) => return Err(format!("{path:?} ends with a dot")),
@@ -127,7 +136,7 @@ fn plain(text: &str) -> (Step, &str) {
     let mut end = text.len();
     while let Some((at, letter)) = letters.next() {
         parts.push(match letter {
-            '.' => {
+            '.' | '|' => {
                 end = at;
                 break;
             }
@@ -199,7 +208,7 @@ mod tests {
     #[test]
     fn a_path_leads_to_one_value() {
         let answer = json!({
-            "a": {"b": [10, {"c": 20}], "x.y": 30},
+            "a": {"b": [10, {"c": 20}], "x.y": 30, "@type": 40},
             "list": [{"name": "in", "size": 1}, {"name": "out) of", "size": 2}, {"size": 3, "name": "in"}],
             "plain": [4, 5, 6],
         });
@@ -207,6 +216,8 @@ mod tests {
             ("a.b.0", Some(10)),
             ("a.b.1.c", Some(20)),
             ("a.x\\.y", Some(30)),
+            ("a|b|1.c", Some(20)),
+            ("a.@type", Some(40)),
             ("a.x*", Some(30)),
             ("a.?.1.c", Some(20)),
             ("a.b.#", Some(2)),
@@ -229,7 +240,18 @@ mod tests {
 
     #[test]
     fn what_leads_to_several_values_is_refused() {
-        for path in ["", "list.#.size", "list.#(size>1)#.size", "@this", "{a,b}", "a.", "list.#(name).size"] {
+        for path in [
+            "",
+            "list.#.size",
+            "list.#(size>1)#.size",
+            "@this",
+            "a.@this",
+            "list.@reverse.0",
+            "plain|@join:{}",
+            "{a,b}",
+            "a.",
+            "list.#(name).size",
+        ] {
             assert!(check(path).is_err(), "{path}");
         }
     }

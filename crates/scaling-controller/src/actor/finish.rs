@@ -35,7 +35,7 @@ impl Actor {
 
     async fn let_go(&mut self, object: &ScaledObject) -> Result<(), Stop> {
         let restore = object.spec.advanced.as_ref().is_some_and(|a| a.restore_to_original_replica_count);
-        let original = self.status.original_replica_count.and_then(|n| u32::try_from(n).ok());
+        let original = self.status_of(object).original_replica_count.and_then(|n| u32::try_from(n).ok());
         // A workload that another one has is not ours to restore.
         let taken = self.check_masters(object).err();
         if let (true, Some(_), Some(Stop::World(what))) = (restore, original, &taken) {

@@ -125,10 +125,7 @@ impl Actor {
         }
         let name = object.spec.hpa_name(&self.key.name);
         let hpa = self.shared.sources.hpas.get(&self.key.namespace, &name)?;
-        let reported = hpa.status.as_ref().filter(|_| owned_by(&hpa, object))?;
-        // Zero is left out of the status; only an HPA that has conditions has looked at all.
-        reported.conditions.as_ref().filter(|conditions| !conditions.is_empty())?;
-        let seen = u32::try_from(reported.current_replicas.unwrap_or(0)).ok()?;
+        let seen = hpa.seen_replicas.filter(|_| owned_by(hpa.as_ref(), object))?;
         let exact = self.replicas?;
         ((exact == 0) == (seen == 0)).then_some(seen)
     }

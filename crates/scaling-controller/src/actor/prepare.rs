@@ -11,8 +11,8 @@ use api::unsupported::unsupported;
 use controller_runtime::boot::chain;
 use controller_runtime::events::Kind;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
-use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::{Resource, ResourceExt};
 use scaling::{Condition, FullPause, Pausing, hpa as plan};
 use serde_json::json;
 use tokio::time::Instant;
@@ -60,8 +60,8 @@ impl Actor {
         self.listener.listen_to(&source);
         let now = fingerprint(object);
         let own = self.shared.sources.hpas.get(&self.key.namespace, &object.spec.hpa_name(&self.key.name));
-        let own = own.filter(|hpa| owned_by(hpa, object));
-        status::mirror_hpa(status, own.as_deref());
+        let own = own.filter(|hpa| owned_by(hpa.as_ref(), object)).map(|hpa| hpa.whole());
+        status::mirror_hpa(status, own.as_ref());
         let changed = self.prepared != Some(now);
         if (changed || self.shared.claims.may_concern(object))
             && let Err(taken) = self.check_masters(object)
@@ -69,12 +69,12 @@ impl Actor {
             self.leave(object, status).await?;
             return Err(taken);
         }
-        if self.has_moved(object, own.as_deref()) {
+        if self.has_moved(object, own.as_ref()) {
             // What is given back some day is the size of the workload that is named now.
             status.original_replica_count = None;
         }
         // Targets are not watched. The HPA asks for its target's scale all the time, and says so when it gets none.
-        if changed || own.is_some_and(|hpa| hpa::misses_its_target(&hpa)) {
+        if changed || own.as_ref().is_some_and(hpa::misses_its_target) {
             self.prepare_target(object, status).await?;
         }
         let hpa_name = self.ensure_hpa(object, &settings, &pausing, &source, status).await?;
@@ -137,12 +137,12 @@ impl Actor {
         let names = [Some(object.spec.hpa_name(&self.key.name)), status.hpa_name.clone()];
         for name in names.into_iter().flatten() {
             let Some(found) = self.shared.sources.hpas.get(&self.key.namespace, &name) else { continue };
-            if !owned_by(&found, object) || scales(&found, &object.spec.scale_target_ref) {
+            if !owned_by(found.as_ref(), object) || scales(&found.target, &object.spec.scale_target_ref) {
                 continue;
             }
             self.delete_hpa(object, &name).await?;
             status.original_replica_count = None;
-            let left = &found.spec.scale_target_ref;
+            let left = &found.target;
             let note = format!(
                 "the HPA '{name}' is gone, for the ScaledObject no longer names {} '{}', which keeps its replicas",
                 left.kind, left.name
@@ -158,7 +158,7 @@ impl Actor {
         match &self.target_ref {
             Some(before) => !same_target(before, target),
             // It may have been while nobody looked.
-            None => own.is_some_and(|hpa| !scales(hpa, target)),
+            None => own.is_some_and(|hpa| !scales(&hpa.spec.scale_target_ref, target)),
         }
     }
 
@@ -201,7 +201,9 @@ impl Actor {
         match self.shared.sources.hpas.get(&self.key.namespace, &name) {
             Some(found) => {
                 self.created_hpa = None;
-                self.correct_hpa(object, &desired, &found).await?;
+                if !self.baseline.is_some_and(|known| known.is(&desired, found.as_ref())) {
+                    self.correct_hpa(object, &desired, &found.whole()).await?;
+                }
             }
             None if self.created_hpa.is_some_and(|at| at.elapsed() < WATCH_LAG) => {}
             None => self.create_hpa(object, &desired).await?,
@@ -270,7 +272,7 @@ impl Actor {
     /// Deletes an HPA of this object, if it is there.
     pub(super) async fn delete_hpa(&self, object: &ScaledObject, name: &str) -> Result<(), Stop> {
         let Some(found) = self.shared.sources.hpas.get(&self.key.namespace, name) else { return Ok(()) };
-        if !owned_by(&found, object) || found.metadata.deletion_timestamp.is_some() {
+        if !owned_by(found.as_ref(), object) || found.meta().deletion_timestamp.is_some() {
             return Ok(());
         }
         let exactly = Preconditions { uid: found.uid(), ..Preconditions::default() };
@@ -379,7 +381,13 @@ fn may_adopt(object: &ScaledObject, found: &HorizontalPodAutoscaler) -> Result<(
 
 fn hpa_failed(what: &str, error: &kube::Error) -> Stop {
     let field = written_as(error).map(|field| format!("{field}: ")).unwrap_or_default();
-    Stop::World(format!("{field}the HPA could not be {what}: {}", chain(error)))
+    let text = format!("{field}the HPA could not be {what}: {}", chain(error));
+    // What the API server calls invalid stays so until its owner changes it.
+    if matches!(error, kube::Error::Api(status) if status.code == 422) {
+        Stop::Manifest(text)
+    } else {
+        Stop::World(text)
+    }
 }
 
 /// Which field of a ScaledObject the API server means that does not take what the HPA has from it.
@@ -409,7 +417,7 @@ mod tests {
             }))
             .unwrap();
             match hpa_failed("created", &kube::Error::Api(Box::new(status))) {
-                Stop::World(text) => text,
+                Stop::Manifest(text) => text,
                 other => panic!("{other:?}"),
             }
         };

@@ -31,6 +31,7 @@ use crate::credentials::Owner;
 use crate::listener::Listener;
 use crate::object::{ObjectKey, Subject, scalers_started, text};
 use crate::source::{Asker, ObjectSource, Silent, asks};
+use crate::wording::Wording;
 
 /// The task of one object.
 pub(super) struct JobActor {
@@ -43,6 +44,7 @@ pub(super) struct JobActor {
     /// The generation whose roll-out is done and whose start was published.
     pub(super) rolled: Option<i64>,
     silent: Silent,
+    wording: Wording,
     listener: Listener,
     next_poll: Instant,
     failed_looks: u32,
@@ -59,6 +61,7 @@ impl JobActor {
             source: None,
             rolled: None,
             silent: Silent::default(),
+            wording: Wording::default(),
             listener: Listener::default(),
             next_poll: first_poll,
             failed_looks: 0,
@@ -104,6 +107,7 @@ impl JobActor {
         let next = match done {
             Ok(next) => {
                 self.failed_looks = 0;
+                self.wording.all_well();
                 next
             }
             Err(Stop::Overtaken) => Instant::now() + RETRY.0,
@@ -114,6 +118,8 @@ impl JobActor {
                 self.stopped(&what, doubled.min(RETRY.1), &mut status)
             }
         };
+        let generation = object.metadata.generation.unwrap_or_default();
+        self.wording.steady(generation, &self.status.conditions, &mut status.conditions);
         for (kind, reason, note) in status::changes(&self.status, &status) {
             self.publish(&object, kind, reason, note).await;
         }
@@ -121,8 +127,10 @@ impl JobActor {
         Some(next)
     }
 
-    fn stopped(&self, what: &str, wait: Duration, status: &mut ScaledJobStatus) -> Instant {
-        tracing::warn!(job = %self.key, what, retry_seconds = wait.as_secs(), "ScaledJob cannot be acted on");
+    fn stopped(&mut self, what: &str, wait: Duration, status: &mut ScaledJobStatus) -> Instant {
+        if self.wording.is_news(what) {
+            tracing::warn!(job = %self.key, what, retry_seconds = wait.as_secs(), "ScaledJob cannot be acted on");
+        }
         self.shared.metrics.job_failed(&self.key);
         for condition in condition::check_failed(what) {
             status::set(status, &condition);
@@ -289,7 +297,15 @@ impl JobActor {
         };
         let _permit = self.shared.acting.acquire().await;
         let mut made = 0;
-        while made < wanted {
+        // Until somebody pauses it, changes it or takes it away.
+        let as_it_was = || {
+            let now = self.shared.jobs.get(&self.key.namespace, &self.key.name);
+            now.is_some_and(|now| {
+                let same = |job: &ScaledJob| (job.uid(), job.metadata.generation);
+                same(&now) == same(object) && now.metadata.deletion_timestamp.is_none() && !is_paused(&now)
+            })
+        };
+        while made < wanted && as_it_was() {
             if let Err(error) = api.create(&PostParams::default(), &job).await {
                 let text = chain(&error);
                 tracing::warn!(job = %self.key, error = text, made, wanted, "Job not made");

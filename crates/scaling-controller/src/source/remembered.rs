@@ -7,18 +7,19 @@ use std::sync::Arc;
 
 use api::keda::{ScaleTrigger, ScaledObject};
 use async_trait::async_trait;
-use k8s_openapi::api::autoscaling::v2::{HorizontalPodAutoscaler, MetricTarget};
+use k8s_openapi::api::autoscaling::v2::MetricTarget;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use scalers::{BuildError, MetricSpec, Sampled, Scaler, ScalerError, catalog};
 use scaling::{COMPOSITE, Target};
 
 use super::{Failure, Subject, Trigger, located};
 use crate::hpa::owned_by;
+use crate::known_hpa::KnownHpa;
 
 /// The metrics of an object as its status and its HPA have them; none without an HPA of its own.
-pub(crate) fn remembered(object: &ScaledObject, hpa: Option<&HorizontalPodAutoscaler>) -> Vec<MetricSpec> {
-    let metrics = hpa.filter(|hpa| owned_by(hpa, object)).and_then(|hpa| hpa.spec.metrics.as_ref());
-    let external = metrics.into_iter().flatten().filter_map(|metric| metric.external.as_ref());
+pub(crate) fn remembered(object: &ScaledObject, hpa: Option<&KnownHpa>) -> Vec<MetricSpec> {
+    let metrics = hpa.filter(|hpa| owned_by(*hpa, object)).and_then(|hpa| hpa.whole().spec.metrics).unwrap_or_default();
+    let external = metrics.iter().filter_map(|metric| metric.external.as_ref());
     let asked: Vec<(&str, Target)> =
         external.filter_map(|metric| Some((metric.metric.name.as_str(), target(&metric.target)?))).collect();
     // A formula makes one metric of several, and is compared with a target of its own.
@@ -103,7 +104,7 @@ mod tests {
         object
     }
 
-    fn hpa(owner: &str, metrics: &[(&str, Value)]) -> HorizontalPodAutoscaler {
+    fn hpa(owner: &str, metrics: &[(&str, Value)]) -> KnownHpa {
         let metric = |(name, target): &(&str, Value)| json!({"type": "External", "external": {"metric": {"name": name}, "target": target}});
         let owner = json!([{"apiVersion": "keda.sh/v1alpha1", "kind": "ScaledObject", "name": "web", "uid": owner}]);
         serde_json::from_value(json!({
@@ -116,7 +117,7 @@ mod tests {
         .unwrap()
     }
 
-    fn found(object: &ScaledObject, hpa: &HorizontalPodAutoscaler) -> Vec<(String, Target)> {
+    fn found(object: &ScaledObject, hpa: &KnownHpa) -> Vec<(String, Target)> {
         remembered(object, Some(hpa)).into_iter().map(|spec| (spec.name, spec.target)).collect()
     }
 

@@ -25,8 +25,11 @@ pub fn decided(decision: &JobDecision) -> [Condition; 2] {
     let active = if decision.active {
         let text = "Scaling is performed because triggers are active";
         condition(ConditionKind::Active, ConditionStatus::True, reason::ACTIVE, text)
-    } else {
+    } else if decision.failing.is_empty() {
         Condition::not_active()
+    } else {
+        // A source that does not answer does not say that nothing waits.
+        Condition::activity_unknown(texts)
     };
     [ready, active]
 }

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::condition::ConditionStatus;
 
 fn reading(value: i64, target: i64) -> TriggerReading {
     TriggerReading {
@@ -103,6 +104,10 @@ fn a_trigger_that_fails_is_told_and_the_others_count() {
     assert_eq!((partly.create, partly.active, partly.failing.as_slice()), (2, true, &["s0-queue: refused".into()][..]));
     let all = jobs(&settings, &[failing()], Unfinished::default());
     assert_eq!((all.create, all.active), (0, false));
+    let active = |decision: &JobDecision| condition::decided(decision)[1].status;
+    assert_eq!((active(&partly), active(&all)), (ConditionStatus::True, ConditionStatus::Unknown));
+    let none = jobs(&settings, &[reading(0, 1)], Unfinished::default());
+    assert_eq!(active(&none), ConditionStatus::False);
 }
 
 #[test]
