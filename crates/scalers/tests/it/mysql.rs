@@ -2,13 +2,15 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use scaling::Target;
 use sqlx::mysql::MySqlConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _};
+use testkit::eventually::{eventually, when};
 use testkit::pki::Authority;
 
-use crate::support::{Server, build, installed_in, prepare, read};
+use crate::support::{Server, build, build_in, installed_in, prepare, program, read, read_all};
 
 /// `None`: there is no MariaDB here, which has been said.
 async fn start() -> Option<Server> {
@@ -140,4 +142,27 @@ async fn a_connection_that_the_server_ended_is_made_again_and_an_outage_is_a_fai
     assert_ne!(read(&scaler).await.unwrap(), first);
     drop(server);
     assert!(read(&scaler).await.unwrap_err().contains("not available"));
+}
+
+#[tokio::test]
+async fn few_connections_are_kept_each_by_the_trigger_that_made_it() {
+    let Some(server) = start().await else { return };
+    let (http, dsn) = (program(), format!("keda:hunter2@tcp({})/stats_db", server.address()));
+    let scaler = |query: &str| {
+        build_in(&http, "mysql", &[("queryValue", "1"), ("query", query)], &[("connectionString", dsn.as_str())])
+    };
+    let [counter, other] = ["SELECT @mark := COALESCE(@mark, 0) + 1", "SELECT COALESCE(@mark, 0)"].map(scaler);
+    assert_eq!(read(&counter).await, Ok((1_000, true)));
+    assert_eq!(read(&counter).await, Ok((2_000, true)), "its own connection is kept as it is");
+    assert_eq!(read(&other).await, Ok((0, false)));
+    let connections = "SELECT COUNT(*) FROM information_schema.processlist WHERE user = 'keda'";
+    let scalers: Vec<_> = (0..50).map(|_| scaler(connections)).collect();
+    assert_eq!(read(&scalers[0]).await, Ok((3_000, true)));
+    assert!(read_all(&scalers).await.iter().all(Result::is_ok));
+    let _ = eventually("four connections to be left", Duration::from_mins(1), || async {
+        let connections = read(&scalers[0]).await;
+        Ok(when(connections == Ok((4_000, true)), connections))
+    })
+    .await
+    .unwrap();
 }
