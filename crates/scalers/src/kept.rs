@@ -120,14 +120,11 @@ impl<L: Send + 'static> Kept<L> {
 
     async fn turn(&self) -> Result<SemaphorePermit<'_>, ScalerError> {
         let waited = self.patience;
-        match timeout(waited, self.pool.turns.acquire()).await {
-            Ok(Ok(turn)) => Ok(turn),
-            _ => {
-                let what =
-                    format!("{AT_ONCE} reads of this server are under way; another waited {waited:?} for its turn");
-                Err(ScalerError::Unavailable(what.into()))
-            }
-        }
+        let turn = timeout(waited, self.pool.turns.acquire()).await.ok().and_then(Result::ok);
+        turn.ok_or_else(|| {
+            let what = format!("{AT_ONCE} reads of this server are under way; another waited {waited:?} for its turn");
+            ScalerError::Unavailable(what.into())
+        })
     }
 
     /// A connection that is this trigger's own, or like a new one.

@@ -78,8 +78,7 @@ impl Hasher for Digest {
     }
 
     fn finish(&self) -> u64 {
-        let [a, b, c, d, e, f, g, h, ..] = self.bytes();
-        u64::from_be_bytes([a, b, c, d, e, f, g, h])
+        self.bytes().iter().take(8).fold(0, |number, byte| (number << 8) | u64::from(*byte))
     }
 }
 

@@ -165,4 +165,6 @@ async fn few_connections_are_kept_each_by_the_trigger_that_made_it() {
     })
     .await
     .unwrap();
+    let aborted = "SELECT variable_value FROM information_schema.global_status WHERE variable_name = 'Aborted_clients'";
+    assert_eq!(read(&scaler(aborted)).await, Ok((0, false)), "the others said goodbye");
 }

@@ -189,4 +189,8 @@ async fn fifty_triggers_share_few_connections(rabbit: &Rabbit) {
     })
     .await
     .unwrap();
+    for log in std::fs::read_dir(rabbit.server.folder().join("logs")).unwrap() {
+        let log = std::fs::read_to_string(log.unwrap().path()).unwrap();
+        assert!(!log.contains("unexpectedly closed"), "the others said goodbye: {log}");
+    }
 }

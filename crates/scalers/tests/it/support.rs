@@ -68,6 +68,10 @@ impl Server {
         format!("127.0.0.1:{}", self.port)
     }
 
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     pub(crate) fn port(&self) -> u16 {
         self.port
     }
