@@ -25,9 +25,9 @@ const AT_ONCE: usize = 16;
 /// Most connections that are kept between reads with one login. A thousand triggers that are read every 30 s need as many
 /// if a read takes 120 ms.
 const IDLE: usize = 4;
-/// How long it may take to clean a connection. One that takes longer is still busy with what it was asked before, or broke
-/// without a word.
-const CLEANING: Duration = Duration::from_secs(1);
+/// How long it may take to clean a connection or to end one. What takes longer is still busy with what it was asked before, or
+/// broke without a word; a read must not miss its deadline for it.
+const TIDYING: Duration = Duration::from_secs(1);
 
 /// A server that is asked over a connection.
 #[async_trait]
@@ -133,7 +133,7 @@ impl<L: Send + 'static> Kept<L> {
         if trigger == self.trigger {
             return Some(line);
         }
-        let cleaned = timeout(CLEANING, server.clean(&mut line)).await;
+        let cleaned = timeout(TIDYING, server.clean(&mut line)).await;
         matches!(cleaned, Ok(Ok(()))).then_some(line)
     }
 
@@ -153,7 +153,8 @@ impl<L: Send + 'static> Kept<L> {
     ) -> Result<Reading, ScalerError> {
         if matches!(answer, Ok(_) | Err(ScalerError::NoNumber { .. })) {
             for surplus in self.put_back(line, D::PASSED_ON) {
-                server.hang_up(surplus.line).await;
+                // It is gone then, too.
+                let _ = timeout(TIDYING, server.hang_up(surplus.line)).await;
             }
         }
         answer

@@ -35,7 +35,8 @@ struct Server<const PASSED_ON: bool> {
     /// How often a connection answers before it breaks.
     good: usize,
     asked: Manner,
-    cleaned: Manner,
+    /// Cleaning and ending a connection.
+    tidied: Manner,
 }
 
 struct Line {
@@ -51,11 +52,11 @@ impl Drop for Line {
 
 impl<const PASSED_ON: bool> Server<PASSED_ON> {
     fn new() -> Self {
-        Self { counts: Arc::default(), good: usize::MAX, asked: Manner::Answers, cleaned: Manner::Answers }
+        Self { counts: Arc::default(), good: usize::MAX, asked: Manner::Answers, tidied: Manner::Answers }
     }
 
-    fn with(&self, asked: Manner, cleaned: Manner) -> Self {
-        Self { counts: Arc::clone(&self.counts), good: self.good, asked, cleaned }
+    fn with(&self, asked: Manner, tidied: Manner) -> Self {
+        Self { counts: Arc::clone(&self.counts), good: self.good, asked, tidied }
     }
 
     /// Connections that were made, that were cleaned, that were ended politely, and that are open.
@@ -95,11 +96,12 @@ impl<const PASSED_ON: bool> Dial for Server<PASSED_ON> {
 
     async fn clean(&self, _: &mut Line) -> Result<(), ScalerError> {
         self.counts.cleaned.fetch_add(1, Ordering::SeqCst);
-        manner(self.cleaned).await
+        manner(self.tidied).await
     }
 
-    async fn hang_up(&self, _: Line) {
+    async fn hang_up(&self, _line: Line) {
         self.counts.hung_up.fetch_add(1, Ordering::SeqCst);
+        let _ = manner(self.tidied).await;
     }
 }
 
@@ -160,10 +162,10 @@ async fn another_identity_is_another_login() {
 
 #[tokio::test(start_paused = true)]
 async fn a_connection_that_cannot_be_cleaned_is_not_used_again() {
-    for cleaned in [Manner::Breaks, Manner::Hangs] {
+    for tidied in [Manner::Breaks, Manner::Hangs] {
         let http = http();
         let [a, b] = ["login"; 2].map(|login| trigger(&http, login));
-        let server = Server::<true>::new().with(Manner::Answers, cleaned);
+        let server = Server::<true>::new().with(Manner::Answers, tidied);
         assert!(a.read(&server).await.is_ok());
         let read = timeout(HTTP_TIMEOUT, b.read(&server)).await;
         assert!(read.is_ok_and(|answer| answer.is_ok()), "there is time for another one");
@@ -188,6 +190,15 @@ async fn what_cannot_be_cleaned_is_used_by_the_trigger_alone_that_made_it() {
         assert!(last.read(&server).await.is_ok());
     }
     assert_eq!(server.saw(), [IDLE + 7, 0, 6, IDLE]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_does_not_wait_for_the_end_of_a_connection() {
+    let (http, server) = (http(), Server::<true>::new().with(Manner::Answers, Manner::Hangs));
+    let all = triggers(&http, IDLE + 1);
+    let answers = join_all(all.iter().map(|kept| timeout(HTTP_TIMEOUT, kept.read(&server)))).await;
+    assert!(answers.iter().all(|answer| answer.as_ref().is_ok_and(Result::is_ok)));
+    assert_eq!(server.saw(), [IDLE + 1, 0, 1, IDLE]);
 }
 
 #[tokio::test]

@@ -30,8 +30,8 @@
 //!
 //! A protocol that is not HTTP: `net::Address` connects, with TLS if it has to; `kept::Kept` keeps connections between reads
 //! for all triggers with the same login, and makes them again when they broke (`rabbitmq/amqp.rs` is a short example). Every
-//! setting that decides what a connection may see is a part of that login: tenants must not meet on one. The test of
-//! `shared.rs` looks at each setting.
+//! setting that decides what a connection may see is a part of that login: tenants must not meet on one.
+//! `shared_tests.rs` looks at each setting.
 //!
 //! Errors: a server that is silent or busy is `Unavailable`; one that knows us and says no is `Unauthorized`; a question that
 //! will fail again is `Misconfigured`; an answer that is not a number is `NoNumber`. `http::answer` maps HTTP statuses. No

@@ -31,6 +31,7 @@ const TUNE_OK: Method = (10, 31);
 const OPEN: Method = (10, 40);
 const OPEN_OK: Method = (10, 41);
 const CLOSE: Method = (10, 50);
+const CLOSE_OK: Method = (10, 51);
 /// The arguments of [`CLOSE`]: success, no text, no method that is to blame.
 const GOODBYE: [u8; 7] = [0, 200, 0, 0, 0, 0, 0];
 const CHANNEL_OPEN: Method = (20, 10);
@@ -125,8 +126,10 @@ impl Dial for Broker {
     }
 
     async fn hang_up(&self, mut line: Line) {
-        // It is over either way, and nobody waits to hear so.
-        let _ = line.send(0, CLOSE, &GOODBYE).await;
+        // Over either way; but who does not wait for the answer is logged as one that broke off.
+        if line.send(0, CLOSE, &GOODBYE).await.is_ok() {
+            let _ = line.receive(CLOSE_OK).await;
+        }
     }
 }
 

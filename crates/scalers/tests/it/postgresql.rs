@@ -188,7 +188,8 @@ async fn fifty_triggers_share_few_connections_and_find_them_again_after_a_restar
     let Some(Postgres { mut server, .. }) = start().await else { return };
     let (http, url) = (program(), format!("postgresql://keda:hunter2@{}/postgres", server.address()));
     // How many connections there are once the lock can be had.
-    let query = "SELECT (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND had IS NOT NULL) \
+    let query = "SELECT (SELECT count(*) FROM pg_stat_activity \
+                 WHERE backend_type = 'client backend' AND had IS NOT NULL) \
                  FROM (SELECT pg_advisory_xact_lock_shared(1)::text AS had OFFSET 0) AS lock";
     let metadata = [("query", query), ("targetQueryValue", "4")];
     let scalers: Vec<_> = (0..50).map(|_| build_in(&http, "postgresql", &metadata, &[("connection", &url)])).collect();
