@@ -1,6 +1,8 @@
 //! A trigger as its manifest wrote it, and what surrounds it.
 
+use std::any::Any;
 use std::collections::BTreeMap;
+use std::hash::Hash;
 use std::sync::Arc;
 
 use scaling::Target;
@@ -49,7 +51,7 @@ pub struct Notice {
 }
 
 /// Whose identity is shown to a cloud. `podIdentity.provider` of the TriggerAuthentication.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub enum Identity {
     /// Nobody's; credentials are parameters, if any.
     #[default]
@@ -105,7 +107,7 @@ pub struct TriggerContext<'a> {
     pub namespace: &'a str,
     /// Name of the object.
     pub name: &'a str,
-    /// The shared HTTP clients.
+    /// The HTTP clients and whatever else triggers share.
     pub http: &'a Arc<Http>,
     /// The cluster, for triggers that count its objects; `None` when they cannot be counted.
     pub cluster: Option<&'a Arc<dyn Cluster>>,
@@ -133,6 +135,18 @@ impl<'a> TriggerContext<'a> {
             Authentication::Resolved { identity, .. } => identity,
             Authentication::None => &Identity::None,
         }
+    }
+
+    /// What all triggers share that show the same identity and `login`: whatever else decides what a connection may see.
+    ///
+    /// # Errors
+    /// It could not be made.
+    pub(crate) fn shared<T: Any + Send + Sync, E>(
+        &self,
+        login: &impl Hash,
+        make: impl FnOnce() -> Result<T, E>,
+    ) -> Result<Arc<T>, E> {
+        self.http.shared.get(&(self.identity(), login), make)
     }
 
     /// The target of an external metric.

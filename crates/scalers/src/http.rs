@@ -1,4 +1,4 @@
-//! The HTTP clients that scalers share.
+//! The HTTP clients that scalers share, and what else they share.
 
 use std::fmt;
 use std::sync::{Arc, LazyLock, OnceLock};
@@ -9,6 +9,7 @@ use reqwest::header::{CONTENT_TYPE, HeaderValue};
 use reqwest::{RequestBuilder, Url, redirect};
 
 use crate::error::ScalerError;
+use crate::shared::Shared;
 
 /// How long a source may take, when a trigger does not say. KEDA's `KEDA_HTTP_DEFAULT_TIMEOUT`.
 pub const HTTP_TIMEOUT: Duration = Duration::from_secs(3);
@@ -27,19 +28,20 @@ const IDLE_PER_HOST: usize = 16;
 #[error("the HTTP client could not be set up")]
 pub struct HttpError(#[source] reqwest::Error);
 
-/// One client for all triggers, and one for those that do not verify certificates.
+/// One client for all triggers, one for those that do not verify certificates, and the connections of other protocols.
 ///
 /// Sharing them keeps connections few: thousands of triggers usually ask the same server.
 pub struct Http {
     timeout: Duration,
     verifying: OnceLock<reqwest::Client>,
     trusting: OnceLock<reqwest::Client>,
+    pub(crate) shared: Shared,
 }
 
 impl Http {
     /// Clients whose requests take at most `timeout`, unless a trigger says otherwise.
     pub fn new(timeout: Duration) -> Self {
-        Self { timeout, verifying: OnceLock::new(), trusting: OnceLock::new() }
+        Self { timeout, verifying: OnceLock::new(), trusting: OnceLock::new(), shared: Shared::default() }
     }
 
     /// The default deadline.

@@ -53,6 +53,7 @@ impl Source for Kafka {
 
     fn connect(settings: Settings, context: &TriggerContext<'_>) -> Result<Connected<Self>, BuildError> {
         let cluster = settings.cluster(context)?;
+        let kept = Kept::new(context, &settings.login(), TIMEOUT);
         let threshold = settings.lag_threshold;
         let milli = Milli::from_units(threshold).map_err(|error| BuildError::new("lagThreshold", error.to_string()))?;
         let name = match &settings.topic {
@@ -66,7 +67,7 @@ impl Source for Kafka {
             topic: settings.topic,
             only: settings.partition_limitation,
             memory: Memory::default(),
-            kept: Kept::none(),
+            kept,
         };
         Ok(Connected {
             source,

@@ -28,8 +28,10 @@
 //! `support::build` makes the scaler as the controller does, `support::read` reads it. A source with several metrics, or
 //! whose metrics are not known beforehand, implements [`Scaler`] itself (`external.rs`).
 //!
-//! A protocol that is not HTTP: `net::Address` connects, with TLS if it has to; `kept::Kept` keeps the connection between
-//! reads and makes it again when it broke (`rabbitmq/amqp.rs` is a short example).
+//! A protocol that is not HTTP: `net::Address` connects, with TLS if it has to; `kept::Kept` keeps connections between reads
+//! for all triggers with the same login, and makes them again when they broke (`rabbitmq/amqp.rs` is a short example). Every
+//! setting that decides what a connection may see is a part of that login: tenants must not meet on one.
+//! `shared_tests.rs` looks at each setting.
 //!
 //! Errors: a server that is silent or busy is `Unavailable`; one that knows us and says no is `Unauthorized`; a question that
 //! will fail again is `Misconfigured`; an answer that is not a number is `NoNumber`. `http::answer` maps HTTP statuses. No
@@ -62,6 +64,7 @@ mod prometheus;
 mod rabbitmq;
 mod redis;
 pub mod resource;
+mod shared;
 mod source;
 mod sql;
 pub mod stores;

@@ -6,10 +6,11 @@
 mod connection;
 
 use std::fmt;
+use std::hash::Hash;
 
 use async_trait::async_trait;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
-use sqlx::{AssertSqlSafe, ConnectOptions, Executor, Row};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection as _, Executor, Row};
 
 use crate::auth::tokens::Tokens;
 use crate::context::{Identity, TriggerContext};
@@ -25,7 +26,8 @@ const AZURE_SCOPE: &str = "https://ossrdbms-aad.database.windows.net/.default";
 
 /// The number that a query gives: one row with one column.
 ///
-/// No row, and NULL, are errors.
+/// No row, and NULL, are errors. Triggers that differ in nothing but the query and its values share connections: at most 16
+/// of their queries are under way at a time, and each finds a session in which nobody has set anything.
 #[derive(Debug, TriggerMetadata)]
 #[trigger(some_of("connection", "host"))]
 pub(crate) struct Settings {
@@ -61,7 +63,7 @@ pub(crate) struct Settings {
     activation_target_query_value: Number,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Choice)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Choice)]
 enum SslMode {
     #[value("disable")]
     Disable,
@@ -75,6 +77,14 @@ enum SslMode {
     VerifyCa,
     #[value("verify-full")]
     VerifyFull,
+}
+
+impl Settings {
+    /// What decides what a connection may see.
+    fn login(&self) -> impl Hash {
+        let Self { connection, host, port, user_name, password, db_name, ssl_mode, .. } = self;
+        (connection, host, port, user_name, password, db_name, ssl_mode)
+    }
 }
 
 impl From<SslMode> for PgSslMode {
@@ -113,11 +123,12 @@ impl Source for PostgreSql {
 
     fn connect(settings: Settings, context: &TriggerContext<'_>) -> Result<Connected<Self>, BuildError> {
         let tokens = tokens(context)?;
+        let kept = Kept::new(context, &settings.login(), sql::QUERY_TIMEOUT);
         let source = Self {
             options: options(&settings, tokens.is_some())?.disable_statement_logging(),
             tokens,
             query: settings.query,
-            kept: Kept::none(),
+            kept,
         };
         Ok(Connected {
             source,
@@ -151,6 +162,16 @@ impl Dial for PostgreSql {
         let Some(row) = asked.map_err(|error| sql::failure(&error))? else { return Err(sql::no_row()) };
         sql::one_column(row.len())?;
         sql::decode(row.try_get_unchecked(0).map_err(|error| sql::failure(&error))?)
+    }
+
+    async fn clean(&self, connection: &mut PgConnection) -> Result<(), ScalerError> {
+        // It is refused within a transaction; such a connection is not used again.
+        connection.execute("DISCARD ALL").await.map(drop).map_err(|error| sql::failure(&error))
+    }
+
+    async fn hang_up(&self, connection: PgConnection) {
+        // It is over either way.
+        let _ = connection.close().await;
     }
 }
 

@@ -11,6 +11,8 @@ mod http;
 mod measure;
 mod place;
 
+use std::hash::Hash;
+
 use async_trait::async_trait;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
@@ -140,6 +142,13 @@ impl Settings {
         checks.into_iter().flatten().collect()
     }
 
+    /// What decides what a connection over AMQP may see.
+    fn login(&self) -> impl Hash {
+        let Self { host, vhost_name, username, password, tls, unsafe_ssl, certificates, .. } = self;
+        let resource = &self.workload_identity_resource;
+        (host, vhost_name, username, password, tls, unsafe_ssl, certificates, resource)
+    }
+
     /// What needs the management API.
     fn needs_http(&self) -> Option<&'static str> {
         let mode = self.mode.is_some_and(|mode| mode != Mode::QueueLength);
@@ -177,7 +186,8 @@ impl Source for RabbitMq {
         } else if let Some(field) = settings.needs_http() {
             return Err(BuildError::new(field, "needs protocol http and the address of the management API in host"));
         } else {
-            Self::Amqp { broker: Box::new(Broker::new(&settings, place, context)?), kept: Kept::none() }
+            let kept = Kept::new(context, &settings.login(), timeout);
+            Self::Amqp { broker: Box::new(Broker::new(&settings, place, context)?), kept }
         };
         Ok(Connected { source, name, target, activation, timeout })
     }

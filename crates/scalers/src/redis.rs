@@ -8,8 +8,10 @@ mod lists;
 pub(crate) mod place;
 mod streams;
 
+use std::any::TypeId;
 use std::fmt::Debug;
 use std::marker::PhantomData;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 
@@ -50,7 +52,7 @@ pub(crate) trait Question: TriggerMetadata + Debug + Send + Sync + 'static {
 /// A question to a server.
 #[derive(Debug)]
 pub(crate) struct Redis<P, W> {
-    server: Server,
+    server: Arc<Server>,
     question: W,
     place: PhantomData<P>,
 }
@@ -62,9 +64,11 @@ impl<P: Place, W: Question> Source for Redis<P, W> {
 
     fn connect(settings: Self::Settings, context: &TriggerContext<'_>) -> Result<Connected<Self>, BuildError> {
         let (name, target, activation) = settings.question.measure();
-        let server = settings.place.server(settings.login)?;
+        let Settings { question, place, login } = settings;
+        // Places of two kinds may have the same addresses.
+        let server = context.shared(&(TypeId::of::<P>(), &place, &login), || place.server(&login))?;
         Ok(Connected {
-            source: Self { server, question: settings.question, place: PhantomData },
+            source: Self { server, question, place: PhantomData },
             name,
             target,
             activation,
@@ -73,12 +77,19 @@ impl<P: Place, W: Question> Source for Redis<P, W> {
     }
 
     async fn read(&self) -> Result<Reading, ScalerError> {
-        let mut connection = self.server.connection().await?;
-        let reading = self.question.ask(&mut connection).await;
-        if matches!(reading, Err(ScalerError::Unavailable(_))) {
-            self.server.forget().await;
+        loop {
+            let mut line = self.server.line().await?;
+            match self.question.ask(&mut line.connection).await {
+                Err(error @ ScalerError::Unavailable(_)) => {
+                    self.server.forget(&line).await;
+                    // An old one may have broken while nobody looked; a new one tells.
+                    if line.is_new {
+                        return Err(error);
+                    }
+                }
+                reading => return reading,
+            }
         }
-        reading
     }
 }
 

@@ -23,6 +23,7 @@ pub(crate) struct Trigger {
     metadata: BTreeMap<String, String>,
     authentication: BTreeMap<String, String>,
     cluster: Option<Arc<dyn Cluster>>,
+    http: Option<Arc<Http>>,
 }
 
 impl Trigger {
@@ -40,8 +41,14 @@ impl Trigger {
         self
     }
 
+    /// Shares what others share that are told of this.
+    pub(crate) fn sharing(mut self, http: &Arc<Http>) -> Self {
+        self.http = Some(Arc::clone(http));
+        self
+    }
+
     fn with<T>(&self, then: impl FnOnce(&TriggerContext<'_>) -> T) -> T {
-        let http = Arc::new(Http::new(HTTP_TIMEOUT));
+        let http = self.http.clone().unwrap_or_else(|| Arc::new(Http::new(HTTP_TIMEOUT)));
         then(&TriggerContext {
             authentication: Authentication::Resolved { parameters: &self.authentication, identity: &Identity::None },
             cluster: self.cluster.as_ref(),

@@ -24,7 +24,7 @@ use crate::metadata::{Choice, Secret, TriggerMetadata};
 use keys::Fixed;
 pub(crate) use keys::Keys;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Choice)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Choice)]
 enum Owner {
     #[value("pod")]
     Pod,
@@ -33,7 +33,7 @@ enum Owner {
 }
 
 /// Credentials of AWS.
-#[derive(Debug, Clone, TriggerMetadata)]
+#[derive(Debug, Clone, Hash, TriggerMetadata)]
 pub(crate) struct AwsAuth {
     /// Access key.
     #[param(name = "awsAccessKeyID", from(auth, env))]

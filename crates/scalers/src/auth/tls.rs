@@ -15,7 +15,7 @@ use crate::metadata::{Choice, Secret, TriggerMetadata};
 pub(crate) use locked::LockedCertificates;
 
 /// `tls` of a TriggerAuthentication.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Choice)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Choice)]
 pub(crate) enum Switch {
     #[value("enable")]
     Enable,
@@ -24,7 +24,7 @@ pub(crate) enum Switch {
 }
 
 /// Certificates for TLS.
-#[derive(Debug, Clone, TriggerMetadata)]
+#[derive(Debug, Clone, Hash, TriggerMetadata)]
 pub(crate) struct Certificates {
     /// Certificates of the authorities that the server's certificate may come from, in PEM, besides the well-known ones.
     #[param(from(auth))]

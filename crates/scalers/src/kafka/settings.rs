@@ -1,5 +1,7 @@
 //! What may be written.
 
+use std::hash::Hash;
+
 use reqwest::Url;
 
 use super::cluster::Cluster;
@@ -106,7 +108,7 @@ pub(super) enum Reset {
     Earliest,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Choice)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Choice)]
 enum Mechanism {
     #[value("none")]
     None,
@@ -122,7 +124,7 @@ enum Mechanism {
     Gssapi,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Choice)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Choice)]
 enum Provider {
     #[value("bearer")]
     Bearer,
@@ -159,6 +161,15 @@ impl Settings {
             ),
         ];
         checks.into_iter().flatten().collect()
+    }
+
+    /// What decides what a connection may see.
+    pub(super) fn login(&self) -> impl Hash {
+        let Self { bootstrap_servers, sasl, username, password, tls, unsafe_ssl, certificates, .. } = self;
+        let Self { sasl_token_provider, aws_region, aws, oauth_token_endpoint_uri, scopes, oauth_extensions, .. } =
+            self;
+        let tokens = (sasl_token_provider, aws_region, aws, oauth_token_endpoint_uri, scopes, oauth_extensions);
+        (bootstrap_servers, sasl, username, password, tokens, tls, unsafe_ssl, certificates)
     }
 
     pub(super) fn policy(&self) -> Policy {

@@ -44,7 +44,7 @@ impl FromParameter for String {
 }
 
 /// A password or the like: `Debug` does not show it, messages do not repeat it.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Secret(String);
 
 impl Secret {
@@ -271,7 +271,7 @@ impl Element for i64 {
 }
 
 /// `name=value,name=value`.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Pairs(pub(crate) Vec<(String, String)>);
 
 impl FromParameter for Pairs {

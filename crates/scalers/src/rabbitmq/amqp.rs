@@ -31,6 +31,9 @@ const TUNE_OK: Method = (10, 31);
 const OPEN: Method = (10, 40);
 const OPEN_OK: Method = (10, 41);
 const CLOSE: Method = (10, 50);
+const CLOSE_OK: Method = (10, 51);
+/// The arguments of [`CLOSE`]: success, no text, no method that is to blame.
+const GOODBYE: [u8; 7] = [0, 200, 0, 0, 0, 0, 0];
 const CHANNEL_OPEN: Method = (20, 10);
 const CHANNEL_OPEN_OK: Method = (20, 11);
 const CHANNEL_CLOSE: Method = (20, 40);
@@ -120,6 +123,13 @@ impl Dial for Broker {
         question.extend([PASSIVE, 0, 0, 0, 0]);
         line.send(1, DECLARE, &question).await?;
         ready(&line.receive(DECLARE_OK).await?)
+    }
+
+    async fn hang_up(&self, mut line: Line) {
+        // Over either way; but who does not wait for the answer is logged as one that broke off.
+        if line.send(0, CLOSE, &GOODBYE).await.is_ok() {
+            let _ = line.receive(CLOSE_OK).await;
+        }
     }
 }
 

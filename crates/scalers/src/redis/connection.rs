@@ -1,4 +1,5 @@
-//! One connection per trigger, made when it is first needed and again after it broke.
+//! One connection for all triggers with the same login, made when it is first needed and again after it broke. It takes many
+//! commands at a time, and none of ours changes what the next one means.
 
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::cluster::ClusterClient;
@@ -9,16 +10,27 @@ use tokio::sync::Mutex;
 
 use crate::error::ScalerError;
 
-/// Where connections come from.
-pub(crate) struct Server {
-    client: Mutex<Client>,
-    kept: Mutex<Option<Connection>>,
+/// Where the connection comes from.
+pub(crate) struct Server(Mutex<State>);
+
+struct State {
+    client: Client,
+    kept: Option<Connection>,
+    /// How many connections there have been.
+    dialled: u64,
 }
 
 enum Client {
     One(Box<redis::Client>),
     Cluster(Box<ClusterClient>),
     Sentinels(Box<SentinelClient>),
+}
+
+/// A connection, and which one it is.
+pub(super) struct Line {
+    pub(super) connection: Connection,
+    pub(super) is_new: bool,
+    number: u64,
 }
 
 /// A connection that several tasks may use.
@@ -42,28 +54,36 @@ impl Server {
     }
 
     fn new(client: Client) -> Self {
-        Self { client: Mutex::new(client), kept: Mutex::new(None) }
+        Self(Mutex::new(State { client, kept: None, dialled: 0 }))
     }
 
     /// The kept connection, or a new one.
-    pub(super) async fn connection(&self) -> Result<Connection, ScalerError> {
-        let mut kept = self.kept.lock().await;
-        if let Some(connection) = &*kept {
-            return Ok(connection.clone());
+    ///
+    /// # Errors
+    /// See [`ScalerError`].
+    pub(super) async fn line(&self) -> Result<Line, ScalerError> {
+        // Who comes while one connects waits for that connection.
+        let mut state = self.0.lock().await;
+        if let Some(connection) = state.kept.clone() {
+            return Ok(Line { connection, is_new: false, number: state.dialled });
         }
-        let made = match &mut *self.client.lock().await {
+        let made = match &mut state.client {
             Client::One(client) => client.get_multiplexed_async_connection().await.map(Connection::Node),
             Client::Cluster(client) => client.get_async_connection().await.map(Connection::Cluster),
             Client::Sentinels(client) => client.get_async_connection().await.map(Connection::Node),
         };
         let connection = made.map_err(|error| failure(&error))?;
-        *kept = Some(connection.clone());
-        Ok(connection)
+        state.kept = Some(connection.clone());
+        state.dialled += 1;
+        Ok(Line { connection, is_new: true, number: state.dialled })
     }
 
-    /// The kept connection is broken.
-    pub(super) async fn forget(&self) {
-        *self.kept.lock().await = None;
+    /// This connection is broken; somebody may have made another one already.
+    pub(super) async fn forget(&self, line: &Line) {
+        let mut state = self.0.lock().await;
+        if state.dialled == line.number {
+            state.kept = None;
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Where the server is, and who we are to it.
 
 use std::fmt::Debug;
+use std::hash::Hash;
 
 use redis::cluster::ClusterClientBuilder;
 use redis::sentinel::{SentinelClientBuilder, SentinelServerType};
@@ -14,12 +15,12 @@ use crate::error::BuildError;
 use crate::metadata::{Secret, TriggerMetadata};
 
 /// Settings that say where the server is.
-pub(crate) trait Place: TriggerMetadata + Debug + Send + Sync + 'static {
+pub(crate) trait Place: TriggerMetadata + Debug + Hash + Send + Sync + 'static {
     /// A server that is not connected to yet.
-    fn server(self, login: Login) -> Result<Server, BuildError>;
+    fn server(&self, login: &Login) -> Result<Server, BuildError>;
 }
 
-#[derive(Debug, TriggerMetadata)]
+#[derive(Debug, Hash, TriggerMetadata)]
 #[trigger(some_of("address", "host"), exclusive("address", "host"))]
 pub(crate) struct One {
     /// The server, `host:port`.
@@ -33,7 +34,7 @@ pub(crate) struct One {
     port: Option<String>,
 }
 
-#[derive(Debug, TriggerMetadata)]
+#[derive(Debug, Hash, TriggerMetadata)]
 #[trigger(some_of("addresses", "hosts"), exclusive("addresses", "hosts"))]
 pub(crate) struct Several {
     /// The servers, each `host:port`.
@@ -47,7 +48,7 @@ pub(crate) struct Several {
     ports: Vec<String>,
 }
 
-#[derive(Debug, TriggerMetadata)]
+#[derive(Debug, Hash, TriggerMetadata)]
 pub(crate) struct Sentinels {
     #[param(nested)]
     nodes: Several,
@@ -62,7 +63,7 @@ pub(crate) struct Sentinels {
     sentinel_password: Option<Secret>,
 }
 
-#[derive(Debug, TriggerMetadata)]
+#[derive(Debug, Hash, TriggerMetadata)]
 #[trigger(exclusive("enableTLS", "tls"))]
 pub(crate) struct Login {
     /// Number of the database. A cluster has only 0.
@@ -127,9 +128,9 @@ impl Login {
 }
 
 impl Place for One {
-    fn server(self, login: Login) -> Result<Server, BuildError> {
-        let node = match (self.address, self.host, self.port) {
-            (Some(address), _, _) => node("address", &address)?,
+    fn server(&self, login: &Login) -> Result<Server, BuildError> {
+        let node = match (&self.address, &self.host, &self.port) {
+            (Some(address), _, _) => node("address", address)?,
             (None, Some(host), Some(port)) => node("port", &format!("{host}:{port}"))?,
             _ => return Err(BuildError::new("port", "is required with host")),
         };
@@ -159,7 +160,7 @@ impl Several {
 }
 
 impl Place for Several {
-    fn server(self, login: Login) -> Result<Server, BuildError> {
+    fn server(&self, login: &Login) -> Result<Server, BuildError> {
         if login.database_index != 0 {
             return Err(BuildError::new("databaseIndex", "must be 0: a cluster has no other database"));
         }
@@ -180,7 +181,7 @@ impl Place for Several {
 }
 
 impl Place for Sentinels {
-    fn server(self, login: Login) -> Result<Server, BuildError> {
+    fn server(&self, login: &Login) -> Result<Server, BuildError> {
         let nodes: Vec<_> = self.nodes.nodes()?.into_iter().map(|node| login.address(node)).collect();
         let certificates = login.certificates()?;
         let build = || -> Result<_, RedisError> {

@@ -6,13 +6,13 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use scalers::Scaler;
+use scalers::{Http, Scaler};
 use testkit::binaries;
 use testkit::eventually::{eventually, when};
 use testkit::pki::Authority;
 use testkit::ports;
 
-use crate::support::{Server, build, prepare, read};
+use crate::support::{Server, build_in, prepare, program, read};
 
 struct Kafka {
     server: Server,
@@ -22,6 +22,8 @@ struct Kafka {
     tls: u16,
     authority: String,
     python: PathBuf,
+    /// All triggers with the same login share connections.
+    http: Arc<Http>,
 }
 
 /// `None`: there is no Java or no broker here, which has been said.
@@ -63,7 +65,7 @@ async fn start() -> Option<Kafka> {
     })
     .await
     .unwrap();
-    Some(Kafka { server, sasl, tls, authority, python })
+    Some(Kafka { server, sasl, tls, authority, python, http: program() })
 }
 
 fn properties(folder: &Path, [plain, controller, sasl, tls]: [u16; 4], store: &Path) -> String {
@@ -102,7 +104,8 @@ impl Kafka {
 
     fn scaler(&self, more: &[(&str, &str)]) -> Arc<dyn Scaler> {
         let address = self.server.address();
-        build("kafka", &[&[("bootstrapServers", address.as_str()), ("consumerGroup", "g")], more].concat(), &[])
+        let metadata = [&[("bootstrapServers", address.as_str()), ("consumerGroup", "g")], more].concat();
+        build_in(&self.http, "kafka", &metadata, &[])
     }
 
     /// Until the broker has a coordinator and leaders for what was made just now.
@@ -171,7 +174,7 @@ async fn a_broker_that_asks_for_a_login_and_tls_gets_both() {
     let scaler = |port: u16, auth: &[(&str, &str)], more: &[(&str, &str)]| {
         let address = format!("127.0.0.1:{port}");
         let metadata = [("bootstrapServers", address.as_str()), ("consumerGroup", "g"), ("topic", "orders")];
-        build("kafka", &[&metadata[..], more].concat(), auth)
+        build_in(&kafka.http, "kafka", &[&metadata[..], more].concat(), auth)
     };
     let login = |mechanism, password| [("sasl", mechanism), ("username", "keda"), ("password", password)];
     for mechanism in ["plaintext", "scram_sha256", "scram_sha512"] {

@@ -2,13 +2,16 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use scaling::Target;
-use sqlx::mysql::MySqlConnectOptions;
+use sqlx::mysql::{MySqlConnectOptions, MySqlConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _};
+use testkit::eventually::{eventually, when};
 use testkit::pki::Authority;
+use tokio::sync::Mutex;
 
-use crate::support::{Server, build, installed_in, prepare, read};
+use crate::support::{Server, build, build_in, installed_in, prepare, program, read, read_all};
 
 /// `None`: there is no MariaDB here, which has been said.
 async fn start() -> Option<Server> {
@@ -50,14 +53,18 @@ async fn start() -> Option<Server> {
     Some(server)
 }
 
-async fn run(server: &Server, statements: &[&str]) {
+async fn connection(server: &Server) -> MySqlConnection {
     let options = MySqlConnectOptions::new()
         .host("127.0.0.1")
         .port(server.port())
         .username("keda")
         .password("hunter2")
         .database("stats_db");
-    let mut connection = options.connect().await.unwrap();
+    options.connect().await.unwrap()
+}
+
+async fn run(server: &Server, statements: &[&str]) {
+    let mut connection = connection(server).await;
     for statement in statements {
         sqlx::raw_sql(AssertSqlSafe(*statement)).execute(&mut connection).await.unwrap();
     }
@@ -140,4 +147,34 @@ async fn a_connection_that_the_server_ended_is_made_again_and_an_outage_is_a_fai
     assert_ne!(read(&scaler).await.unwrap(), first);
     drop(server);
     assert!(read(&scaler).await.unwrap_err().contains("not available"));
+}
+
+#[tokio::test]
+async fn few_connections_are_kept_each_by_the_trigger_that_made_it() {
+    let Some(server) = start().await else { return };
+    let (http, dsn) = (program(), format!("keda:hunter2@tcp({})/stats_db", server.address()));
+    let scaler = |query: &str| {
+        build_in(&http, "mysql", &[("queryValue", "1"), ("query", query)], &[("connectionString", dsn.as_str())])
+    };
+    let [counter, other] = ["SELECT @mark := COALESCE(@mark, 0) + 1", "SELECT COALESCE(@mark, 0)"].map(scaler);
+    assert_eq!(read(&counter).await, Ok((1_000, true)));
+    assert_eq!(read(&counter).await, Ok((2_000, true)), "its own connection is kept as it is");
+    assert_eq!(read(&other).await, Ok((0, false)));
+    let scalers: Vec<_> = (0..50).map(|_| scaler("SELECT 1")).collect();
+    for _ in 0..2 {
+        assert!(read_all(&scalers).await.iter().all(Result::is_ok));
+    }
+    let admin = Mutex::new(connection(&server).await);
+    let number = async |query: &'static str| -> i64 {
+        sqlx::query_scalar(query).fetch_one(&mut *admin.lock().await).await.unwrap()
+    };
+    let _ = eventually("four connections to be left", Duration::from_mins(1), || async {
+        let connections = number("SELECT COUNT(*) FROM information_schema.processlist WHERE user = 'keda'").await;
+        Ok(when(connections == 4 + 1, connections))
+    })
+    .await
+    .unwrap();
+    let aborted = "SELECT CAST(variable_value AS SIGNED) FROM information_schema.global_status \
+                   WHERE variable_name = 'Aborted_clients'";
+    assert_eq!(number(aborted).await, 0, "the others said goodbye");
 }

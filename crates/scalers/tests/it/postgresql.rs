@@ -8,8 +8,9 @@ use std::time::Duration;
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _};
 use testkit::eventually::{Seen, eventually, when};
 use testkit::pki::Authority;
+use tokio::sync::Mutex;
 
-use crate::support::{Server, build, installed_in, prepare, read};
+use crate::support::{Server, build, build_in, installed_in, prepare, program, read, read_all};
 
 /// `nobody`: the server refuses to run as root.
 const NOBODY: u32 = 65_534;
@@ -71,14 +72,18 @@ async fn start() -> Option<Postgres> {
     })
     .await
     .unwrap();
-    // It takes connections before it has started, and says so on them.
+    has_started(&server).await;
+    Some(Postgres { server, authority })
+}
+
+/// It takes connections before it has started, and says so on them.
+async fn has_started(server: &Server) {
     eventually("PostgreSQL to have started", Duration::from_mins(2), || async {
-        options(&server).connect().await?.close().await?;
+        options(server).connect().await?.close().await?;
         Ok(Seen::Done(()))
     })
     .await
     .unwrap();
-    Some(Postgres { server, authority })
 }
 
 fn options(server: &Server) -> sqlx::postgres::PgConnectOptions {
@@ -176,4 +181,74 @@ async fn a_connection_that_the_server_ended_is_made_again_and_an_outage_is_a_fai
     assert!(read(&scaler).await.is_ok());
     drop(server);
     assert!(read(&scaler).await.unwrap_err().contains("not available"));
+}
+
+#[tokio::test]
+async fn fifty_triggers_share_few_connections_and_find_them_again_after_a_restart() {
+    let Some(Postgres { mut server, .. }) = start().await else { return };
+    let (http, url) = (program(), format!("postgresql://keda:hunter2@{}/postgres", server.address()));
+    // How many connections there are once the lock can be had.
+    let query = "SELECT (SELECT count(*) FROM pg_stat_activity \
+                 WHERE backend_type = 'client backend' AND had IS NOT NULL) \
+                 FROM (SELECT pg_advisory_xact_lock_shared(1)::text AS had OFFSET 0) AS lock";
+    let metadata = [("query", query), ("targetQueryValue", "4")];
+    let scalers: Vec<_> = (0..50).map(|_| build_in(&http, "postgresql", &metadata, &[("connection", &url)])).collect();
+    let admin = Mutex::new(options(&server).connect().await.unwrap());
+    let number = async |query: &'static str| -> i64 {
+        sqlx::query_scalar(query).fetch_one(&mut *admin.lock().await).await.unwrap()
+    };
+    number("SELECT count(pg_advisory_lock(1)::text)").await;
+    let released = async {
+        eventually("sixteen reads to wait for the lock", Duration::from_mins(2), || async {
+            let waiting = number("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted").await;
+            Ok(when(waiting >= 16, waiting))
+        })
+        .await
+        .unwrap();
+        number("SELECT count(pg_advisory_unlock(1))").await;
+    };
+    let (answers, ()) = tokio::join!(read_all(&scalers), released);
+    for answer in answers {
+        let (thousandths, _) = answer.unwrap();
+        assert!(thousandths <= 17_000, "{thousandths} thousandths of connections, that of this test among them");
+    }
+    let _ = eventually("four connections to be kept", Duration::from_mins(2), || async {
+        let connections = number("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'").await;
+        Ok(when(connections == 4 + 1, connections))
+    })
+    .await
+    .unwrap();
+    server.restart().await.unwrap();
+    has_started(&server).await;
+    for scaler in &scalers[..8] {
+        assert!(read(scaler).await.is_ok(), "four of them find a connection that has ended");
+    }
+}
+
+#[tokio::test]
+async fn what_one_triggers_query_does_to_its_session_is_not_seen_by_another() {
+    let Some(Postgres { server, .. }) = start().await else { return };
+    let (http, url) = (program(), format!("postgresql://keda:hunter2@{}/postgres", server.address()));
+    let [process, set, setting, create, table, begin] = [
+        "SELECT pg_backend_pid()",
+        "SELECT set_config('app.mark', '7', false)",
+        "SELECT coalesce(nullif(current_setting('app.mark', true), ''), '0')",
+        "CREATE TEMP TABLE mark AS SELECT 5 AS n; SELECT n FROM mark",
+        "SELECT count(*) FROM pg_class WHERE relname = 'mark'",
+        "BEGIN; SELECT 3",
+    ]
+    .map(|query| {
+        let metadata = [("query", query), ("targetQueryValue", "4")];
+        build_in(&http, "postgresql", &metadata, &[("connection", &url)])
+    });
+    let number = async |scaler| read(scaler).await.map(|(thousandths, _)| thousandths / 1_000);
+    let first = number(&process).await.unwrap();
+    assert_eq!(number(&set).await, Ok(7));
+    assert_eq!(number(&setting).await, Ok(0));
+    assert_eq!(number(&create).await, Ok(5));
+    assert_eq!(number(&table).await, Ok(0));
+    assert_eq!(number(&process).await, Ok(first), "all on one connection");
+    // One that is in a transaction cannot be cleaned.
+    assert_eq!(number(&begin).await, Ok(3));
+    assert_ne!(number(&process).await.unwrap(), first);
 }

@@ -10,7 +10,7 @@ use testkit::eventually::{eventually, when};
 use testkit::pki::Authority;
 use testkit::ports;
 
-use crate::support::{Server, build, installed_in, read, until};
+use crate::support::{Server, build, build_in, installed_in, program, read, read_all, until};
 
 struct Rabbit {
     server: Server,
@@ -78,6 +78,13 @@ async fn start() -> Option<Rabbit> {
 }
 
 impl Rabbit {
+    /// Connections of its clients.
+    async fn connections(&self) -> anyhow::Result<usize> {
+        let url = format!("http://127.0.0.1:{}/api/connections", self.management);
+        let answer = reqwest::Client::new().get(url).basic_auth("keda", Some("hunter2")).send().await?;
+        Ok(answer.json::<Vec<serde_json::Value>>().await?.len())
+    }
+
     async fn call(&self, method: reqwest::Method, path: &str, body: Option<serde_json::Value>) -> reqwest::Result<u16> {
         let url = format!("http://127.0.0.1:{}/api/{path}", self.management);
         let request = reqwest::Client::new().request(method, url).basic_auth("keda", Some("hunter2"));
@@ -156,6 +163,7 @@ async fn a_queue_is_measured_over_amqp_and_http() {
 async fn the_servers_certificate_is_verified() {
     let Some(rabbit) = start().await else { return };
     rabbit.queue("%2F", "jobs", 1).await;
+    fifty_triggers_share_few_connections(&rabbit).await;
     let host = format!("amqps://keda:hunter2@127.0.0.1:{}", rabbit.tls);
     let metadata = [("host", host.as_str()), ("queueName", "jobs")];
     let known = build("rabbitmq", &metadata, &[("tls", "enable"), ("ca", &rabbit.authority)]);
@@ -166,4 +174,23 @@ async fn the_servers_certificate_is_verified() {
     assert_eq!(read(&build("rabbitmq", &unsafe_ssl, &[])).await, Ok((1_000, true)));
     drop(rabbit);
     assert!(read(&known).await.unwrap_err().contains("not available"));
+}
+
+async fn fifty_triggers_share_few_connections(rabbit: &Rabbit) {
+    let (http, host) = (program(), rabbit.amqp("hunter2", ""));
+    let metadata = [("host", host.as_str()), ("queueName", "jobs")];
+    let scalers: Vec<_> = (0..50).map(|_| build_in(&http, "rabbitmq", &metadata, &[])).collect();
+    for _ in 0..2 {
+        assert!(read_all(&scalers).await.iter().all(|answer| *answer == Ok((1_000, true))));
+    }
+    let _ = eventually("four connections to be left", Duration::from_mins(2), || async {
+        let connections = rabbit.connections().await?;
+        Ok(when(connections == 4, connections))
+    })
+    .await
+    .unwrap();
+    for log in std::fs::read_dir(rabbit.server.folder().join("logs")).unwrap() {
+        let log = std::fs::read_to_string(log.unwrap().path()).unwrap();
+        assert!(!log.contains("unexpectedly closed"), "the others said goodbye: {log}");
+    }
 }

@@ -8,7 +8,7 @@ use redis::aio::MultiplexedConnection;
 use redis::{Cmd, FromRedisValue, cmd};
 use testkit::eventually::{eventually, when};
 
-use crate::support::{Server, build, installed, read};
+use crate::support::{Server, build, build_in, installed, program, read, read_all};
 
 const PATIENCE: Duration = Duration::from_mins(2);
 
@@ -167,5 +167,35 @@ async fn a_sentinel_says_where_the_master_is() {
         })
         .await
         .unwrap();
+    }
+}
+
+#[tokio::test]
+async fn fifty_triggers_share_one_connection_per_login_and_find_it_again_after_a_restart() {
+    let Some(mut server) = start(&[]).await else { return };
+    let (http, address) = (program(), server.address());
+    let scalers: Vec<_> = (0..50)
+        .map(|n| {
+            let (list, database) = (format!("list{n}"), (n % 2).to_string());
+            let metadata = [("address", address.as_str()), ("listName", &list), ("databaseIndex", &database)];
+            build_in(&http, "redis", &metadata, &[])
+        })
+        .collect();
+    for _ in 0..2 {
+        let mut admin = connection(&server, "").await;
+        all(&mut admin, &["SELECT 1", "RPUSH list1 a b", "SELECT 0", "RPUSH list2 a"]).await;
+        let answers = read_all(&scalers).await;
+        assert_eq!(answers[..4], [Ok((0, false)), Ok((2_000, true)), Ok((1_000, true)), Ok((0, false))]);
+        assert!(answers.iter().all(Result::is_ok), "{answers:?}");
+        let _ = eventually("two connections and that of this test", PATIENCE, || {
+            let mut admin = admin.clone();
+            async move {
+                let clients: String = run(&mut admin, "CLIENT LIST TYPE normal").await;
+                Ok(when(clients.lines().count() == 3, clients))
+            }
+        })
+        .await
+        .unwrap();
+        server.restart().await.unwrap();
     }
 }

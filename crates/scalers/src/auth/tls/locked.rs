@@ -14,7 +14,7 @@ const ROUNDS: u32 = 2_000_000;
 const MEMORY: u64 = 128 << 20;
 
 /// Certificates for TLS whose key may be encrypted.
-#[derive(Debug, TriggerMetadata)]
+#[derive(Debug, Hash, TriggerMetadata)]
 #[trigger(check = LockedCertificates::check)]
 pub(crate) struct LockedCertificates {
     #[param(nested)]
