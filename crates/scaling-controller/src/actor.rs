@@ -83,6 +83,8 @@ pub(crate) struct Actor {
     created_hpa: Option<Instant>,
     /// The fingerprint of the object for which all preparations succeeded.
     prepared: Option<u64>,
+    /// The fingerprint of the object that was polled for last.
+    polled: Option<u64>,
     /// The generation whose start and notices were published.
     announced: Option<i64>,
     silent: Silent,
@@ -115,6 +117,7 @@ impl Actor {
             baseline: None,
             created_hpa: None,
             prepared: None,
+            polled: None,
             announced: None,
             silent: Silent::default(),
             wording: Wording::default(),

@@ -5,7 +5,7 @@ use std::hash::{Hash, Hasher};
 
 use api::keda::{SCALED_OBJECT_LABEL, ScaledObject};
 use k8s_openapi::api::autoscaling::v2::{
-    ContainerResourceMetricSource, CrossVersionObjectReference, ExternalMetricSource, HPAScalingRules,
+    ContainerResourceMetricSource, CrossVersionObjectReference, ExternalMetricSource, HPAScalingPolicy, HPAScalingRules,
     HorizontalPodAutoscaler, HorizontalPodAutoscalerBehavior, HorizontalPodAutoscalerCondition,
     HorizontalPodAutoscalerSpec, MetricIdentifier, MetricSpec, MetricTarget, ResourceMetricSource,
 };
@@ -216,13 +216,32 @@ pub(crate) fn compare(
     match baseline {
         Some(known) if known.version.zip(now.version).is_some_and(|(wrote, found)| found < wrote) => Found::Stale,
         Some(known) if (known.desired, known.stored) == (now.desired, now.stored) => Found::InSync(now),
-        None if contains(&essence(found), &essence(desired)) && !extra_behavior(desired, found) => Found::InSync(now),
+        None if contains(&essence(found), &essence(desired)) && behaves(found, desired) => Found::InSync(now),
         Some(_) | None => Found::Differs,
     }
 }
 
-fn extra_behavior(desired: &HorizontalPodAutoscaler, found: &HorizontalPodAutoscaler) -> bool {
-    found.spec.behavior.is_some() && desired.spec.behavior.is_none()
+/// Whether the found behaviour is what the API server makes of the desired one. A rule more may keep it from scaling at all.
+fn behaves(found: &HorizontalPodAutoscaler, desired: &HorizontalPodAutoscaler) -> bool {
+    found.spec.behavior == desired.spec.behavior.clone().map(with_defaults)
+}
+
+/// Fills in what `autoscaling/v2` does where there is a behaviour at all.
+fn with_defaults(behavior: HorizontalPodAutoscalerBehavior) -> HorizontalPodAutoscalerBehavior {
+    let policy = |type_: &str, value| HPAScalingPolicy { type_: type_.to_owned(), value, period_seconds: 15 };
+    let filled = |rules: Option<HPAScalingRules>, window, policies: Vec<HPAScalingPolicy>| {
+        let rules = rules.unwrap_or_default();
+        Some(HPAScalingRules {
+            stabilization_window_seconds: rules.stabilization_window_seconds.or(window),
+            select_policy: rules.select_policy.or_else(|| Some("Max".to_owned())),
+            policies: rules.policies.or(Some(policies)),
+            ..rules
+        })
+    };
+    HorizontalPodAutoscalerBehavior {
+        scale_up: filled(behavior.scale_up, Some(0), vec![policy("Pods", 4), policy("Percent", 100)]),
+        scale_down: filled(behavior.scale_down, None, vec![policy("Percent", 100)]),
+    }
 }
 
 fn version(hpa: &impl Resource) -> Option<u64> {
@@ -346,9 +365,7 @@ mod tests {
     fn stored(hpa: &HorizontalPodAutoscaler, version: &str) -> HorizontalPodAutoscaler {
         let mut stored = hpa.clone();
         stored.metadata.resource_version = Some(version.into());
-        if let Some(rules) = stored.spec.behavior.as_mut().and_then(|b| b.scale_down.as_mut()) {
-            rules.select_policy.get_or_insert_with(|| "Max".into());
-        }
+        stored.spec.behavior = stored.spec.behavior.map(with_defaults);
         stored
     }
 
@@ -422,6 +439,20 @@ mod tests {
         let mut edited = stored(&wanted, "8");
         edited.spec.behavior = Some(HorizontalPodAutoscalerBehavior::default());
         assert_eq!(compare(None, &wanted, &edited), Found::Differs);
+    }
+
+    /// A direction that was paused, or slowed down, until nobody led.
+    #[test]
+    fn a_new_leader_takes_no_rule_that_is_no_longer_wanted() {
+        let of = |behavior: &Value, pausing| desired(&owner(behavior), pausing);
+        let up = serde_json::json!({"scaleUp": {"stabilizationWindowSeconds": 0}});
+        let slow = serde_json::json!({"scaleUp": {"stabilizationWindowSeconds": 0}, "scaleDown": {
+            "policies": [{"type": "Pods", "value": 1, "periodSeconds": 600}]}});
+        let wanted = of(&up, Pausing::default());
+        let paused = stored(&of(&up, Pausing { scale_in: true, ..Pausing::default() }), "7");
+        assert_eq!(compare(None, &wanted, &paused), Found::Differs);
+        assert_eq!(compare(None, &wanted, &stored(&of(&slow, Pausing::default()), "7")), Found::Differs);
+        assert!(matches!(compare(None, &wanted, &stored(&wanted, "7")), Found::InSync(_)));
     }
 
     #[test]

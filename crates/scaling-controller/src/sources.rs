@@ -232,7 +232,7 @@ impl Sources {
     }
 
     /// The object's HPA, and the one that had its name before, if that is still there.
-    fn own_hpas(&self, object: &ScaledObject) -> impl Iterator<Item = Arc<KnownHpa>> {
+    pub(crate) fn own_hpas(&self, object: &ScaledObject) -> impl Iterator<Item = Arc<KnownHpa>> {
         let namespace = object.namespace().unwrap_or_default();
         let recorded = object.status.as_ref().and_then(|status| status.hpa_name.clone());
         let names = [Some(object.spec.hpa_name(&object.name_any())), recorded];

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::{Actor, Stop};
 use crate::hpa::owned_by;
-use crate::object::{created, polling_interval};
+use crate::object::{created, fingerprint, polling_interval};
 use crate::source::{Asker, ObjectSource};
 use crate::status;
 use crate::target::{Read, TargetError};
@@ -56,6 +56,7 @@ impl Actor {
         self.shared.metrics.decided("scaledobject", &self.key, done, &why);
         self.last_active = decision.last_active;
         status::decided(status, settings, &read, &decision);
+        self.polled = Some(fingerprint(object));
         self.next_poll = next_poll(began, polling_interval(object), &decision.action, Timestamp::now());
         Ok(self.next_poll)
     }

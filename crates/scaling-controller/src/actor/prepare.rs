@@ -56,9 +56,13 @@ impl Actor {
         }
         status.paused_replica_count = None;
         let settings = check(object).map_err(|wrong| Stop::Manifest(wrong.join("; ")))?;
+        let now = fingerprint(object);
+        // Who has changed something does not wait for what the old interval has left.
+        if self.polled.is_some_and(|before| before != now) {
+            self.next_poll = self.next_poll.min(Instant::now());
+        }
         let source = self.source(object).await?;
         self.listener.listen_to(&source);
-        let now = fingerprint(object);
         let own = self.shared.sources.hpas.get(&self.key.namespace, &object.spec.hpa_name(&self.key.name));
         let own = own.filter(|hpa| owned_by(hpa.as_ref(), object)).map(|hpa| hpa.whole());
         status::mirror_hpa(status, own.as_ref());
@@ -69,7 +73,7 @@ impl Actor {
             self.leave(object, status).await?;
             return Err(taken);
         }
-        if self.has_moved(object, own.as_ref()) {
+        if self.has_moved(object) {
             // What is given back some day is the size of the workload that is named now.
             status.original_replica_count = None;
         }
@@ -153,12 +157,12 @@ impl Actor {
     }
 
     /// Whether the object has been pointed to another workload since it was last prepared.
-    fn has_moved(&self, object: &ScaledObject, own: Option<&HorizontalPodAutoscaler>) -> bool {
+    fn has_moved(&self, object: &ScaledObject) -> bool {
         let target = &object.spec.scale_target_ref;
         match &self.target_ref {
             Some(before) => !same_target(before, target),
             // It may have been while nobody looked.
-            None => own.is_some_and(|hpa| !scales(&hpa.spec.scale_target_ref, target)),
+            None => self.shared.sources.own_hpas(object).any(|hpa| !scales(&hpa.target, target)),
         }
     }
 

@@ -48,6 +48,8 @@ pub(super) struct JobActor {
     listener: Listener,
     next_poll: Instant,
     failed_looks: u32,
+    /// The generation that was polled for last.
+    polled: Option<Option<i64>>,
 }
 
 impl JobActor {
@@ -65,6 +67,7 @@ impl JobActor {
             listener: Listener::default(),
             next_poll: first_poll,
             failed_looks: 0,
+            polled: None,
         }
     }
 
@@ -144,10 +147,16 @@ impl JobActor {
             for condition in condition::paused() {
                 status::set(status, &condition);
             }
+            // Whoever ends the pause does not wait for what the interval has left.
+            self.next_poll = self.next_poll.min(Instant::now());
             return Ok(Instant::now() + IDLE);
         }
         status::set(status, &condition::unpaused());
         let settings = count::check(object).map_err(|wrong| Stop::Manifest(wrong.join("; ")))?;
+        // Nor does who has changed something.
+        if self.polled.is_some_and(|before| before != object.metadata.generation) {
+            self.next_poll = self.next_poll.min(Instant::now());
+        }
         let source = self.source(object).await?;
         self.listener.listen_to(&source);
         status::describe(status, object, &source);
@@ -249,6 +258,7 @@ impl JobActor {
         self.create(object, decision.create).await;
         self.clean_up(object, &records).await;
         status::decided(status, &readings, &decision, Timestamp::now());
+        self.polled = Some(object.metadata.generation);
         self.next_poll = began + interval.mul_f64(rand::rng().random_range(0.95..=1.05));
         Ok(self.next_poll)
     }
