@@ -7,7 +7,8 @@ fn series_have_the_names_and_labels_of_keda_and_go_with_their_object() {
     let registry = Arc::new(Registry::default());
     let metrics = Metrics::new(&registry);
     let key = ObjectKey { namespace: "shop".into(), name: "web".into() };
-    let labels = TriggerLabels::new("scaledobject", &key, "s0-prometheus", "prometheusScaler", "prometheusScaler", 0);
+    let labels =
+        Arc::new(TriggerLabels::new("scaledobject", &key, "s0-prometheus", "prometheusScaler", "prometheusScaler", 0));
     let sampled = scalers::Sampled { value: units::Milli::from_thousandths(1_500), active: true, empty: false };
     metrics.read(&labels, &Ok(sampled), Duration::from_millis(250));
     metrics.read(&labels, &Err("down".into()), Duration::from_millis(250));
@@ -57,7 +58,7 @@ fn every_series_has_its_name_type_and_labels() {
     let registry = Arc::new(Registry::default());
     let metrics = Metrics::new(&registry);
     let key = ObjectKey { namespace: "shop".into(), name: "web".into() };
-    let labels = TriggerLabels::new("scaledobject", &key, "s0-prometheus", "prometheusScaler", "load", 0);
+    let labels = Arc::new(TriggerLabels::new("scaledobject", &key, "s0-prometheus", "prometheusScaler", "load", 0));
     let sampled = scalers::Sampled { value: units::Milli::from_thousandths(1_500), active: true, empty: true };
     metrics.read(&labels, &Ok(sampled), Duration::from_millis(250));
     metrics.read(&labels, &Err("down".into()), Duration::from_millis(250));
@@ -73,7 +74,7 @@ fn every_series_has_its_name_type_and_labels() {
     metrics.cloud_event("shop", "audit", true);
     metrics.cloud_events_queued("shop", 1);
     metrics.count_resources(&["cloudevent_source"], &BTreeMap::from([(("cloudevent_source", "shop".to_owned()), 1)]));
-    metrics.triggers.get_or_create(&Labels::new([("type", "cron")])).set(1);
+    metrics.triggers.get_or_create(&label_set([("type", "cron")])).set(1);
     let text = registry.encode().unwrap();
     let trigger = "namespace,metric,scaledObject,scaler,triggerIndex,type";
     let http = "namespace,scaled_resource,scaler,trigger_name,metric_name,status_code";
@@ -136,7 +137,7 @@ fn a_decision_replaces_the_one_before_and_a_sample_gets_older() {
     metrics.forget_object(&key);
     assert!(!registry.encode().unwrap().contains("Deactivated"));
 
-    let labels = TriggerLabels::new("scaledobject", &key, "s0-cron", "cronScaler", "cronScaler", 0);
+    let labels = Arc::new(TriggerLabels::new("scaledobject", &key, "s0-cron", "cronScaler", "cronScaler", 0));
     metrics.http_request(&labels, None, Duration::ZERO);
     assert!(registry.encode().unwrap().contains("metric_name=\"s0-cron\",status_code=\"error\"} 1"));
     metrics.forget_trigger(&labels);
