@@ -1,16 +1,17 @@
 //! What operators see of the triggers: KEDA's series, and ours.
 
-mod age;
-mod decisions;
+mod objects;
+mod series;
+mod triggers;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use controller_runtime::metrics::Registry;
-use prometheus_client::encoding::{EncodeLabel, EncodeLabelSet, LabelSetEncoder};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -18,98 +19,24 @@ use prometheus_client::metrics::histogram::Histogram;
 
 use crate::object::{ObjectKey, Subject};
 use crate::read::Outcome;
-use age::Ages;
-use decisions::Decisions;
+use objects::Objects;
+pub(crate) use triggers::TriggerLabels;
+use triggers::{Answered, Triggers};
 
-/// The labels of one series. Every family of a trigger keeps them as its key, so clones share them.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-struct Labels(Arc<[(&'static str, Box<str>)]>);
+/// The labels of one series of those that are few.
+type Labels = Vec<(&'static str, String)>;
 
-impl Labels {
-    fn new<const N: usize>(labels: [(&'static str, &str); N]) -> Self {
-        labels.into_iter().collect()
-    }
-
-    fn iter(&self) -> impl Iterator<Item = (&'static str, &str)> {
-        self.0.iter().map(|(name, value)| (*name, &**value))
-    }
-
-    fn with(&self, name: &'static str, value: &str) -> Self {
-        self.iter().chain([(name, value)]).collect()
-    }
+fn label_set<const N: usize>(labels: [(&'static str, &str); N]) -> Labels {
+    labels.map(|(name, value)| (name, value.to_owned())).into()
 }
-
-impl<'a> FromIterator<(&'static str, &'a str)> for Labels {
-    fn from_iter<I: IntoIterator<Item = (&'static str, &'a str)>>(labels: I) -> Self {
-        Self(labels.into_iter().map(|(name, value)| (name, value.into())).collect())
-    }
-}
-
-impl EncodeLabelSet for Labels {
-    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> Result<(), fmt::Error> {
-        self.iter().try_for_each(|label| label.encode(encoder.encode_label()))
-    }
-}
-
-type Number = Gauge<f64, AtomicU64>;
 
 /// Bounds of the durations of HTTP requests, in seconds: those that Prometheus' own clients use.
 const SECONDS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
-/// The label set of one metric of one trigger, in KEDA's words.
-#[derive(Debug)]
-pub(crate) struct TriggerLabels {
-    common: Labels,
-    /// KEDA's prometheus scaler has its own names for the same.
-    empty: Labels,
-    /// Its HTTP clients have others.
-    http: Labels,
-}
-
-impl TriggerLabels {
-    /// `type_name` is the scaler's own, `name` what its trigger is called: that again, unless the trigger has a name.
-    pub(crate) fn new(kind: &str, key: &ObjectKey, metric: &str, type_name: &str, name: &str, index: usize) -> Self {
-        let common = Labels::new([
-            ("namespace", &key.namespace),
-            ("metric", metric),
-            ("scaledObject", &key.name),
-            ("scaler", name),
-            ("triggerIndex", &index.to_string()),
-            ("type", kind),
-        ]);
-        let given = if name == type_name { "" } else { name };
-        let http = Labels::new([
-            ("namespace", &key.namespace),
-            ("scaled_resource", &key.name),
-            ("scaler", type_name.trim_end_matches("Scaler")),
-            ("trigger_name", given),
-            ("metric_name", metric),
-        ]);
-        let empty = Labels::new([
-            ("namespace", &key.namespace),
-            ("scaledResource", &key.name),
-            ("triggerName", name),
-            ("metricName", metric),
-            ("resourceType", kind),
-            ("ignoreNullValues", "true"),
-        ]);
-        Self { common, empty, http }
-    }
-}
-
 /// All series of the scaling controller.
 #[derive(Debug)]
 pub struct Metrics {
-    value: Family<Labels, Number>,
-    latency: Family<Labels, Number>,
-    active: Family<Labels, Gauge>,
-    detail_errors: Family<Labels, Counter>,
-    empty: Family<Labels, Counter>,
-    paused: Family<Labels, Gauge>,
-    object_errors: Family<Labels, Counter>,
-    job_errors: Family<Labels, Counter>,
-    jobs_made: Family<Labels, Counter>,
-    loop_latency: Family<Labels, Number>,
+    many: Arc<Many>,
     triggers: Family<Labels, Gauge>,
     resources: Family<Labels, Gauge>,
     scale_writes: Family<Labels, Counter>,
@@ -119,12 +46,7 @@ pub struct Metrics {
     validation_errors: Family<Labels, Counter>,
     cloud_events: Family<Labels, Counter>,
     cloud_events_queued: Family<Labels, Gauge>,
-    http_requests: Family<Labels, Counter>,
-    http_seconds: Family<Labels, Histogram, fn() -> Histogram>,
-    /// The statuses that each trigger's requests ended with, so that their series can go with it.
-    statuses: Mutex<BTreeSet<(Labels, String)>>,
-    ages: Arc<Ages>,
-    decisions: Decisions,
+    http_seconds: Family<Answered, Histogram, fn() -> Histogram>,
     counted: Mutex<BTreeSet<(&'static str, String)>>,
 }
 
@@ -133,16 +55,7 @@ impl Metrics {
     fn unknown() -> Self {
         let seconds: fn() -> Histogram = || Histogram::new(SECONDS);
         Self {
-            value: Family::default(),
-            latency: Family::default(),
-            active: Family::default(),
-            detail_errors: Family::default(),
-            empty: Family::default(),
-            paused: Family::default(),
-            object_errors: Family::default(),
-            job_errors: Family::default(),
-            jobs_made: Family::default(),
-            loop_latency: Family::default(),
+            many: Arc::new(Many { triggers: Triggers::new(), objects: Objects::new(), jobs: Objects::new() }),
             triggers: Family::default(),
             resources: Family::default(),
             scale_writes: Family::default(),
@@ -152,11 +65,7 @@ impl Metrics {
             validation_errors: Family::default(),
             cloud_events: Family::default(),
             cloud_events_queued: Family::default(),
-            http_requests: Family::default(),
             http_seconds: Family::new_with_constructor(seconds),
-            statuses: Mutex::default(),
-            ages: Arc::default(),
-            decisions: Decisions::default(),
             counted: Mutex::default(),
         }
     }
@@ -167,32 +76,6 @@ impl Metrics {
         let build: Family<Labels, Gauge> = Family::default();
         build.get_or_create(&this_build()).set(1);
         registry.register("keda_build_info", "The version that is running", build);
-        registry.register("keda_scaler_metrics_value", "The last value of each trigger", metrics.value.clone());
-        registry.register(
-            "keda_scaler_metrics_latency_seconds",
-            "How long the last read of each trigger took",
-            metrics.latency.clone(),
-        );
-        registry.register("keda_scaler_active", "Whether each trigger is active", metrics.active.clone());
-        registry.register("keda_scaler_detail_errors", "Failed reads of each trigger", metrics.detail_errors.clone());
-        registry.register(
-            "keda_scaler_empty_upstream_responses",
-            "Reads without data that count as zero",
-            metrics.empty.clone(),
-        );
-        registry.register("keda_scaled_object_paused", "Whether each object is paused", metrics.paused.clone());
-        registry.register(
-            "keda_scaled_object_errors",
-            "Failed reconciles of each object",
-            metrics.object_errors.clone(),
-        );
-        registry.register("keda_scaled_job_errors", "Failed polls of each ScaledJob", metrics.job_errors.clone());
-        registry.register("tandem_jobs_made", "Jobs made for each ScaledJob", metrics.jobs_made.clone());
-        registry.register(
-            "keda_internal_scale_loop_latency_seconds",
-            "How late the last poll of each object began",
-            metrics.loop_latency.clone(),
-        );
         registry.register("keda_trigger_registered_total", "Triggers by type", metrics.triggers.clone());
         registry.register("keda_resource_registered_total", "Objects by type and namespace", metrics.resources.clone());
         registry.register(
@@ -222,107 +105,65 @@ impl Metrics {
             metrics.cloud_events_queued.clone(),
         );
         registry.register(
-            "keda_scaler_http_requests",
-            "HTTP requests made to read each trigger, by the status they ended with",
-            metrics.http_requests.clone(),
-        );
-        registry.register(
             "keda_scaler_http_request_duration_seconds",
             "How long HTTP requests of triggers took",
             metrics.http_seconds.clone(),
         );
-        let ages = Box::new(Arc::clone(&metrics.ages));
-        registry.with(|inner| inner.register_collector(ages));
-        registry.register("tandem_decision", "1 for what was last decided, and why", metrics.decisions.series());
+        let many = Box::new(Arc::clone(&metrics.many));
+        registry.with(|inner| inner.register_collector(many));
         registry.register("tandem_scaled_object_panics", "Actors that ended in a panic", metrics.panics.clone());
         metrics
     }
 
-    pub(crate) fn read(&self, labels: &TriggerLabels, outcome: &Outcome, took: Duration) {
-        let empty = &labels.empty;
-        let labels = &labels.common;
-        self.latency.get_or_create(labels).set(took.as_secs_f64());
-        match outcome {
-            Ok(sampled) => {
-                self.value.get_or_create(labels).set(sampled.value.to_f64());
-                self.active.get_or_create(labels).set(i64::from(sampled.active));
-                self.ages.sampled(labels);
-                if sampled.empty {
-                    self.empty.get_or_create(empty).inc();
-                }
-            }
-            // The last value stays: an unknown one is not zero.
-            Err(_) => {
-                self.detail_errors.get_or_create(labels).inc();
-            }
-        }
-    }
-
-    pub(crate) fn forget_trigger(&self, labels: &TriggerLabels) {
-        self.empty.remove(&labels.empty);
-        let http = labels.http.clone();
-        let labels = &labels.common;
-        self.value.remove(labels);
-        self.latency.remove(labels);
-        self.active.remove(labels);
-        self.detail_errors.remove(labels);
-        self.ages.forget(labels);
-        self.lock_statuses().retain(|(trigger, status)| {
-            let same = *trigger == http;
-            if same {
-                self.http_requests.remove(&with_status(trigger, status));
-            }
-            !same
-        });
+    pub(crate) fn read(&self, labels: &Arc<TriggerLabels>, outcome: &Outcome, took: Duration) {
+        self.many.triggers.update(labels, |state| state.read(outcome, took));
     }
 
     /// A request for a trigger ended with this status, or without an answer.
-    pub(crate) fn http_request(&self, labels: &TriggerLabels, status: Option<u16>, took: Duration) {
-        let status = status.map_or_else(|| "error".to_owned(), |status| status.to_string());
-        self.http_requests.get_or_create(&with_status(&labels.http, &status)).inc();
-        let scaler = labels.http.iter().filter(|(name, _)| *name == "scaler").collect::<Labels>();
-        self.http_seconds.get_or_create(&with_status(&scaler, &status)).observe(took.as_secs_f64());
-        self.lock_statuses().insert((labels.http.clone(), status));
+    pub(crate) fn http_request(&self, labels: &Arc<TriggerLabels>, status: Option<u16>, took: Duration) {
+        self.many.triggers.update(labels, |state| state.requested(status));
+        self.http_seconds.get_or_create(&labels.answered(status)).observe(took.as_secs_f64());
     }
 
-    fn lock_statuses(&self) -> MutexGuard<'_, BTreeSet<(Labels, String)>> {
-        self.statuses.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn forget_trigger(&self, labels: &Arc<TriggerLabels>) {
+        self.many.triggers.forget(labels);
     }
 
     /// What was decided about an object of this kind, and why.
-    pub(crate) fn decided(&self, kind: &'static str, key: &ObjectKey, decision: &'static str, reason: &str) {
-        self.decisions.set(kind, key, decision, reason);
+    pub(crate) fn decided(&self, kind: &str, key: &ObjectKey, decision: &'static str, reason: &'static str) {
+        self.many.of_kind(kind).update(key, |state| state.decision = Some((decision, reason)));
+    }
+
+    pub(crate) fn poll_began(&self, kind: &str, key: &ObjectKey, late: Duration) {
+        self.many.of_kind(kind).update(key, |state| state.late = Some(late));
     }
 
     pub(crate) fn set_paused(&self, key: &ObjectKey, paused: bool) {
-        self.paused.get_or_create(&object(key)).set(i64::from(paused));
+        self.many.objects.update(key, |state| state.paused = Some(paused));
     }
 
     pub(crate) fn object_failed(&self, key: &ObjectKey) {
-        self.object_errors.get_or_create(&object(key)).inc();
-    }
-
-    pub(crate) fn poll_began(&self, kind: &'static str, key: &ObjectKey, late: Duration) {
-        self.loop_latency.get_or_create(&looped(kind, key)).set(late.as_secs_f64());
+        self.many.objects.update(key, |state| state.errors += 1);
     }
 
     pub(crate) fn job_failed(&self, key: &ObjectKey) {
-        self.job_errors.get_or_create(&job(key)).inc();
+        self.many.jobs.update(key, |state| state.errors += 1);
     }
 
     pub(crate) fn job_made(&self, key: &ObjectKey) {
-        self.jobs_made.get_or_create(&job(key)).inc();
+        self.many.jobs.update(key, |state| state.made += 1);
+    }
+
+    pub(crate) fn forget_object(&self, key: &ObjectKey) {
+        self.many.objects.forget(key);
     }
 
     pub(crate) fn forget_job(&self, key: &ObjectKey) {
-        self.job_errors.remove(&job(key));
-        self.jobs_made.remove(&job(key));
-        self.loop_latency.remove(&looped("scaledjob", key));
-        self.decisions.forget("scaledjob", key);
+        self.many.jobs.forget(key);
     }
 
     pub(crate) fn scale_written(&self, reason: &str) {
-        self.scale_writes.get_or_create(&Labels::new([("reason", reason)])).inc();
+        self.scale_writes.get_or_create(&label_set([("reason", reason)])).inc();
     }
 
     pub(crate) fn status_written(&self) {
@@ -331,11 +172,10 @@ impl Metrics {
 
     /// A ScaledObject was judged at admission; `action` is `create` or `update`, `reasons` those of refusals.
     pub(crate) fn judged<'a>(&self, namespace: &str, action: &str, reasons: impl Iterator<Item = &'a str>) {
-        let labels = Labels::new([("namespace", namespace), ("action", action)]);
-        self.validations.get_or_create(&labels).inc();
+        let [namespace, action] = [("namespace", namespace), ("action", action)];
+        self.validations.get_or_create(&label_set([namespace, action])).inc();
         for reason in reasons {
-            let labels = labels.with("reason", reason);
-            self.validation_errors.get_or_create(&labels).inc();
+            self.validation_errors.get_or_create(&label_set([namespace, action, ("reason", reason)])).inc();
         }
     }
 
@@ -347,25 +187,18 @@ impl Metrics {
 
     pub(crate) fn cloud_events_queued(&self, namespace: &str, count: usize) {
         let count = i64::try_from(count).unwrap_or(i64::MAX);
-        self.cloud_events_queued.get_or_create(&Labels::new([("namespace", namespace)])).set(count);
+        self.cloud_events_queued.get_or_create(&label_set([("namespace", namespace)])).set(count);
     }
 
     pub(crate) fn forget_cloud_events(&self, namespace: &str, name: &str) {
         for state in ["emitted", "failed"] {
             self.cloud_events.remove(&emitted(namespace, name, state));
         }
-        self.cloud_events_queued.remove(&Labels::new([("namespace", namespace)]));
+        self.cloud_events_queued.remove(&label_set([("namespace", namespace)]));
     }
 
     pub(crate) fn panicked(&self) {
         self.panics.inc();
-    }
-
-    pub(crate) fn forget_object(&self, key: &ObjectKey) {
-        self.paused.remove(&object(key));
-        self.object_errors.remove(&object(key));
-        self.loop_latency.remove(&looped("scaledobject", key));
-        self.decisions.forget("scaledobject", key);
     }
 
     /// Counts what is there; series of what is gone disappear.
@@ -381,15 +214,14 @@ impl Metrics {
         }
         self.triggers.clear();
         for (kind, count) in triggers {
-            self.triggers.get_or_create(&Labels::new([("type", kind)])).set(count);
+            self.triggers.get_or_create(&label_set([("type", kind)])).set(count);
         }
         self.count_resources(&["scaled_object", "scaled_job"], &resources);
     }
 
     /// Counts objects of these kinds by kind and namespace; series of what is gone disappear.
     pub(crate) fn count_resources(&self, kinds: &[&'static str], now: &BTreeMap<(&'static str, String), i64>) {
-        let labels =
-            |(kind, namespace): &(&'static str, String)| Labels::new([("type", kind), ("namespace", namespace)]);
+        let labels = |(kind, namespace): &(&'static str, String)| label_set([("type", kind), ("namespace", namespace)]);
         let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
         counted.retain(|key| {
             let gone = kinds.contains(&key.0) && !now.contains_key(key);
@@ -405,6 +237,27 @@ impl Metrics {
     }
 }
 
+/// What each trigger and object has, of which there may be tens of thousands.
+#[derive(Debug)]
+struct Many {
+    triggers: Triggers,
+    objects: Objects,
+    jobs: Objects,
+}
+
+impl Many {
+    fn of_kind(&self, kind: &str) -> &Objects {
+        if kind == "scaledjob" { &self.jobs } else { &self.objects }
+    }
+}
+
+impl Collector for Many {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        triggers::write(&self.triggers, &mut encoder)?;
+        objects::write(&self.objects, &self.jobs, &mut encoder)
+    }
+}
+
 /// KEDA's labels; there is no Go here.
 fn this_build() -> Labels {
     let architecture = match std::env::consts::ARCH {
@@ -412,7 +265,7 @@ fn this_build() -> Labels {
         "aarch64" => "arm64",
         other => other,
     };
-    Labels::new([
+    label_set([
         ("version", env!("CARGO_PKG_VERSION")),
         ("git_commit", option_env!("TANDEM_GIT_COMMIT").unwrap_or("unknown")),
         ("goversion", "none"),
@@ -421,24 +274,8 @@ fn this_build() -> Labels {
     ])
 }
 
-fn with_status(labels: &Labels, status: &str) -> Labels {
-    labels.with("status_code", status)
-}
-
 fn emitted(namespace: &str, name: &str, state: &str) -> Labels {
-    Labels::new([("namespace", namespace), ("cloudeventsource", name), ("eventsink", "http"), ("state", state)])
-}
-
-fn object(key: &ObjectKey) -> Labels {
-    Labels::new([("namespace", &key.namespace), ("scaledObject", &key.name)])
-}
-
-fn job(key: &ObjectKey) -> Labels {
-    Labels::new([("namespace", &key.namespace), ("scaledJob", &key.name)])
-}
-
-fn looped(kind: &str, key: &ObjectKey) -> Labels {
-    Labels::new([("namespace", &key.namespace), ("type", kind), ("resource", &key.name)])
+    label_set([("namespace", namespace), ("cloudeventsource", name), ("eventsink", "http"), ("state", state)])
 }
 
 #[cfg(test)]

@@ -178,6 +178,16 @@ impl ObjectSource {
         })
     }
 
+    /// The labels of which `new` has none: their series are of the past.
+    pub(crate) fn forgettable<'a>(&'a self, new: Option<&'a Self>) -> impl Iterator<Item = &'a Arc<TriggerLabels>> {
+        let kept = move |labels: &Arc<TriggerLabels>| new.is_some_and(|new| new.labels().any(|known| known == labels));
+        self.labels().filter(move |labels| !kept(labels))
+    }
+
+    fn labels(&self) -> impl Iterator<Item = &Arc<TriggerLabels>> {
+        self.triggers.iter().flat_map(|trigger| &trigger.readable).map(|readable| &readable.labels)
+    }
+
     /// Reads one metric, or takes the value that was read a moment ago.
     pub(crate) async fn read(
         &self,

@@ -203,3 +203,16 @@ fn a_formula_that_is_wrong_is_named_with_its_field() {
     let wrong = ObjectSource::build(&Subject::object(&object), &[password("a")], None, &http(), None).unwrap_err();
     assert!(wrong[0].starts_with("spec.advanced.scalingModifiers.formula: "), "{wrong:?}");
 }
+
+#[test]
+fn series_stay_with_a_trigger_that_is_called_as_before() {
+    let named = |name: &str| {
+        let mut trigger = basic();
+        trigger["name"] = json!(name);
+        build(&json!([trigger]), &[password("a")], None).unwrap()
+    };
+    let (first, same, renamed) = (named("a"), named("a"), named("b"));
+    assert_eq!(first.forgettable(Some(&same)).count(), 0);
+    assert_eq!(first.forgettable(Some(&renamed)).count(), 1, "the metric is called the same, its series are not");
+    assert_eq!(first.forgettable(None).count(), 1);
+}

@@ -166,10 +166,8 @@ impl Sources {
     }
 
     pub(crate) fn forget_series(&self, old: &ObjectSource, new: Option<&ObjectSource>) {
-        for readable in old.triggers.iter().flat_map(|trigger| &trigger.readable) {
-            if new.is_none_or(|new| new.find(&readable.spec.name).is_none()) {
-                self.metrics.forget_trigger(&readable.labels);
-            }
+        for labels in old.forgettable(new) {
+            self.metrics.forget_trigger(labels);
         }
     }
 

@@ -8,7 +8,7 @@ use controller_runtime::events::Kind;
 use jiff::Timestamp;
 use rand::Rng;
 use scaling::fallback::count_failures;
-use scaling::{Action, Decision, Observed, Pausing, ScaleReason, Settings, TriggerReading, decide};
+use scaling::{Action, Decision, HoldReason, Observed, Pausing, ScaleReason, Settings, TriggerReading, decide};
 use tokio::time::Instant;
 
 use super::{Actor, Stop};
@@ -50,10 +50,10 @@ impl Actor {
         };
         let decision = self.act(object, settings, &observed).await?;
         let (done, why) = match &decision.action {
-            Action::ScaleTo { why, .. } => ("scale", format!("{why:?}")),
-            Action::Hold { why, .. } => ("hold", format!("{why:?}")),
+            Action::ScaleTo { why, .. } => ("scale", scale_reason(*why)),
+            Action::Hold { why, .. } => ("hold", hold_reason(*why)),
         };
-        self.shared.metrics.decided("scaledobject", &self.key, done, &why);
+        self.shared.metrics.decided("scaledobject", &self.key, done, why);
         self.last_active = decision.last_active;
         status::decided(status, settings, &read, &decision);
         self.polled = Some(fingerprint(object));
@@ -139,7 +139,7 @@ impl Actor {
         why: ScaleReason,
         readings: &[TriggerReading],
     ) {
-        self.shared.metrics.scale_written(&format!("{why:?}"));
+        self.shared.metrics.scale_written(scale_reason(why));
         let kind = self.target.as_ref().map(|target| target.kind.text()).unwrap_or_default();
         let name = &object.spec.scale_target_ref.name;
         let (namespace, from) = (&self.key.namespace, read.replicas());
@@ -188,10 +188,32 @@ fn next_poll(began: Instant, interval: Duration, action: &Action, now: Timestamp
     next.min(Instant::now() + wait.max(Duration::from_millis(100)))
 }
 
+/// The word for it in our series.
+fn scale_reason(why: ScaleReason) -> &'static str {
+    match why {
+        ScaleReason::Activated => "Activated",
+        ScaleReason::Deactivated => "Deactivated",
+        ScaleReason::BelowMinimum => "BelowMinimum",
+        ScaleReason::PausedAt => "PausedAt",
+    }
+}
+
+/// The word for it in our series.
+fn hold_reason(why: HoldReason) -> &'static str {
+    match why {
+        HoldReason::Steady => "Steady",
+        HoldReason::CoolingDown => "CoolingDown",
+        HoldReason::Unknown => "Unknown",
+        HoldReason::CurrentUnknown => "CurrentUnknown",
+        HoldReason::Paused => "Paused",
+        HoldReason::PausedScaleIn => "PausedScaleIn",
+        HoldReason::PausedScaleOut => "PausedScaleOut",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use jiff::SignedDuration;
-    use scaling::HoldReason;
 
     use super::*;
 
@@ -207,5 +229,17 @@ mod tests {
         assert_eq!(next_poll(began, interval, &soon, now) - began, Duration::from_secs(7));
         let past = hold(Some(now));
         assert_eq!(next_poll(began, interval, &past, now) - began, Duration::from_millis(100));
+    }
+
+    #[test]
+    fn series_call_reasons_by_their_names() {
+        use HoldReason::{CoolingDown, CurrentUnknown, Paused, PausedScaleIn, PausedScaleOut, Steady, Unknown};
+        use ScaleReason::{Activated, BelowMinimum, Deactivated, PausedAt};
+        for why in [Steady, CoolingDown, Unknown, CurrentUnknown, Paused, PausedScaleIn, PausedScaleOut] {
+            assert_eq!(hold_reason(why), format!("{why:?}"));
+        }
+        for why in [Activated, Deactivated, BelowMinimum, PausedAt] {
+            assert_eq!(scale_reason(why), format!("{why:?}"));
+        }
     }
 }

@@ -7,7 +7,8 @@ fn series_have_the_names_and_labels_of_keda_and_go_with_their_object() {
     let registry = Arc::new(Registry::default());
     let metrics = Metrics::new(&registry);
     let key = ObjectKey { namespace: "shop".into(), name: "web".into() };
-    let labels = TriggerLabels::new("scaledobject", &key, "s0-prometheus", "prometheusScaler", "prometheusScaler", 0);
+    let labels =
+        Arc::new(TriggerLabels::new("scaledobject", &key, "s0-prometheus", "prometheusScaler", "prometheusScaler", 0));
     let sampled = scalers::Sampled { value: units::Milli::from_thousandths(1_500), active: true, empty: false };
     metrics.read(&labels, &Ok(sampled), Duration::from_millis(250));
     metrics.read(&labels, &Err("down".into()), Duration::from_millis(250));
@@ -57,7 +58,7 @@ fn every_series_has_its_name_type_and_labels() {
     let registry = Arc::new(Registry::default());
     let metrics = Metrics::new(&registry);
     let key = ObjectKey { namespace: "shop".into(), name: "web".into() };
-    let labels = TriggerLabels::new("scaledobject", &key, "s0-prometheus", "prometheusScaler", "load", 0);
+    let labels = Arc::new(TriggerLabels::new("scaledobject", &key, "s0-prometheus", "prometheusScaler", "load", 0));
     let sampled = scalers::Sampled { value: units::Milli::from_thousandths(1_500), active: true, empty: true };
     metrics.read(&labels, &Ok(sampled), Duration::from_millis(250));
     metrics.read(&labels, &Err("down".into()), Duration::from_millis(250));
@@ -73,7 +74,7 @@ fn every_series_has_its_name_type_and_labels() {
     metrics.cloud_event("shop", "audit", true);
     metrics.cloud_events_queued("shop", 1);
     metrics.count_resources(&["cloudevent_source"], &BTreeMap::from([(("cloudevent_source", "shop".to_owned()), 1)]));
-    metrics.triggers.get_or_create(&Labels::new([("type", "cron")])).set(1);
+    metrics.triggers.get_or_create(&label_set([("type", "cron")])).set(1);
     let text = registry.encode().unwrap();
     let trigger = "namespace,metric,scaledObject,scaler,triggerIndex,type";
     let http = "namespace,scaled_resource,scaler,trigger_name,metric_name,status_code";
@@ -136,9 +137,97 @@ fn a_decision_replaces_the_one_before_and_a_sample_gets_older() {
     metrics.forget_object(&key);
     assert!(!registry.encode().unwrap().contains("Deactivated"));
 
-    let labels = TriggerLabels::new("scaledobject", &key, "s0-cron", "cronScaler", "cronScaler", 0);
+    let labels = Arc::new(TriggerLabels::new("scaledobject", &key, "s0-cron", "cronScaler", "cronScaler", 0));
     metrics.http_request(&labels, None, Duration::ZERO);
     assert!(registry.encode().unwrap().contains("metric_name=\"s0-cron\",status_code=\"error\"} 1"));
     metrics.forget_trigger(&labels);
     assert!(!registry.encode().unwrap().contains("s0-cron"));
+}
+
+/// The whole page, its families by name and their series in order; on the page they stand in none. The build is left out.
+fn page(registry: &Arc<Registry>) -> String {
+    let text = registry.encode().unwrap();
+    let mut families: Vec<Vec<&str>> = Vec::new();
+    for line in text.lines().filter(|line| !line.contains("keda_build_info")) {
+        match families.last_mut() {
+            Some(family) if !line.starts_with("# HELP") => family.push(line),
+            _ => families.push(vec![line]),
+        }
+    }
+    let sorted = |mut family: Vec<&str>| {
+        family.sort_unstable_by_key(|line| (!line.starts_with("# HELP"), !line.starts_with('#'), line.to_owned()));
+        family.join("\n")
+    };
+    let end = families.last_mut().unwrap().pop().unwrap();
+    assert_eq!(end, "# EOF");
+    let mut families: Vec<String> = families.into_iter().map(sorted).collect();
+    families.sort_unstable();
+    families.join("\n") + "\n"
+}
+
+/// Reads that went well, that did not, and that have not ended; objects of both kinds; and what is gone again.
+#[tokio::test(start_paused = true)]
+async fn the_page_is_as_it_ever_was() {
+    let registry = Arc::new(Registry::default());
+    let metrics = Metrics::new(&registry);
+    let none = page(&registry);
+    let key = |name: &str| ObjectKey { namespace: "shop".into(), name: name.into() };
+    let of = |kind, name: &str, metric: &str, scaler, given: &str, index| {
+        Arc::new(TriggerLabels::new(kind, &key(name), metric, scaler, given, index))
+    };
+    let sampled = |thousandths, active, empty| {
+        Ok(scalers::Sampled { value: units::Milli::from_thousandths(thousandths), active, empty })
+    };
+    let (quick, failed) = (Duration::from_millis(250), Err("down".into()));
+
+    let load = of("scaledobject", "web", "s0-prometheus", "prometheusScaler", "the \"load\"", 0);
+    metrics.read(&load, &sampled(1_500, true, true), quick);
+    metrics.http_request(&load, Some(200), quick);
+    metrics.http_request(&load, Some(503), quick);
+    metrics.http_request(&load, None, quick);
+    let same = of("scaledobject", "web", "s0-prometheus", "prometheusScaler", "the \"load\"", 0);
+    metrics.http_request(&same, Some(200), quick);
+    metrics.read(&same, &failed, quick * 2);
+    metrics.read(&same, &failed, quick * 3);
+    metrics.read(&of("scaledobject", "web", "s1-cron", "cronScaler", "cronScaler", 1), &failed, Duration::ZERO);
+    let idle = of("scaledobject", "web", "s2-redis", "redisScaler", "redisScaler", 2);
+    metrics.read(&idle, &sampled(-2_000, false, false), quick);
+    let hangs = of("scaledobject", "web", "s10-prometheus", "prometheusScaler", "prometheusScaler", 10);
+    metrics.http_request(&hangs, Some(200), quick);
+    metrics.set_paused(&key("web"), false);
+    metrics.object_failed(&key("web"));
+    metrics.object_failed(&key("web"));
+    metrics.poll_began("scaledobject", &key("web"), quick);
+    metrics.decided("scaledobject", &key("web"), "hold", "Steady");
+    metrics.decided("scaledobject", &key("web"), "scale", "Deactivated");
+    metrics.set_paused(&key("rests"), true);
+    // A ScaledJob of the same name is another.
+    let job = of("scaledjob", "web", "s0-prometheus", "prometheusScaler", "prometheusScaler", 0);
+    metrics.read(&job, &sampled(3_000, true, true), quick);
+    // But its requests are counted with those of the other, because KEDA's labels do not tell the kinds apart.
+    let alike = of("scaledjob", "web", "s10-prometheus", "prometheusScaler", "prometheusScaler", 10);
+    metrics.http_request(&alike, Some(200), quick);
+    metrics.job_failed(&key("web"));
+    metrics.job_made(&key("web"));
+    metrics.poll_began("scaledjob", &key("web"), Duration::ZERO);
+    metrics.decided("scaledjob", &key("web"), "create", "Work");
+
+    let gone = of("scaledobject", "gone", "s0-gone", "prometheusScaler", "gone", 0);
+    metrics.read(&gone, &sampled(1_000, true, true), quick);
+    metrics.read(&gone, &failed, quick);
+    metrics.http_request(&gone, Some(200), quick);
+    metrics.forget_trigger(&of("scaledobject", "gone", "s0-gone", "prometheusScaler", "gone", 0));
+    metrics.set_paused(&key("gone"), true);
+    metrics.object_failed(&key("gone"));
+    metrics.job_failed(&key("gone"));
+    metrics.job_made(&key("gone"));
+    for kind in ["scaledobject", "scaledjob"] {
+        metrics.poll_began(kind, &key("gone"), quick);
+        metrics.decided(kind, &key("gone"), "hold", "Steady");
+    }
+    metrics.forget_object(&key("gone"));
+    metrics.forget_job(&key("gone"));
+    tokio::time::advance(Duration::from_secs(5)).await;
+    let page = format!("{none}\n{}", page(&registry));
+    assert_eq!(page, include_str!("page.txt"), "{page}");
 }
