@@ -9,8 +9,10 @@
 //! Not done: brokers in another realm than ours, KDCs that are found in DNS or speak only UDP or HTTPS, pre-authentication
 //! other than an encrypted timestamp (so no FAST), and encryption older than AES.
 
+mod blocks;
 mod credential;
 mod crypto;
+mod encoding;
 mod exchange;
 mod gss;
 mod kdc;

@@ -7,9 +7,10 @@ use der::asn1::Any;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
+use super::encoding::{decode_as, encode, encode_as, flags, octets, time};
 use super::messages::{
     AS_REQ, ENC_TGS_REP_PART, EncryptedData, EncryptionKey, KRB_ERROR, KdcReplyPart, KdcRequest, PA_ENC_TIMESTAMP,
-    PA_ETYPE_INFO2, PaData, TGS_REQ, VERSION, decode_as, encode, encode_as, flags, octets, time,
+    PA_ETYPE_INFO2, PaData, TGS_REQ, VERSION,
 };
 use super::principal::NameKind;
 use super::*;

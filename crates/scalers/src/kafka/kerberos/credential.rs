@@ -55,7 +55,7 @@ impl Credential {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kafka::kerberos::messages::octets;
+    use crate::kafka::kerberos::encoding::octets;
 
     #[test]
     fn a_password_is_salted_as_the_kdc_says() {

@@ -6,15 +6,11 @@ use std::fmt;
 use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
 
-use aws_lc_rs::cipher::{
-    AES_128, AES_256, AES_256_KEY_LEN, DecryptingKey, DecryptionContext, EncryptingKey, EncryptionContext,
-    UnboundCipherKey,
-};
-use aws_lc_rs::iv::FixedLength;
 use aws_lc_rs::{constant_time, hmac, pbkdf2};
 
-/// Bytes of a block of AES; a message begins with as many that nobody can foresee.
-pub(super) const BLOCK: usize = 16;
+pub(super) use super::blocks::BLOCK;
+use super::blocks::{cbc_encrypt, cts_decrypt, cts_encrypt};
+
 /// How often a KDC may have a password hashed. Fewer rounds make it easy to guess from a recording, more would be a burden
 /// to us. The usual numbers are 4,096 and, with SHA-2, 32,768.
 const ROUNDS: RangeInclusive<u32> = 4_096..=200_000;
@@ -263,53 +259,6 @@ fn n_fold(text: &[u8], length: usize) -> Vec<u8> {
     sums.into_iter().map(|sum| u8::try_from(sum).expect("nothing is left to carry")).collect()
 }
 
-const WHOLE: &str = "keys of AES have 16 or 32 bytes, and texts are whole blocks";
-
-fn aes(key: &[u8]) -> UnboundCipherKey {
-    UnboundCipherKey::new(if key.len() == AES_256_KEY_LEN { &AES_256 } else { &AES_128 }, key).expect(WHOLE)
-}
-
-fn cbc_encrypt(key: &[u8], blocks: &mut [u8]) {
-    let iv = EncryptionContext::Iv128(FixedLength::from([0; BLOCK]));
-    EncryptingKey::cbc(aes(key)).and_then(|key| key.less_safe_encrypt(blocks, iv)).expect(WHOLE);
-}
-
-fn cbc_decrypt(key: &[u8], blocks: &mut [u8]) {
-    let iv = DecryptionContext::Iv128(FixedLength::from([0; BLOCK]));
-    let key = DecryptingKey::cbc(aes(key)).expect(WHOLE);
-    key.decrypt(blocks, iv).expect(WHOLE);
-}
-
-/// CBC with ciphertext stealing (RFC 3962, 5): as long as the text, which has a block or more.
-fn cts_encrypt(key: &[u8], text: &mut Vec<u8>) {
-    let length = text.len();
-    text.resize(length.next_multiple_of(BLOCK), 0);
-    cbc_encrypt(key, text);
-    swap_last(text);
-    text.truncate(length);
-}
-
-fn cts_decrypt(key: &[u8], text: &mut Vec<u8>) {
-    let length = text.len();
-    let whole = length.next_multiple_of(BLOCK);
-    if let Some(start) = whole.checked_sub(2 * BLOCK) {
-        // What the short block at the end lacks is in the one before, which is the last of the chain.
-        let mut last = text[start..start + BLOCK].to_vec();
-        cbc_decrypt(key, &mut last);
-        text.extend(&last[length - start - BLOCK..]);
-        swap_last(text);
-    }
-    cbc_decrypt(key, text);
-    text.truncate(length);
-}
-
-fn swap_last(blocks: &mut [u8]) {
-    if let Some(start) = blocks.len().checked_sub(2 * BLOCK) {
-        let (one, other) = blocks[start..].split_at_mut(BLOCK);
-        one.swap_with_slice(other);
-    }
-}
-
 #[cfg(test)]
 #[path = "crypto_tests.rs"]
-mod tests;
+pub(in crate::kafka::kerberos) mod tests;

@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn hex(text: &str) -> Vec<u8> {
+pub(in crate::kafka::kerberos) fn hex(text: &str) -> Vec<u8> {
     let digits: Vec<u32> = text.chars().filter_map(|digit| digit.to_digit(16)).collect();
     digits.chunks(2).map(|pair| u8::try_from(pair[0] * 16 + pair[1]).unwrap()).collect()
 }
@@ -53,25 +53,6 @@ fn a_kdc_that_wants_a_password_hashed_seldom_gets_nothing() {
         assert!(key(parameters).is_err(), "{parameters:?}");
     }
     assert_eq!(key(&[0, 0, 0x10, 0]), Key::of_password(Etype::Aes256Sha1, "password", b"salt", None));
-}
-
-#[test]
-fn ciphertext_is_stolen_as_in_rfc_3962() {
-    let key = b"chicken teriyaki";
-    let text = b"I would like the General Gau's Chicken, please, and wonton soup.";
-    for (length, wanted) in [
-        (17, "c6353568f2bf8cb4d8a580362da7ff7f 97"),
-        (31, "fc00783e0efdb2c1d445d4c8eff7ed22 97687268d6ecccc0c07b25e25ecfe5"),
-        (32, "39312523a78662d5be7fcbcc98ebf5a8 97687268d6ecccc0c07b25e25ecfe584"),
-        (47, "97687268d6ecccc0c07b25e25ecfe584 b3fffd940c16a18c1b5549d2f838029e 39312523a78662d5be7fcbcc98ebf5"),
-        (48, "97687268d6ecccc0c07b25e25ecfe584 9dad8bbb96c4cdc03bc103e1a194bbd8 39312523a78662d5be7fcbcc98ebf5a8"),
-    ] {
-        let mut sealed = text[..length].to_vec();
-        cts_encrypt(key, &mut sealed);
-        assert_eq!(sealed, hex(wanted), "{length}");
-        cts_decrypt(key, &mut sealed);
-        assert_eq!(sealed, text[..length], "{length}");
-    }
 }
 
 /// Of its appendix A, for key usage 2.

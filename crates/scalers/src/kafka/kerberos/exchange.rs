@@ -7,11 +7,11 @@ use der::Decode;
 use der::asn1::Any;
 
 use super::crypto::{BLOCK, Etype, Key, Usage};
+use super::encoding::{decode_as, encode, encode_as, flags, kind, octets, time};
 use super::messages::{
     AP_REQ, AS_REP, AS_REQ, AUTHENTICATOR, ApRequest, Authenticator, Checksum, ENC_AS_REP_PART, ENC_TGS_REP_PART,
     EncryptedData, Hint, KRB_ERROR, KdcReply, KdcReplyPart, KdcRequest, KdcRequestBody, KrbError, PA_ENC_TIMESTAMP,
-    PA_ETYPE_INFO2, PA_TGS_REQ, PaData, TGS_REP, TGS_REQ, TimestampProof, VERSION, decode_as, encode, encode_as, flags,
-    kind, octets, time,
+    PA_ETYPE_INFO2, PA_TGS_REQ, PaData, TGS_REP, TGS_REQ, TimestampProof, VERSION,
 };
 use super::principal::{NameKind, Principal};
 use super::refusal::{odd, pre_authentication};

@@ -2,7 +2,8 @@
 
 use super::super::noise;
 use super::*;
-use crate::kafka::kerberos::messages::{EncryptionKey, PrincipalName, Text};
+use crate::kafka::kerberos::encoding::Text;
+use crate::kafka::kerberos::messages::{EncryptionKey, PrincipalName};
 
 const NOW: Duration = Duration::new(1_000_000_000, 123_456_789);
 const ONCE: Once = Once { now: NOW, nonce: 0x7FFF_FFFF, confounder: [8; BLOCK] };

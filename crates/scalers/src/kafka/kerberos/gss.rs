@@ -6,10 +6,11 @@ use der::asn1::{Any, AnyRef};
 use der::{Decode, Tag, TagNumber};
 
 use super::crypto::{BLOCK, Key, Usage};
+use super::encoding::{decode_as, encode, encode_as, flags, octets, time};
 use super::exchange::Ticket;
 use super::messages::{
     AP_REP, AP_REQ, AUTHENTICATOR, ApReply, ApReplyPart, ApRequest, Authenticator, Checksum, ENC_AP_REP_PART,
-    EncryptedData, EncryptionKey, VERSION, decode_as, encode, encode_as, flags, octets, time,
+    EncryptedData, EncryptionKey, VERSION,
 };
 use super::principal::{NameKind, Principal};
 use crate::error::ScalerError;
@@ -37,7 +38,6 @@ const MUTUAL_REQUIRED: u32 = 1 << 29;
 const NO_LAYER: u8 = 1;
 
 /// What is random in a context.
-#[derive(Debug)]
 pub(super) struct Fresh {
     /// The context's own key has its first bytes. Because of it no message of another context fits into this one, so the
     /// two messages that are wrapped need no look at their number.

@@ -59,7 +59,9 @@ fn a_broker_that_can_read_its_ticket_is_believed() {
         let (token, initiated) = begun();
         let authenticator = read(&token);
         assert!(client().is(&authenticator.client, &authenticator.realm));
-        let own = authenticator.key.unwrap().key().unwrap();
+        let own = authenticator.key.unwrap();
+        assert_eq!(format!("{own:?}"), "EncryptionKey { etype: 18, .. }");
+        let own = own.key().unwrap();
         assert_eq!(own, key(7));
         let used = chosen.clone().unwrap_or(own);
         let context = initiated.answered(&answer(&key(1), NOW, chosen.as_ref())).unwrap();

@@ -75,7 +75,8 @@ async fn exchange(kdc: &Address, question: &[u8]) -> io::Result<Vec<u8>> {
 mod tests {
     use tokio::net::TcpListener;
 
-    use super::super::messages::{KRB_ERROR, KrbError, VERSION, encode_as, time};
+    use super::super::encoding::{encode_as, time};
+    use super::super::messages::{KRB_ERROR, KrbError, VERSION};
     use super::super::principal::{NameKind, Principal};
     use super::*;
 

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use super::messages::{PrincipalName, Text};
+use super::encoding::Text;
+use super::messages::PrincipalName;
 
 /// What a name is for (RFC 4120, 6.2). No comparison asks for it.
 #[derive(Debug, Clone, Copy)]

@@ -35,7 +35,8 @@ pub(super) fn refused(error: &KrbError, parties: &Parties<'_>, now: Duration) ->
         12 => unauthorized(format!("the KDC's policy does not let {client} have a ticket for {service}")),
         18 => unauthorized(format!("{client} is locked or revoked")),
         23 => unauthorized(format!("the {credential} of {client} has expired")),
-        24 | 31 => unauthorized(format!("the {credential} of {client} is not the one that the KDC has")),
+        24 => unauthorized(format!("the {credential} of {client} is not the one that the KDC has")),
+        31 => unauthorized(format!("the KDC cannot decrypt what {client} sends; its keys or ours were changed")),
         32 => unauthorized(format!("the ticket of {client} has ended")),
         14 => misconfigured(format!("the KDC has no key of AES for {client} or {service}")),
         16 | PREAUTH_REQUIRED => pre_authentication(),
@@ -68,7 +69,8 @@ fn skew(theirs: Duration, ours: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kafka::kerberos::messages::{KRB_ERROR, VERSION, time};
+    use crate::kafka::kerberos::encoding::time;
+    use crate::kafka::kerberos::messages::{KRB_ERROR, VERSION};
     use crate::kafka::kerberos::principal::{NameKind, Principal};
 
     const NOW: Duration = Duration::from_secs(1_000_000);
