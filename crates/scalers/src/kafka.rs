@@ -8,6 +8,7 @@
 //! no topic is named; asking for a topic never creates it.
 
 mod cluster;
+mod kerberos;
 mod lag;
 mod requests;
 mod sasl;

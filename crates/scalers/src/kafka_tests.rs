@@ -36,12 +36,32 @@ fn what_does_not_go_together_is_named() {
 
 #[test]
 fn a_login_needs_its_parameters() {
-    assert_eq!(wrong(&[("sasl", "gssapi")])[0], "sasl");
     assert_eq!(wrong(&[("sasl", "plaintext")]), ["authenticationRef username", "authenticationRef password"]);
     let bearer = Trigger::new(&PLACE).auth(&[("sasl", "oauthbearer"), ("username", "u"), ("password", "p")]);
     assert_eq!(bearer.build::<Kafka>().expect_err("no address").field, "authenticationRef oauthTokenEndpointUri");
     let scram = Trigger::new(&PLACE).auth(&[("sasl", "scram_sha512"), ("username", "u"), ("password", "hunter2")]);
     let connected = scram.connect::<Kafka>().unwrap();
+    assert!(!format!("{connected:?}").contains("hunter2"));
+}
+
+#[test]
+fn kerberos_needs_a_name_a_secret_and_its_configuration() {
+    let refused = |auth: &[(&str, &str)]| -> Vec<String> {
+        let trigger = Trigger::new(&PLACE).auth(&[&[("sasl", "gssapi")], auth].concat());
+        trigger.build::<Kafka>().expect_err("incomplete").each().map(|(field, _)| field.to_owned()).collect()
+    };
+    let [keytab, config] = ["authenticationRef keytab", "authenticationRef kerberosConfig"];
+    assert_eq!(refused(&[]), [keytab, config, "authenticationRef username"]);
+    let [user, password] = [("username", "keda"), ("password", "hunter2")];
+    let conf = ("kerberosConfig", "[libdefaults]\ndefault_realm = R\n[realms]\nR = {\nkdc = kdc.example.com\n}");
+    assert_eq!(refused(&[user, password, ("keytab", "BQI="), conf]), [keytab]);
+    assert_eq!(refused(&[user, ("keytab", "BQI="), conf]), [keytab]);
+    assert_eq!(refused(&[user, password, ("kerberosConfig", "[realms]")]), [config]);
+    assert_eq!(refused(&[user, password, conf, ("realm", "OTHER")]), [config]);
+    let fast = |text| ("kerberosDisableFAST", text);
+    assert_eq!(refused(&[user, password, conf, fast("maybe")]), ["authenticationRef kerberosDisableFAST"]);
+    let whole = [("sasl", "gssapi"), user, password, conf, fast("true"), ("realm", "R")];
+    let connected = Trigger::new(&PLACE).auth(&whole).connect::<Kafka>().unwrap();
     assert!(!format!("{connected:?}").contains("hunter2"));
 }
 

@@ -10,8 +10,7 @@ use tandem::gates::{Instance, instances, to_bound_at_1_s};
 fn missed(instance: &Instance) -> Vec<String> {
     let Some(known) = instance.known else { return Vec::new() };
     let plan = solve(&instance.snapshot, &Settings::default());
-    let mut missed: Vec<String> =
-        check::check(&instance.snapshot, &plan).iter().map(ToString::to_string).collect();
+    let mut missed: Vec<String> = check::check(&instance.snapshot, &plan).iter().map(ToString::to_string).collect();
     let mut demand = |holds: bool, what: String| {
         if !holds {
             missed.push(what);

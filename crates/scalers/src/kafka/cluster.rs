@@ -61,7 +61,7 @@ impl Cluster {
         let wire = address.connect().await.map_err(|error| address.unavailable(&error))?;
         let mut connection = Connection { wire, number: 0 };
         if let Some(sasl) = &self.sasl {
-            sasl.log_in(&mut connection).await?;
+            sasl.log_in(&mut connection, &address.host).await?;
         }
         Ok(connection)
     }

@@ -8,6 +8,7 @@ use base64::engine::general_purpose::{STANDARD as BASE64, URL_SAFE_NO_PAD};
 use reqwest::Url;
 
 use super::cluster::{CLIENT, Connection};
+use super::kerberos::Kerberos;
 use super::requests::{SASL_AUTHENTICATE, SASL_HANDSHAKE, authenticate, handshake, read_authenticate, read_handshake};
 use super::scram::{self, Hash};
 use crate::auth::aws::Signer;
@@ -22,6 +23,7 @@ pub(super) enum Sasl {
     Scram { hash: Hash, user: String, password: Secret },
     Bearer { tokens: Box<Tokens>, extensions: Pairs },
     Msk { signer: Box<Signer> },
+    Kerberos(Box<Kerberos>),
 }
 
 /// How long a token for Amazon MSK is good for: as long as its clients make it.
@@ -33,14 +35,15 @@ impl Sasl {
             Self::Plain { .. } => "PLAIN",
             Self::Scram { hash, .. } => hash.mechanism(),
             Self::Bearer { .. } | Self::Msk { .. } => "OAUTHBEARER",
+            Self::Kerberos(_) => "GSSAPI",
         }
     }
 
-    /// Logs in.
+    /// Logs in to the broker on this host.
     ///
     /// # Errors
     /// The broker refuses us, or is not who it should be.
-    pub(super) async fn log_in(&self, connection: &mut Connection) -> Result<(), ScalerError> {
+    pub(super) async fn log_in(&self, connection: &mut Connection, host: &str) -> Result<(), ScalerError> {
         let answer = connection.ask(SASL_HANDSHAKE, &handshake(self.mechanism())).await?;
         read_handshake(&answer, self.mechanism())?;
         match self {
@@ -63,6 +66,13 @@ impl Sasl {
                 bear(connection, tokens.get().await?.reveal(), &more).await?;
             }
             Self::Msk { signer } => bear(connection, &msk_token(signer).await?, "").await?,
+            Self::Kerberos(kerberos) => {
+                let shown = show_ticket(connection, kerberos, host).await;
+                if shown.is_err() {
+                    kerberos.forget(host).await;
+                }
+                shown?;
+            }
         }
         Ok(())
     }
@@ -72,6 +82,15 @@ impl Sasl {
 async fn bear(connection: &mut Connection, token: &str, more: &str) -> Result<(), ScalerError> {
     let said = say(connection, &format!("n,,\x01auth=Bearer {token}\x01{more}\x01")).await?;
     if said.is_empty() { Ok(()) } else { Err(refused("the broker does not take the token")) }
+}
+
+/// Shows a ticket, lets the broker show that it can read it, and wants no more of SASL (RFC 4752, 3.1).
+async fn show_ticket(connection: &mut Connection, kerberos: &Kerberos, host: &str) -> Result<(), ScalerError> {
+    let (token, initiated) = kerberos.initiate(host).await?;
+    let context = initiated.answered(&tell(connection, &token).await?)?;
+    let offer = tell(connection, &[]).await?;
+    tell(connection, &context.settle(&offer)?).await?;
+    Ok(())
 }
 
 /// What Amazon MSK takes for a token: a signed request to connect, as a URL, in base64.
@@ -85,8 +104,11 @@ async fn msk_token(signer: &Signer) -> Result<String, ScalerError> {
 }
 
 async fn say(connection: &mut Connection, text: &str) -> Result<String, ScalerError> {
-    let answer = connection.ask(SASL_AUTHENTICATE, &authenticate(text.as_bytes())).await?;
-    Ok(String::from_utf8_lossy(&read_authenticate(&answer)?).into_owned())
+    Ok(String::from_utf8_lossy(&tell(connection, text.as_bytes()).await?).into_owned())
+}
+
+async fn tell(connection: &mut Connection, bytes: &[u8]) -> Result<Vec<u8>, ScalerError> {
+    read_authenticate(&connection.ask(SASL_AUTHENTICATE, &authenticate(bytes)).await?)
 }
 
 fn nonce() -> Result<String, ScalerError> {

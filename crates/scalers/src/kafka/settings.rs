@@ -5,6 +5,7 @@ use std::hash::Hash;
 use reqwest::Url;
 
 use super::cluster::Cluster;
+use super::kerberos::{Given, Kerberos};
 use super::lag::{Limit, Policy};
 use super::sasl::Sasl;
 use crate::auth::aws::{AwsAuth, Signer};
@@ -66,12 +67,29 @@ pub(crate) struct Settings {
     /// How to log in.
     #[param(from(auth, metadata), default = "none")]
     sasl: Mechanism,
-    /// User name; with `oauthbearer`, the client's id.
+    /// User name; with `oauthbearer`, the client's id; with `gssapi`, the client's name in its realm.
     #[param(from(auth))]
     username: Option<String>,
-    /// Password; with `oauthbearer`, the client's secret.
+    /// Password; with `oauthbearer`, the client's secret. `gssapi` needs it or `keytab`.
     #[param(from(auth))]
     password: Option<Secret>,
+    /// For `gssapi`: the content of a keytab that has a key of AES for `username`, as it is in a Secret or in base64.
+    #[param(from(auth))]
+    keytab: Option<Secret>,
+    /// For `gssapi`: the realm of client and brokers; the `default_realm` of `kerberosConfig` if it is not given.
+    #[param(from(auth))]
+    realm: Option<String>,
+    /// For `gssapi`: the content of a `krb5.conf`. Its `default_realm` and the `kdc` lines of the realm have an effect;
+    /// these KDCs are asked over TCP, and none is looked for in DNS.
+    #[param(from(auth))]
+    kerberos_config: Option<String>,
+    /// For `gssapi`: the first part of the brokers' names in Kerberos; the second is the host by which a broker is reached.
+    #[param(from(auth), default = "kafka")]
+    kerberos_service_name: String,
+    /// For `gssapi`: has no effect. FAST is never used, as if this were `true`; a KDC that insists on it refuses us.
+    #[param(name = "kerberosDisableFAST", from(auth), default = "false")]
+    #[expect(dead_code, reason = "there is nothing to switch off")]
+    kerberos_disable_fast: bool,
     /// Where the token of `oauthbearer` comes from: `bearer` gets it at `oauthTokenEndpointUri`, `aws_msk_iam` makes it of
     /// credentials of AWS, for Amazon MSK.
     #[param(from(metadata, auth), default = "bearer")]
@@ -138,7 +156,9 @@ impl Settings {
         let (limited, even) = (self.limit_to_partitions_with_lag, self.ensure_even_distribution_of_partitions);
         let bears = self.sasl == Mechanism::OAuthBearer;
         let msk = bears && self.sasl_token_provider == Provider::AwsMskIam;
-        let by_password = self.sasl != Mechanism::None && !msk;
+        let kerberos = self.sasl == Mechanism::Gssapi;
+        let by_name = self.sasl != Mechanism::None && !msk;
+        let by_password = by_name && !kerberos;
         let checks = [
             wrong(limited && self.topic.is_none(), "limitToPartitionsWithLag", "needs a topic"),
             wrong(limited && self.allow_idle_consumers, "limitToPartitionsWithLag", "excludes allowIdleConsumers"),
@@ -149,10 +169,19 @@ impl Settings {
                 "partitionLimitation",
                 "needs a topic",
             ),
-            wrong(self.sasl == Mechanism::Gssapi, "sasl", "gssapi is not supported"),
+            wrong(
+                kerberos && self.password.is_some() == self.keytab.is_some(),
+                "authenticationRef keytab",
+                "or password, one of both, is required by gssapi",
+            ),
+            wrong(
+                kerberos && self.kerberos_config.is_none(),
+                "authenticationRef kerberosConfig",
+                "is required by gssapi",
+            ),
             wrong(msk && self.aws_region.is_none(), "awsRegion", "is required by aws_msk_iam"),
             wrong(msk && self.tls != Switch::Enable, "tls", "must be enable with aws_msk_iam"),
-            wrong(by_password && self.username.is_none(), "authenticationRef username", "is required by sasl"),
+            wrong(by_name && self.username.is_none(), "authenticationRef username", "is required by sasl"),
             wrong(by_password && self.password.is_none(), "authenticationRef password", "is required by sasl"),
             wrong(
                 bears && !msk && self.oauth_token_endpoint_uri.is_none(),
@@ -206,7 +235,15 @@ impl Settings {
         let user = self.username.clone().unwrap_or_default();
         let password = self.password.clone().unwrap_or_else(|| "".into());
         Ok(Some(match self.sasl {
-            Mechanism::None | Mechanism::Gssapi => return Ok(None),
+            Mechanism::None => return Ok(None),
+            Mechanism::Gssapi => Sasl::Kerberos(Box::new(Kerberos::new(&Given {
+                username: &user,
+                password: self.password.as_ref(),
+                keytab: self.keytab.as_ref(),
+                realm: self.realm.as_deref(),
+                kerberos_config: self.kerberos_config.as_deref().unwrap_or_default(),
+                service: &self.kerberos_service_name,
+            })?)),
             Mechanism::Plain => Sasl::Plain { user, password },
             Mechanism::ScramSha256 => Sasl::Scram { hash: super::scram::Hash::Sha256, user, password },
             Mechanism::ScramSha512 => Sasl::Scram { hash: super::scram::Hash::Sha512, user, password },

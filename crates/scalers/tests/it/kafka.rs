@@ -21,13 +21,21 @@ struct Kafka {
     /// Port for SASL with TLS.
     tls: u16,
     authority: String,
+    programs: Programs,
+}
+
+/// What a broker is run with.
+pub(crate) struct Programs {
+    pub(crate) java: PathBuf,
+    /// The broker's jars.
+    libraries: PathBuf,
     python: PathBuf,
     /// All triggers with the same login share connections.
     http: Arc<Http>,
 }
 
 /// `None`: there is no Java or no broker here, which has been said.
-async fn start() -> Option<Kafka> {
+pub(crate) async fn programs() -> Option<Programs> {
     let fetched = tokio::task::spawn_blocking(|| (binaries::kafka(), binaries::python_for_scalers())).await.unwrap();
     let libraries = match fetched.0 {
         Ok(libraries) => libraries,
@@ -42,9 +50,44 @@ async fn start() -> Option<Kafka> {
         eprintln!("skipped: there is no java with mvn; apt-get install maven makes this test run");
         return None;
     };
+    Some(Programs { java, libraries, python })
+}
+
+impl Programs {
+    /// Prepares the folder of a broker with this configuration, and says what to run Java with.
+    pub(crate) fn broker(&self, config: &Path, format: &[&str], more: &[&str]) -> Vec<String> {
+        let classes = format!("{}/*", self.libraries.display());
+        let path = config.display().to_string();
+        let mut storage = Command::new(&self.java);
+        storage.args([
+            "-Xmx128m",
+            "-cp",
+            &classes,
+            "kafka.tools.StorageTool",
+            "format",
+            "-t",
+            "dGFuZGVtLXRlc3QtMDAwMQ",
+        ]);
+        prepare(storage.args(["-c", &path]).args(format));
+        let run = ["-Xmx320m", "-XX:TieredStopAtLevel=1", "-cp", &classes, "kafka.Kafka", &path];
+        more.iter().chain(&run).map(|text| (*text).to_owned()).collect()
+    }
+
+    /// One action of `tests/scalers/kafka_client.py`.
+    pub(crate) async fn act(&self, address: &str, action: &str) {
+        let mut command = Command::new(&self.python);
+        command.arg(binaries::workspace().join("tests/scalers/kafka_client.py")).arg(address);
+        command.args(action.split(' ')).env("PYTHONDONTWRITEBYTECODE", "1");
+        tokio::task::spawn_blocking(move || prepare(&mut command)).await.unwrap();
+    }
+}
+
+/// `None`: there is no Java or no broker here, which has been said.
+async fn start() -> Option<Kafka> {
+    let programs = programs().await?;
     let [controller, sasl, tls] = [(); 3].map(|()| ports::free().unwrap());
     let mut authority = String::new();
-    let server = Server::start(&java, |folder: &Path, port| {
+    let server = Server::start(&programs.java, |folder: &Path, port| {
         let issuer = Authority::new("test", folder).unwrap();
         issuer.pem().clone_into(&mut authority);
         let issued = issuer.server("localhost", &["127.0.0.1"]).unwrap();
@@ -52,20 +95,16 @@ async fn start() -> Option<Kafka> {
         std::fs::write(&store, format!("{}{}", issued.key, issued.certificate)).unwrap();
         let config = folder.join("server.properties");
         std::fs::write(&config, properties(folder, [port, controller, sasl, tls], &store)).unwrap();
-        let classes = format!("{}/*", libraries.display());
-        let mut format = Command::new(&java);
-        format.args(["-Xmx128m", "-cp", &classes, "kafka.tools.StorageTool", "format", "-t", "dGFuZGVtLXRlc3QtMDAwMQ"]);
-        format.arg("-c").arg(&config);
-        for hash in ["256", "512"] {
-            format.args(["--add-scram", &format!("SCRAM-SHA-{hash}=[name=keda,password=hunter2]")]);
-        }
-        prepare(&mut format);
-        let path = config.display().to_string();
-        ["-Xmx320m", "-XX:TieredStopAtLevel=1", "-cp", &classes, "kafka.Kafka", &path].map(str::to_owned).into()
+        let scram = ["256", "512"].map(|hash| format!("--add-scram=SCRAM-SHA-{hash}=[name=keda,password=hunter2]"));
+        programs.broker(&config, &[&scram[0], &scram[1]], &[])
     })
     .await
     .unwrap();
+<<<<<<< HEAD
     Some(Kafka { server, sasl, tls, authority, python, http: program() })
+=======
+    Some(Kafka { server, sasl, tls, authority, programs })
+>>>>>>> krb
 }
 
 fn properties(folder: &Path, [plain, controller, sasl, tls]: [u16; 4], store: &Path) -> String {
@@ -94,12 +133,8 @@ fn properties(folder: &Path, [plain, controller, sasl, tls]: [u16; 4], store: &P
 }
 
 impl Kafka {
-    /// One action of `tests/scalers/kafka_client.py`.
     async fn act(&self, action: &str) {
-        let mut command = Command::new(&self.python);
-        command.arg(binaries::workspace().join("tests/scalers/kafka_client.py")).arg(self.server.address());
-        command.args(action.split(' ')).env("PYTHONDONTWRITEBYTECODE", "1");
-        tokio::task::spawn_blocking(move || prepare(&mut command)).await.unwrap();
+        self.programs.act(&self.server.address(), action).await;
     }
 
     fn scaler(&self, more: &[(&str, &str)]) -> Arc<dyn Scaler> {

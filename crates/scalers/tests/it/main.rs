@@ -8,6 +8,7 @@ mod docs;
 mod etcd;
 mod external;
 mod kafka;
+mod kafka_kerberos;
 mod mysql;
 mod nats;
 mod postgresql;

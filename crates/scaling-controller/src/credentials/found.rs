@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use thiserror::Error;
 
 /// Why a credential is not known.
@@ -66,6 +68,9 @@ impl fmt::Display for Reference {
 /// Objects to be read.
 pub(crate) type References = BTreeSet<Reference>;
 
+/// How a keytab of Kerberos begins (`keytab_file_format` of MIT Kerberos). Its base64 begins with another byte.
+const KEYTAB_MAGIC: u8 = 5;
+
 /// The keys of an object.
 pub(crate) type Data = BTreeMap<String, Vec<u8>>;
 
@@ -91,9 +96,23 @@ impl Found {
     /// # Errors
     /// The object could not be read, has no such key, or the key is no text. The error names both.
     pub(super) fn text(&self, reference: &Reference, key: &str) -> Result<String, Failure> {
-        let bytes = self.data(reference)?.get(key);
-        let bytes = bytes.ok_or_else(|| Failure::Missing(format!("{reference} has no key {key:?}")))?;
-        text(reference, key, bytes)
+        text(reference, key, self.bytes(reference, key)?)
+    }
+
+    /// One key of an object in which a keytab may be. That is no text, so what is returned is its base64.
+    ///
+    /// # Errors
+    /// See [`Self::text`].
+    pub(super) fn keytab(&self, reference: &Reference, key: &str) -> Result<String, Failure> {
+        match self.bytes(reference, key)? {
+            keytab @ [KEYTAB_MAGIC, ..] => Ok(BASE64.encode(keytab)),
+            bytes => text(reference, key, bytes),
+        }
+    }
+
+    fn bytes(&self, reference: &Reference, key: &str) -> Result<&[u8], Failure> {
+        let bytes = self.data(reference)?.get(key).map(Vec::as_slice);
+        bytes.ok_or_else(|| Failure::Missing(format!("{reference} has no key {key:?}")))
     }
 }
 
@@ -139,6 +158,20 @@ mod tests {
         assert_eq!(missing.to_string(), "Secret web/db has no key \"password\"");
         let binary = text(&secret, "user", &[0xff]).unwrap_err();
         assert_eq!(binary.to_string(), "the key \"user\" of Secret web/db is not text");
+    }
+
+    #[test]
+    fn a_keytab_becomes_text() {
+        let secret = Reference::secret("web", "kafka");
+        let data = [("binary", &[5, 2, 0xFF][..]), ("encoded", b"BQL/"), ("other", &[0xFF])];
+        let data: Data = data.map(|(key, bytes)| (key.to_owned(), bytes.to_vec())).into();
+        let found: Found = [(secret.clone(), Ok(Arc::new(data)))].into_iter().collect();
+        for key in ["binary", "encoded"] {
+            assert_eq!(found.keytab(&secret, key), Ok("BQL/".into()), "{key}");
+        }
+        for key in ["other", "missing"] {
+            assert_eq!(found.keytab(&secret, key), found.text(&secret, key));
+        }
     }
 
     #[test]

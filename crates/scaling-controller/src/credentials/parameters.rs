@@ -48,6 +48,9 @@ pub(crate) fn references(spec: &TriggerAuthenticationSpec, namespace: &str) -> R
     secrets.chain(maps).chain(values).collect()
 }
 
+/// The one parameter that may be no text; triggers take it in base64, too.
+const KEYTAB: &str = "keytab";
+
 /// The parameters that come from the cluster's own objects. `environments` has what was [`wanted`].
 ///
 /// # Errors
@@ -59,7 +62,10 @@ pub(crate) fn from_cluster(
     found: &Found,
 ) -> Result<Parameters, Failure> {
     let mut layers = Layers::of_environment(spec, environments);
-    let read = |reference: Reference, target: &AuthTargetRef| found.text(&reference, &target.key);
+    let read = |reference: Reference, target: &AuthTargetRef| match target.parameter.as_str() {
+        KEYTAB => found.keytab(&reference, &target.key),
+        _ => found.text(&reference, &target.key),
+    };
     for target in &spec.config_map_target_ref {
         layers.add(&target.parameter, read(Reference::config_map(namespace, &target.name), target));
     }
@@ -203,6 +209,14 @@ mod tests {
         let parameters = from_cluster(&spec, "web", &environment, &found).unwrap();
         let parameters: Vec<_> = parameters.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         assert_eq!(parameters, [("a", "env"), ("b", "map"), ("c", "secret")]);
+    }
+
+    #[test]
+    fn a_keytab_in_a_secret_is_handed_on_as_text() {
+        let spec = spec(json!({"secretTargetRef": [target("keytab", "o", "k"), target("a", "o", "k")]}));
+        let found = found(&[(Kind::Secret, "o", &[("k", "\u{5}\u{2}")])]);
+        let parameters = from_cluster(&spec, "web", &BTreeMap::new(), &found).unwrap();
+        assert_eq!((parameters["keytab"].as_str(), parameters["a"].as_str()), ("BQI=", "\u{5}\u{2}"));
     }
 
     #[test]

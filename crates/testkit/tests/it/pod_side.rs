@@ -25,10 +25,11 @@ async fn people_take_over_rename_rest_pause_and_fall_back() -> Result<()> {
     let stories = async {
         world.bed.namespace("web").await?;
         // They share a cluster and nothing else: each has its own workload. All are played to their end.
-        let ends: [Result<()>; 5] = tokio::join!(
+        let ends: [Result<()>; 6] = tokio::join!(
             a_takeover(&world),
             a_rename(&world),
             an_idle_count(&world),
+            an_edit(&world),
             pauses(&world),
             a_fallback(&world)
         )
@@ -127,6 +128,18 @@ async fn a_takeover(world: &World) -> Result<()> {
     world.wait_for_replicas("web", NAME, 5).await?;
     ensure!(hpa(world, "keda-hpa-taken").await?.is_none(), "there is a second HPA for the workload");
     Ok(())
+}
+
+/// Who mends a query does not wait for what is left of a long interval.
+async fn an_edit(world: &World) -> Result<()> {
+    const NAME: &str = "edited";
+    let more = json!({"minReplicaCount": 0, "pollingInterval": 3600});
+    let asking = |query: &str| scaled_object(NAME, world.prometheus(), query, &more);
+    world.apply(&deployment("web", NAME, 0, "1", &json!({}))).await?;
+    world.apply(&asking("vector(0)")).await?;
+    world.condition((SCALED_OBJECT, Some("web"), NAME), "Active", "False", &[]).await?;
+    world.apply(&asking("vector(45)")).await?;
+    world.wait_for_replicas("web", NAME, 5).await
 }
 
 /// The HPA gets another name: the one of the old name goes, and the workload stays as it is.
