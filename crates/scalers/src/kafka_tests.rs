@@ -1,6 +1,9 @@
 //! What may be written; `tests/it/kafka.rs` asks a real broker.
 
+use std::sync::Arc;
+
 use super::*;
+use crate::http::{HTTP_TIMEOUT, Http};
 use crate::testing::{Trigger, metric_name, refusal};
 
 const PLACE: [(&str, &str); 2] = [("bootstrapServers", "a:9092,b:9092"), ("consumerGroup", "my.group")];
@@ -63,6 +66,24 @@ fn kerberos_needs_a_name_a_secret_and_its_configuration() {
     let whole = [("sasl", "gssapi"), user, password, conf, fast("true"), ("realm", "R")];
     let connected = Trigger::new(&PLACE).auth(&whole).connect::<Kafka>().unwrap();
     assert!(!format!("{connected:?}").contains("hunter2"));
+}
+
+#[test]
+fn triggers_that_log_in_as_the_same_share_tickets() {
+    let http = Arc::new(Http::new(HTTP_TIMEOUT));
+    let conf = ("kerberosConfig", "[libdefaults]\ndefault_realm = R\n[realms]\nR = {\nkdc = kdc.example.com\n}");
+    let trigger = |servers, password| {
+        let auth = [("sasl", "gssapi"), ("username", "keda"), ("password", password), conf];
+        Trigger::new(&[("bootstrapServers", servers), PLACE[1]]).auth(&auth).sharing(&http).connect::<Kafka>().unwrap()
+    };
+    let mut all = Vec::new();
+    // Connections and tickets; the tickets are good for another cluster, too.
+    for (servers, password, shared) in
+        [("a:9092", "hunter2", 2), ("a:9092", "hunter2", 2), ("b:9092", "hunter2", 3), ("a:9092", "hunter3", 5)]
+    {
+        all.push(trigger(servers, password));
+        assert_eq!(http.shared.count().0, shared, "{servers} {password}");
+    }
 }
 
 #[test]

@@ -218,6 +218,7 @@ fn every_setting_of_kafka_but_the_question_is_of_the_login() {
         ("excludePersistentLag", "true"),
         ("limitToPartitionsWithLag", "true"),
         ("ensureEvenDistributionOfPartitions", "true"),
+        ("kerberosDisableFAST", "true"),
     ];
     let login = [
         ("bootstrapServers", "b:9092"),
@@ -234,6 +235,10 @@ fn every_setting_of_kafka_but_the_question_is_of_the_login() {
         ("oauthTokenEndpointUri", "http://tokens/"),
         ("scopes", "a"),
         ("oauthExtensions", "a=b"),
+        ("keytab", "BQI="),
+        ("realm", "R"),
+        ("kerberosConfig", "[realms]"),
+        ("kerberosServiceName", "other"),
         ("tls", "enable"),
         ("unsafeSsl", "true"),
         ("ca", "a"),

@@ -1,5 +1,6 @@
 //! Logging in to a broker.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::rand;
@@ -19,11 +20,24 @@ use crate::metadata::{Pairs, Secret};
 /// Who we are to a broker.
 #[derive(Debug)]
 pub(super) enum Sasl {
-    Plain { user: String, password: Secret },
-    Scram { hash: Hash, user: String, password: Secret },
-    Bearer { tokens: Box<Tokens>, extensions: Pairs },
-    Msk { signer: Box<Signer> },
-    Kerberos(Box<Kerberos>),
+    Plain {
+        user: String,
+        password: Secret,
+    },
+    Scram {
+        hash: Hash,
+        user: String,
+        password: Secret,
+    },
+    Bearer {
+        tokens: Box<Tokens>,
+        extensions: Pairs,
+    },
+    Msk {
+        signer: Box<Signer>,
+    },
+    /// With the tickets of all triggers that log in as the same.
+    Kerberos(Arc<Kerberos>),
 }
 
 /// How long a token for Amazon MSK is good for: as long as its clients make it.

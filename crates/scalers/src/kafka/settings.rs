@@ -198,7 +198,13 @@ impl Settings {
         let Self { sasl_token_provider, aws_region, aws, oauth_token_endpoint_uri, scopes, oauth_extensions, .. } =
             self;
         let tokens = (sasl_token_provider, aws_region, aws, oauth_token_endpoint_uri, scopes, oauth_extensions);
-        (bootstrap_servers, sasl, username, password, tokens, tls, unsafe_ssl, certificates)
+        (bootstrap_servers, sasl, username, password, tokens, self.tickets(), tls, unsafe_ssl, certificates)
+    }
+
+    /// What decides which tickets of Kerberos there are.
+    fn tickets(&self) -> impl Hash {
+        let Self { username, password, keytab, realm, kerberos_config, kerberos_service_name, .. } = self;
+        (username, password, keytab, realm, kerberos_config, kerberos_service_name)
     }
 
     pub(super) fn policy(&self) -> Policy {
@@ -236,14 +242,17 @@ impl Settings {
         let password = self.password.clone().unwrap_or_else(|| "".into());
         Ok(Some(match self.sasl {
             Mechanism::None => return Ok(None),
-            Mechanism::Gssapi => Sasl::Kerberos(Box::new(Kerberos::new(&Given {
-                username: &user,
-                password: self.password.as_ref(),
-                keytab: self.keytab.as_ref(),
-                realm: self.realm.as_deref(),
-                kerberos_config: self.kerberos_config.as_deref().unwrap_or_default(),
-                service: &self.kerberos_service_name,
-            })?)),
+            Mechanism::Gssapi => {
+                let given = Given {
+                    username: &user,
+                    password: self.password.as_ref(),
+                    keytab: self.keytab.as_ref(),
+                    realm: self.realm.as_deref(),
+                    kerberos_config: self.kerberos_config.as_deref().unwrap_or_default(),
+                    service: &self.kerberos_service_name,
+                };
+                Sasl::Kerberos(context.shared(&self.tickets(), || Kerberos::new(&given))?)
+            }
             Mechanism::Plain => Sasl::Plain { user, password },
             Mechanism::ScramSha256 => Sasl::Scram { hash: super::scram::Hash::Sha256, user, password },
             Mechanism::ScramSha512 => Sasl::Scram { hash: super::scram::Hash::Sha512, user, password },

@@ -22,6 +22,8 @@ struct Kafka {
     tls: u16,
     authority: String,
     programs: Programs,
+    /// All triggers with the same login share connections.
+    http: Arc<Http>,
 }
 
 /// What a broker is run with.
@@ -30,8 +32,6 @@ pub(crate) struct Programs {
     /// The broker's jars.
     libraries: PathBuf,
     python: PathBuf,
-    /// All triggers with the same login share connections.
-    http: Arc<Http>,
 }
 
 /// `None`: there is no Java or no broker here, which has been said.
@@ -100,11 +100,7 @@ async fn start() -> Option<Kafka> {
     })
     .await
     .unwrap();
-<<<<<<< HEAD
-    Some(Kafka { server, sasl, tls, authority, python, http: program() })
-=======
-    Some(Kafka { server, sasl, tls, authority, programs })
->>>>>>> krb
+    Some(Kafka { server, sasl, tls, authority, programs, http: program() })
 }
 
 fn properties(folder: &Path, [plain, controller, sasl, tls]: [u16; 4], store: &Path) -> String {
