@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use scalers::{Scaler, ScalerError};
+use scalers::{Http, Scaler, ScalerError};
 
 use crate::kafka::{Programs, programs};
-use crate::support::{Server, build, installed_in, prepare, read, sample, until};
+use crate::support::{Server, build_in, installed_in, prepare, program, read, sample, until};
 use testkit::ports;
 
 const REALM: &str = "TANDEM.TEST";
@@ -78,6 +78,8 @@ struct Broker {
     /// Port for Kerberos.
     port: u16,
     programs: Programs,
+    /// All triggers are in one program, so those with the same login share connections and tickets.
+    http: Arc<Http>,
 }
 
 async fn broker(programs: Programs, kdc: &Kdc) -> Broker {
@@ -106,14 +108,18 @@ async fn broker(programs: Programs, kdc: &Kdc) -> Broker {
     })
     .await
     .unwrap();
-    Broker { server, port, programs }
+    Broker { server, port, programs, http: program() }
 }
 
 impl Broker {
     fn scaler(&self, host: &str, auth: &[(&str, &str)]) -> Arc<dyn Scaler> {
+        self.scaler_in(&self.http, host, auth)
+    }
+
+    fn scaler_in(&self, http: &Arc<Http>, host: &str, auth: &[(&str, &str)]) -> Arc<dyn Scaler> {
         let address = format!("{host}:{}", self.port);
         let metadata = [("bootstrapServers", address.as_str()), ("consumerGroup", "g"), ("topic", "orders")];
-        build("kafka", &metadata, &[&[("sasl", "gssapi")], auth].concat())
+        build_in(http, "kafka", &metadata, &[&[("sasl", "gssapi")], auth].concat())
     }
 }
 
@@ -161,7 +167,8 @@ async fn a_broker_that_asks_for_kerberos_gets_a_ticket() {
     // Without a KDC nothing is known to who has no ticket; who has one needs no KDC.
     let conf = kdc.conf.clone();
     drop(kdc);
-    let gone = broker.scaler("localhost", &[("username", "keda"), ("password", "hunter2"), ("kerberosConfig", &conf)]);
+    let auth = [("username", "keda"), ("password", "hunter2"), ("kerberosConfig", conf.as_str())];
+    let gone = broker.scaler_in(&program(), "localhost", &auth);
     let error = sample(&gone).await.unwrap_err();
     assert!(matches!(error, ScalerError::Unavailable(_)), "{error}");
     assert!(error.text().contains("kdc 127.0.0.1:"), "{}", error.text());
