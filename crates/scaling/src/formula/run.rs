@@ -229,12 +229,12 @@ impl<'a> Run<'a> {
     }
 
     fn range(&mut self, from: &Value, to: &Value) -> Worth {
-        let (Value::Int(from), Value::Int(to)) = (from, to) else {
+        let (Some(from), Some(to)) = (from.as_int(), to.as_int()) else {
             return Err(Stop::Failed("a range goes from one whole number to another".to_owned()));
         };
-        let size = i128::from(*to) - i128::from(*from) + 1;
+        let size = i128::from(to) - i128::from(from) + 1;
         self.spend(usize::try_from(size.max(0)).unwrap_or(usize::MAX))?;
-        Ok(Value::list((*from..=*to).map(Value::Int).collect()))
+        Ok(Value::list((from..=to).map(Value::Int).collect()))
     }
 
     fn call(&mut self, function: Function, arguments: &'a [Node]) -> Worth {
