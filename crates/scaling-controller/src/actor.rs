@@ -80,6 +80,8 @@ pub(crate) struct Actor {
     baseline: Option<Baseline>,
     /// When we created an HPA that the watch may not have shown yet.
     created_hpa: Option<Instant>,
+    /// Whether the target rests at its idle count; nothing before that is known.
+    at_rest: Option<bool>,
     /// The fingerprint of the object for which all preparations succeeded.
     prepared: Option<u64>,
     /// The generation whose start and notices were published.
@@ -112,6 +114,7 @@ impl Actor {
             replicas: None,
             baseline: None,
             created_hpa: None,
+            at_rest: None,
             prepared: None,
             announced: None,
             silent: Silent::default(),
