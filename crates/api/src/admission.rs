@@ -86,6 +86,11 @@ pub fn scaled_job(job: &ScaledJob) -> Verdict {
     let mut errors = Vec::new();
     rules::unique(&job.spec.triggers, "ScaledJob", &mut errors);
     verdict.refuse_all("incorrect-triggers", errors);
+    match job.spec.job_spec() {
+        // In the words of the API server, which says so of kinds that it knows.
+        Ok((_, unknown)) => verdict.warnings.extend(unknown.iter().map(|field| format!("unknown field \"{field}\""))),
+        Err(error) => verdict.refuse("incorrect-job", error.to_string()),
+    }
     if job.spec.triggers.iter().any(|trigger| trigger.use_cached_metrics) {
         verdict.warnings.push("useCachedMetrics has no meaning in a ScaledJob and is ignored".to_owned());
     }
@@ -191,6 +196,38 @@ mod tests {
 
     fn said(spec: Value) -> Vec<(&'static str, String)> {
         scaled_object(&object(spec)).refusals.into_iter().map(|r| (r.reason, r.message)).collect()
+    }
+
+    #[test]
+    fn what_a_job_cannot_have_is_named_where_it_is_written() {
+        let verdict = |job: Value| {
+            let spec = json!({ "jobTargetRef": job, "triggers": [] });
+            let verdict = scaled_job(&ScaledJob::new("a", serde_json::from_value(spec).unwrap()));
+            (verdict.message(), verdict.warnings)
+        };
+        let with = |container: Value| json!({ "template": { "spec": { "containers": [container] } } });
+        assert_eq!(
+            verdict(with(json!({ "name": "a", "resources": { "limits": { "cpu": 1 } } }))),
+            (String::new(), vec![])
+        );
+        let mut job = with(json!({ "name": "a", "envv": [{ "name": "A" }] }));
+        job["backofLimit"] = json!(1);
+        let unknown = ["backofLimit", "template.spec.containers[0].envv"];
+        let unknown = unknown.map(|field| format!("unknown field \"spec.jobTargetRef.{field}\"")).to_vec();
+        assert_eq!(verdict(job), (String::new(), unknown));
+        for (job, wanted) in [
+            (
+                json!({ "parallelism": "2", "template": {} }),
+                "spec.jobTargetRef.parallelism: invalid type: string \"2\", expected i32",
+            ),
+            (
+                with(json!({ "name": "a", "env": [{ "name": "A", "value": 5 }] })),
+                "spec.jobTargetRef.template.spec.containers[0].env[0].value: invalid type: integer `5`, expected a string",
+            ),
+            (json!(7), "spec.jobTargetRef: invalid type: integer `7`, expected JobSpec"),
+        ] {
+            assert_eq!(verdict(job), (wanted.to_owned(), vec![]));
+        }
     }
 
     #[test]

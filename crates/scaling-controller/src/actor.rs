@@ -81,6 +81,8 @@ pub(crate) struct Actor {
     baseline: Option<Baseline>,
     /// When we created an HPA that the watch may not have shown yet.
     created_hpa: Option<Instant>,
+    /// Whether the target rests at its idle count; nothing before that is known.
+    at_rest: Option<bool>,
     /// The fingerprint of the object for which all preparations succeeded.
     prepared: Option<u64>,
     /// The fingerprint of the object that was polled for last.
@@ -116,6 +118,7 @@ impl Actor {
             replicas: None,
             baseline: None,
             created_hpa: None,
+            at_rest: None,
             prepared: None,
             polled: None,
             announced: None,

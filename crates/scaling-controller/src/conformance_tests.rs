@@ -49,7 +49,7 @@ fn admission_and_hpa_are_those_of_keda() {
                 by_credentials.push(scenario.name.as_str());
                 continue;
             }
-            ours(scenario, &object).unwrap_or(none)
+            ours(scenario, &object, is_inactive(expected)).unwrap_or(none)
         } else {
             none
         };
@@ -136,8 +136,14 @@ fn scaled_object(scenario: &Scenario) -> Result<Verdict> {
     Ok(verdict)
 }
 
+/// Whether nothing wanted the target in the end.
+fn is_inactive(expected: &Value) -> bool {
+    let mut conditions = expected["objects"][0]["status"]["conditions"].as_array().into_iter().flatten();
+    conditions.any(|condition| condition["type"] == "Active" && condition["status"] == "False")
+}
+
 /// The HPA as it should be, in short; an error if there should be none.
-fn ours(scenario: &Scenario, object: &ScaledObject) -> Result<Value> {
+fn ours(scenario: &Scenario, object: &ScaledObject, at_rest: bool) -> Result<Value> {
     let target = &object.spec.scale_target_ref;
     let is_target =
         |other: &&Value| other["kind"] == target.effective_kind() && other["metadata"]["name"] == target.name.as_str();
@@ -160,7 +166,7 @@ fn ours(scenario: &Scenario, object: &ScaledObject) -> Result<Value> {
         annotations: object.annotations(),
         hpa_name: Some(&name),
     };
-    let wanted = plan::plan(from, settings.replicas, &pausing, source.metrics, "")?;
+    let wanted = plan::plan(from, settings.replicas.of_hpa(at_rest), &pausing, source.metrics, "")?;
     let hpa = serde_json::to_value(hpa::object(object, &wanted))?;
     schema::taken_by_the_api_server(&hpa)?;
     Ok(in_short(&hpa))

@@ -14,6 +14,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, 
 use kube::{Resource, ResourceExt};
 use scaling::Target;
 use scaling::hpa::{HpaMetric, HpaPlan, ResourceTarget};
+use scaling::settings::Replicas;
 use serde_json::Value;
 use units::ResourceName;
 
@@ -135,6 +136,12 @@ fn behavior(owner: &ScaledObject, plan: &HpaPlan) -> Option<HorizontalPodAutosca
 
 fn signed(count: u32) -> i32 {
     i32::try_from(count).unwrap_or(i32::MAX)
+}
+
+/// Whether the HPA holds its target at the idle count.
+pub(crate) fn at_rest(hpa: &HorizontalPodAutoscaler, replicas: Replicas) -> bool {
+    let idle = replicas.idle.map(signed).filter(|idle| *idle > 0);
+    idle.is_some_and(|idle| (hpa.spec.min_replicas, hpa.spec.max_replicas) == (Some(idle), idle))
 }
 
 /// Whether the HPA belongs to this very object.
@@ -295,7 +302,6 @@ fn contains(whole: &Value, part: &Value) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use scaling::settings::Replicas;
     use scaling::{Pausing, hpa};
     use units::Milli;
 
@@ -319,8 +325,23 @@ mod tests {
             name: "s0-prometheus".into(),
             target: Target::AverageValue(Milli::from_thousandths(2_500)),
         };
-        let plan = hpa::plan(source, Replicas { min: 0, max: 9, idle: None }, &pausing, vec![metric], "0.1.0").unwrap();
+        let plan = hpa::plan(source, (1, 9), &pausing, vec![metric], "0.1.0").unwrap();
         object(owner, &plan)
+    }
+
+    #[test]
+    fn whether_a_target_rests_is_read_from_its_hpa() {
+        let bounds = |min, max| {
+            let spec = serde_json::json!({
+                "scaleTargetRef": {"kind": "Deployment", "name": "web"}, "minReplicas": min, "maxReplicas": max,
+            });
+            serde_json::from_value(serde_json::json!({"metadata": {}, "spec": spec})).unwrap()
+        };
+        let idle = |idle| Replicas { min: 3, max: 9, idle };
+        assert!(at_rest(&bounds(1, 1), idle(Some(1))));
+        assert!(!at_rest(&bounds(3, 9), idle(Some(1))));
+        assert!(!at_rest(&bounds(1, 9), idle(Some(1))));
+        assert!(!at_rest(&bounds(1, 1), idle(None)), "the idle count is gone");
     }
 
     #[test]

@@ -35,6 +35,8 @@ pub struct Decision {
     pub last_active: Option<Timestamp>,
     /// Whether the target is wanted now.
     pub active: bool,
+    /// Whether the target is to be held at its idle count; `None` if that stays as it was, because nobody knows.
+    pub at_rest: Option<bool>,
 }
 
 /// What to do.
@@ -116,12 +118,20 @@ pub fn decide(settings: &Settings, observed: &Observed, now: Timestamp) -> Decis
             ],
             last_active,
             active: state.active,
+            at_rest: None,
         };
     };
     let (action, activity) = if state.active {
         wanted(settings, observed, current)
     } else {
         unwanted(settings, observed, &state, current, now)
+    };
+    let at_rest = match &action {
+        _ if state.active => Some(false),
+        Action::ScaleTo { why, .. } => Some(*why == ScaleReason::Deactivated),
+        Action::Hold { why: HoldReason::Steady, .. } => Some(true),
+        Action::Hold { why: HoldReason::Unknown, .. } => None,
+        Action::Hold { .. } => Some(false),
     };
     Decision {
         action,
@@ -133,6 +143,7 @@ pub fn decide(settings: &Settings, observed: &Observed, now: Timestamp) -> Decis
         ],
         last_active,
         active: state.active,
+        at_rest,
     }
 }
 
@@ -202,6 +213,7 @@ fn paused(full: FullPause, observed: &Observed) -> Decision {
         conditions: vec![Condition::ready_while_paused(), Condition::paused(&observed.pausing)],
         last_active: observed.last_active,
         active: false,
+        at_rest: None,
     }
 }
 

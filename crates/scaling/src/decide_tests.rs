@@ -122,6 +122,21 @@ fn a_minimum_above_zero_is_never_left_downwards() {
 }
 
 #[test]
+fn a_target_is_held_at_rest_from_its_deactivation_until_it_is_wanted() {
+    let settings = settings(3, Some(1));
+    let held = |observed: &Observed| decide(&settings, observed, at(NOW)).at_rest;
+    assert_eq!(held(&observed(5, &[OFF])), Some(true), "deactivated");
+    assert_eq!(held(&observed(1, &[OFF])), Some(true));
+    assert_eq!(held(&observed(1, &[ON])), Some(false));
+    assert_eq!(held(&observed(5, &[ON])), Some(false));
+    assert_eq!(held(&Observed { last_active: Some(at(NOW - 1)), ..observed(5, &[OFF]) }), Some(false), "cools down");
+    assert_eq!(held(&observed(1, &[FAILS])), None, "stays as it is");
+    assert_eq!(held(&Observed { current: None, ..observed(1, &[OFF]) }), None);
+    let no_scale_in = Pausing { scale_in: true, ..Pausing::default() };
+    assert_eq!(held(&Observed { pausing: no_scale_in, ..observed(5, &[OFF]) }), Some(false));
+}
+
+#[test]
 fn an_idle_count_is_where_an_inactive_target_rests() {
     check(&settings(3, Some(1)), &observed(5, &[OFF]), "Deactivated 1 | ScaledObjectReady ScalerNotActive");
     check(&settings(3, Some(1)), &observed(1, &[OFF]), "Steady | ScaledObjectReady ScalerNotActive");

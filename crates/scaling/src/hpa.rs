@@ -10,7 +10,6 @@ use crate::modifiers::COMPOSITE;
 use crate::name::{default_hpa_name, label_value};
 use crate::pause::Pausing;
 use crate::sample::{Sample, Target};
-use crate::settings::Replicas;
 
 /// The label that ties a metric to its object, and the selector the HPA asks with.
 pub const OBJECT_LABEL: &str = "scaledobject.keda.sh/name";
@@ -114,7 +113,8 @@ pub enum PlanError {
     SameName(String),
 }
 
-/// The HPA for an object.
+/// The HPA for an object, which may choose between the least and the most of these replicas
+/// ([`Replicas::of_hpa`](crate::settings::Replicas::of_hpa)).
 ///
 /// Shape and names are KEDA's. Differs: `kubectl`'s record of the applied manifest is not copied, because it makes the HPA
 /// look as if it had been applied by hand; the sort keeps the triggers' order.
@@ -123,7 +123,7 @@ pub enum PlanError {
 /// See [`PlanError`].
 pub fn plan(
     source: Source<'_>,
-    replicas: Replicas,
+    (min_replicas, max_replicas): (u32, u32),
     pausing: &Pausing,
     mut metrics: Vec<HpaMetric>,
     version: &str,
@@ -171,8 +171,8 @@ pub fn plan(
         name,
         labels,
         annotations,
-        min_replicas: replicas.min.max(1),
-        max_replicas: replicas.max,
+        min_replicas,
+        max_replicas,
         metrics,
         scale_up_disabled: pausing.scale_out,
         scale_down_disabled: pausing.scale_in,
@@ -241,7 +241,7 @@ mod tests {
         metrics: Vec<HpaMetric>,
     ) -> HpaPlan {
         let source = Source { name: "web", labels, annotations, hpa_name: None };
-        plan(source, Replicas { min: 0, max: 100, idle: None }, &Pausing::default(), metrics, "0.1.0").unwrap()
+        plan(source, (1, 100), &Pausing::default(), metrics, "0.1.0").unwrap()
     }
 
     #[test]
@@ -293,7 +293,7 @@ mod tests {
     fn an_hpa_needs_metrics_with_different_names() {
         let empty = BTreeMap::new();
         let source = Source { name: "web", labels: &empty, annotations: &empty, hpa_name: Some("mine") };
-        let bounds = Replicas { min: 1, max: 2, idle: None };
+        let bounds = (1, 2);
         let with = |metrics| plan(source, bounds, &Pausing::default(), metrics, "v");
         assert_eq!(with(vec![]), Err(PlanError::NoMetrics));
         assert_eq!(with(vec![external("a"), external("a")]), Err(PlanError::SameName("a".into())));

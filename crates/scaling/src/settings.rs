@@ -94,6 +94,18 @@ impl Bounds {
     }
 }
 
+impl Replicas {
+    /// The least and the most replicas that the HPA may choose. While the target rests at an idle count above zero both are
+    /// that count: the HPA would take it from there, to its minimum or by a metric below the activation threshold, and would
+    /// be taken back at every poll. At zero it does nothing anyway.
+    pub fn of_hpa(self, at_rest: bool) -> (u32, u32) {
+        match self.idle {
+            Some(idle) if at_rest && idle > 0 => (idle, idle),
+            _ => (self.min.max(1), self.max),
+        }
+    }
+}
+
 /// Everything of a manifest that a decision depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Settings {
@@ -122,6 +134,14 @@ impl Settings {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn at_rest_the_hpa_may_choose_nothing() {
+        let idle = |idle| Replicas { min: 3, max: 9, idle };
+        assert_eq!((idle(Some(1)).of_hpa(true), idle(Some(1)).of_hpa(false)), ((1, 1), (3, 9)));
+        assert_eq!((idle(Some(0)).of_hpa(true), idle(None).of_hpa(true)), ((3, 9), (3, 9)));
+        assert_eq!(Replicas { min: 0, max: 9, idle: None }.of_hpa(false), (1, 9));
+    }
 
     #[test]
     fn bounds_agree_or_say_why_not() {

@@ -8,9 +8,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_ignored::Path;
 use serde_json::Value;
+use serde_path_to_error::Track;
 
 use super::{MAX_REPLICA_COUNT_DEFAULT, POLLING_INTERVAL_SECONDS_DEFAULT, ScaleTrigger, TriggerActivity};
+use crate::FieldError;
 use crate::condition::KedaCondition;
 use crate::schema;
 
@@ -93,14 +96,42 @@ impl ScaledJobSpec {
         self.min_replica_count.unwrap_or(0).min(self.effective_max())
     }
 
-    /// The Job's spec as this release of Kubernetes knows it.
-    pub fn job_spec(&self) -> Result<JobSpec, serde_json::Error> {
-        JobSpec::deserialize(&self.job_target_ref)
+    /// The Job's spec as the release of Kubernetes knows it that this program was built for, and the fields that it does not
+    /// know: from a newer release, or mistyped.
+    ///
+    /// # Errors
+    /// Something has a wrong type, or is missing; the field says where.
+    pub fn job_spec(&self) -> Result<(JobSpec, Vec<String>), FieldError> {
+        let (mut unknown, mut track) = (Vec::new(), Track::new());
+        let read = JobSpec::deserialize(serde_path_to_error::Deserializer::new(
+            serde_ignored::Deserializer::new(&self.job_target_ref, &mut |path| {
+                unknown.push(below_job_target_ref(&path))
+            }),
+            &mut track,
+        ));
+        let job = read.map_err(|error| {
+            let path = track.path();
+            let below = if path.iter().next().is_none() { String::new() } else { format!(".{path}") };
+            FieldError::new(format!("spec.jobTargetRef{below}"), error.to_string())
+        })?;
+        Ok((job, unknown))
     }
 
     /// What a change does to Jobs that exist; the deprecated field counts if the new one is absent.
     pub fn effective_rollout_strategy(&self) -> RolloutStrategy {
         self.rollout.as_ref().and_then(|r| r.strategy).or(self.rollout_strategy).unwrap_or(RolloutStrategy::Immediate)
+    }
+}
+
+/// A field as people write it.
+fn below_job_target_ref(path: &Path<'_>) -> String {
+    match path {
+        Path::Root => "spec.jobTargetRef".to_owned(),
+        Path::Seq { parent, index } => format!("{}[{index}]", below_job_target_ref(parent)),
+        Path::Map { parent, key } => format!("{}.{key}", below_job_target_ref(parent)),
+        Path::Some { parent } | Path::NewtypeStruct { parent } | Path::NewtypeVariant { parent } => {
+            below_job_target_ref(parent)
+        }
     }
 }
 

@@ -231,9 +231,7 @@ impl Validate for ScaledJob {
         ] {
             check(&mut errors, value.is_none_or(|v| v >= least), field, format!("must be at least {least}"));
         }
-        if let Err(error) = spec.job_spec() {
-            errors.push(FieldError::new("spec.jobTargetRef", error.to_string()));
-        }
+        errors.extend(spec.job_spec().err());
         triggers(&spec.triggers, "ScaledJob", &mut errors);
         for (index, trigger) in spec.triggers.iter().enumerate() {
             let field = format!("spec.triggers[{index}]");

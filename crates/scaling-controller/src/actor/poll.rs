@@ -48,7 +48,7 @@ impl Actor {
             readings: source.decisive(read.clone(), settings.fallback.as_ref()),
             only_resource_triggers: source.triggers.is_empty() && source.modifiers.is_none(),
         };
-        let decision = self.act(object, settings, &observed).await?;
+        let decision = self.act(object, settings, &observed, source, status).await?;
         let (done, why) = match &decision.action {
             Action::ScaleTo { why, .. } => ("scale", scale_reason(*why)),
             Action::Hold { why, .. } => ("hold", hold_reason(*why)),
@@ -77,7 +77,14 @@ impl Actor {
     }
 
     /// Decides and carries out. The scale is read only if the HPA's view would lead to a write, or cannot be trusted.
-    async fn act(&mut self, object: &ScaledObject, settings: &Settings, observed: &Observed) -> Result<Decision, Stop> {
+    async fn act(
+        &mut self,
+        object: &ScaledObject,
+        settings: &Settings,
+        observed: &Observed,
+        source: &ObjectSource,
+        status: &ScaledObjectStatus,
+    ) -> Result<Decision, Stop> {
         let with = |current| Observed { current, ..observed.clone() };
         if let Some(seen) = self.seen_replicas(object, settings) {
             let decision = decide(settings, &with(Some(seen)), Timestamp::now());
@@ -99,6 +106,7 @@ impl Actor {
             self.replicas = Some(current);
             let decision = decide(settings, &with(Some(current)), Timestamp::now());
             let Action::ScaleTo { replicas, why } = decision.action else { return Ok(decision) };
+            self.rest(object, settings, observed, &decision, source, status).await?;
             match target.write(&read, replicas).await {
                 Ok(()) => {
                     self.replicas = Some(replicas);
@@ -116,6 +124,25 @@ impl Actor {
     }
 
     /// The replicas as the HPA last reported them, if that can be relied on.
+    /// Has the HPA hold the target at the idle count while it rests there, before it is brought there; and sets it free
+    /// before it is activated. Whatever is not done after that, the HPA does.
+    async fn rest(
+        &mut self,
+        object: &ScaledObject,
+        settings: &Settings,
+        observed: &Observed,
+        decision: &Decision,
+        source: &ObjectSource,
+        status: &ScaledObjectStatus,
+    ) -> Result<(), Stop> {
+        let Some(at_rest) = decision.at_rest else { return Ok(()) };
+        let before = self.at_rest.replace(at_rest);
+        if before != Some(at_rest) && settings.replicas.of_hpa(true) != settings.replicas.of_hpa(false) {
+            self.ensure_hpa(object, settings, &observed.pausing, source, status).await?;
+        }
+        Ok(())
+    }
+
     ///
     /// The HPA looks every 15 s, so its report may be from before our own last write, or before somebody set the target to
     /// zero. It is used only when it agrees with our own last reading about the target being at zero or not. With an idle

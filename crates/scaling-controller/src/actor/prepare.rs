@@ -184,7 +184,7 @@ impl Actor {
     }
 
     /// Makes the HPA as it should be; returns its name.
-    async fn ensure_hpa(
+    pub(super) async fn ensure_hpa(
         &mut self,
         object: &ScaledObject,
         settings: &scaling::Settings,
@@ -199,10 +199,14 @@ impl Actor {
             annotations: object.annotations(),
             hpa_name: Some(&name),
         };
-        let wanted = plan::plan(from, settings.replicas, pausing, source.metrics.clone(), env!("CARGO_PKG_VERSION"))
+        let found = self.shared.sources.hpas.get(&self.key.namespace, &name);
+        // Whoever had the object before has left in its HPA whether the target rests.
+        let was_at_rest = || found.as_deref().is_some_and(|hpa| hpa::at_rest(hpa, settings.replicas));
+        let bounds = settings.replicas.of_hpa(self.at_rest.unwrap_or_else(was_at_rest));
+        let wanted = plan::plan(from, bounds, pausing, source.metrics.clone(), env!("CARGO_PKG_VERSION"))
             .map_err(|error| Stop::Manifest(error.to_string()))?;
         let desired = hpa::object(object, &wanted);
-        match self.shared.sources.hpas.get(&self.key.namespace, &name) {
+        match found {
             Some(found) => {
                 self.created_hpa = None;
                 if !self.baseline.is_some_and(|known| known.is(&desired, found.as_ref())) {

@@ -12,14 +12,13 @@ use controller_runtime::events::Kind;
 use controller_runtime::status::{StatusError, patch_if_changed};
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec};
+use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Resource, ResourceExt};
 use rand::Rng;
 use scaling::Pausing;
 use scaling::jobs::history::JobRecord;
 use scaling::jobs::{JobSettings, JobStrategy, Unfinished, condition, jobs};
-use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -49,7 +48,7 @@ pub(super) struct JobActor {
     next_poll: Instant,
     failed_looks: u32,
     /// The generation that was polled for last.
-    polled: Option<Option<i64>>,
+    polled: Option<i64>,
 }
 
 impl JobActor {
@@ -154,7 +153,7 @@ impl JobActor {
         status::set(status, &condition::unpaused());
         let settings = count::check(object).map_err(|wrong| Stop::Manifest(wrong.join("; ")))?;
         // Nor does who has changed something.
-        if self.polled.is_some_and(|before| before != object.metadata.generation) {
+        if self.polled.is_some_and(|before| Some(before) != object.metadata.generation) {
             self.next_poll = self.next_poll.min(Instant::now());
         }
         let source = self.source(object).await?;
@@ -189,8 +188,7 @@ impl JobActor {
 
     /// The triggers; if a poll is due, with credentials as they are now.
     async fn source(&mut self, object: &ScaledJob) -> Result<Arc<ObjectSource>, Stop> {
-        let template = object.spec.job_target_ref.get("template").map(PodTemplateSpec::deserialize);
-        let template = template.and_then(Result::ok).unwrap_or_default();
+        let template = object.spec.job_spec().map(|(job, _)| job.template).unwrap_or_default();
         let (subject, owner) = (Subject::job(object), Owner::of_job(object, &template));
         let max_age = if Instant::now() < self.next_poll { subject.interval * 6 / 5 } else { Duration::ZERO };
         let built = self.shared.sources.build(subject, owner, max_age, || self.source.clone()).await;
@@ -216,6 +214,9 @@ impl JobActor {
             self.publish(object, Kind::Normal, "KEDAScalersStarted", started).await;
         }
         let mut notices = unsupported(object);
+        let unknown = object.spec.job_spec().map(|(_, unknown)| unknown).unwrap_or_default();
+        let ignored = "unknown field; only a newer Kubernetes than this program was built for may know it";
+        notices.extend(unknown.into_iter().map(|field| FieldNotice::new(field, ignored)));
         let of_triggers = source.triggers.iter().flat_map(|trigger| &trigger.notices);
         notices.extend(of_triggers.map(|n| FieldNotice::new(format!("spec.{}", n.field), n.message.clone())));
         if !notices.is_empty() {
@@ -258,7 +259,7 @@ impl JobActor {
         self.create(object, decision.create).await;
         self.clean_up(object, &records).await;
         status::decided(status, &readings, &decision, Timestamp::now());
-        self.polled = Some(object.metadata.generation);
+        self.polled = object.metadata.generation;
         self.next_poll = began + interval.mul_f64(rand::rng().random_range(0.95..=1.05));
         Ok(self.next_poll)
     }

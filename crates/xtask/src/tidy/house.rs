@@ -59,10 +59,6 @@ const NOT_IN_CORE: [&str; 14] = [
     "log",
 ];
 
-/// What a core crate reaches through a library all the same. A log facade that nobody writes to has no effect: `expr-lang`
-/// traces its parser with it, and a core crate that named it itself would be found by `edges`.
-const TOLERATED: [(&str, &str); 1] = [("scaling", "log")];
-
 pub(super) fn edges(metadata: &Metadata) -> Vec<Problem> {
     let ours: BTreeSet<&str> = metadata.workspace_packages().iter().map(|package| package.name.as_str()).collect();
     let mut problems = Vec::new();
@@ -74,9 +70,6 @@ pub(super) fn edges(metadata: &Metadata) -> Vec<Problem> {
         for dependency in &package.dependencies {
             let wanted = dependency.name.as_str();
             let in_tests = dependency.kind == DependencyKind::Development && !CORE.contains(name);
-            if CORE.contains(name) && TOLERATED.contains(&(*name, wanted)) {
-                problems.push(format!("{name} must not depend on {wanted}"));
-            }
             if ours.contains(wanted) && !allowed.contains(&wanted) && !(in_tests && wanted == TEST_BED) {
                 problems.push(format!("{name} must not depend on {wanted}"));
             }
@@ -89,8 +82,7 @@ pub(super) fn core_closure() -> Result<Vec<Problem>> {
     let mut problems = Vec::new();
     for core in CORE {
         for (name, _) in tree(&["--package", core, "--edges=normal"])? {
-            let tolerated = TOLERATED.contains(&(core, name.as_str()));
-            if (NOT_IN_CORE.contains(&name.as_str()) && !tolerated) || name.starts_with("aws-") {
+            if NOT_IN_CORE.contains(&name.as_str()) || name.starts_with("aws-") {
                 problems.push(format!("{core} reaches {name}"));
             }
         }
