@@ -201,7 +201,7 @@ impl Actor {
         };
         let found = self.shared.sources.hpas.get(&self.key.namespace, &name);
         // Whoever had the object before has left in its HPA whether the target rests.
-        let was_at_rest = || found.as_deref().is_some_and(|hpa| hpa::at_rest(hpa, settings.replicas));
+        let was_at_rest = || found.as_ref().is_some_and(|hpa| hpa::at_rest(&hpa.whole(), settings.replicas));
         let bounds = settings.replicas.of_hpa(self.at_rest.unwrap_or_else(was_at_rest));
         let wanted = plan::plan(from, bounds, pausing, source.metrics.clone(), env!("CARGO_PKG_VERSION"))
             .map_err(|error| Stop::Manifest(error.to_string()))?;
