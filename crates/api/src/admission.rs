@@ -11,6 +11,7 @@ use crate::keda::{
     TriggerAuthenticationSpec,
 };
 use crate::validate::keda as rules;
+use crate::{FieldError, joined};
 
 /// The answer to an object that somebody wants to write.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -49,7 +50,7 @@ impl Verdict {
 
     /// All refusals in one text, each with its sentence only.
     pub fn message(&self) -> String {
-        self.refusals.iter().map(|refusal| refusal.message.as_str()).collect::<Vec<_>>().join("; ")
+        joined(self.refusals.iter().map(|refusal| refusal.message.as_str()))
     }
 }
 

@@ -50,5 +50,29 @@ impl fmt::Display for FieldNotice {
 
 /// All errors in one line, for a condition's message.
 pub fn in_one_line(errors: &[FieldError]) -> String {
-    errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+    joined(errors.iter().map(ToString::to_string))
+}
+
+/// Texts in one, with `; ` between them, or a new line after one that has several.
+pub fn joined(texts: impl IntoIterator<Item = impl AsRef<str>>) -> String {
+    let mut all = String::new();
+    let mut between = "";
+    for text in texts {
+        let text = text.as_ref();
+        all.push_str(between);
+        all.push_str(text);
+        between = if text.contains('\n') { "\n" } else { "; " };
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_follows_an_arrow_on_its_line() {
+        assert_eq!(joined(["a", "b"]), "a; b");
+        assert_eq!(joined(["a (1:1)\n | a\n | ^", "b", "c"]), "a (1:1)\n | a\n | ^\nb; c");
+    }
 }

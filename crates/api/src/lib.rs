@@ -27,4 +27,4 @@ pub mod unsupported;
 pub mod validate;
 
 pub use crds::{crds, file_name};
-pub use field::{FieldError, FieldNotice, in_one_line};
+pub use field::{FieldError, FieldNotice, in_one_line, joined};

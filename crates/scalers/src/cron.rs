@@ -14,7 +14,7 @@ use jiff::{Timestamp, Zoned};
 
 use crate::context::TriggerContext;
 use crate::error::{BuildError, ScalerError};
-use crate::metadata::{Number, TriggerMetadata};
+use crate::metadata::{FromParameter, Kind, Number, Parameter, TriggerMetadata};
 use crate::source::{Connected, Reading, Source};
 
 /// So many replicas between two moments that come again and again: every working day from 8 to 18, for example.
@@ -25,14 +25,52 @@ use crate::source::{Connected, Reading, Source};
 #[derive(Debug, TriggerMetadata)]
 pub(crate) struct Settings {
     /// Name in the IANA time zone database, `Europe/Berlin`; clock changes are followed.
-    timezone: String,
+    timezone: Zone,
     /// When the window begins, as a cron expression.
-    start: String,
+    start: Moments,
     /// When the window ends, as a cron expression.
-    end: String,
+    end: Moments,
     /// How many replicas there should be in the window.
     #[param(above = "0")]
     desired_replicas: i64,
+}
+
+/// A time zone, and how it was written.
+#[derive(Debug)]
+struct Zone {
+    text: String,
+    zone: TimeZone,
+}
+
+impl FromParameter for Zone {
+    const KIND: Kind = Kind::Text;
+
+    fn from_text(text: &str, _: &Parameter) -> Result<Self, String> {
+        let zone = TimeZone::get(text).map_err(|_| format!("{text:?} is no time zone"))?;
+        Ok(Self { text: text.to_owned(), zone })
+    }
+}
+
+/// Moments that come again and again, and how they were written.
+#[derive(Debug)]
+struct Moments {
+    text: String,
+    pattern: Pattern,
+}
+
+impl FromParameter for Moments {
+    const KIND: Kind = Kind::Text;
+
+    fn from_text(text: &str, _: &Parameter) -> Result<Self, String> {
+        let parser = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build();
+        let shorthand = text.starts_with('@');
+        let error = match parser.parse(text) {
+            Ok(pattern) if !shorthand => return Ok(Self { text: text.to_owned(), pattern }),
+            Ok(_) => "words with @ are not five fields".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        Err(format!("{text:?} is not a cron expression with five fields: {error}"))
+    }
 }
 
 /// A window that comes again and again.
@@ -50,22 +88,13 @@ impl Source for Cron {
     const LABEL: &'static str = "cronScaler";
 
     fn connect(settings: Settings, context: &TriggerContext<'_>) -> Result<Connected<Self>, BuildError> {
-        let zone = TimeZone::get(&settings.timezone);
-        let zone = zone.map_err(|_| BuildError::new("timezone", format!("{:?} is no time zone", settings.timezone)));
-        let (start, end) = (pattern("start", &settings.start), pattern("end", &settings.end));
-        let (zone, start, end) = match (zone, start, end) {
-            (Ok(zone), Ok(start), Ok(end)) => (zone, start, end),
-            (zone, start, end) => {
-                let errors = [zone.err(), start.err(), end.err()].into_iter().flatten();
-                return Err(BuildError::several(errors).expect("one of them failed"));
-            }
-        };
-        if settings.start == settings.end {
+        let Settings { timezone, start, end, desired_replicas } = settings;
+        if start.text == end.text {
             return Err(BuildError::new("end", "is the same as start, so there is no window"));
         }
-        let name = format!("cron-{}-{}-{}", settings.timezone, plain(&settings.start), plain(&settings.end));
+        let name = format!("cron-{}-{}-{}", timezone.text, plain(&start.text), plain(&end.text));
         let target = Number::from_str("1").map_err(|what| BuildError::new("desiredReplicas", what))?;
-        let source = Self { zone, start, end, replicas: settings.desired_replicas };
+        let source = Self { zone: timezone.zone, start: start.pattern, end: end.pattern, replicas: desired_replicas };
         source.active(&Timestamp::UNIX_EPOCH.to_zoned(source.zone.clone()))?;
         Ok(Connected { source, name, target, activation: 0.0, timeout: context.http.timeout() })
     }
@@ -86,17 +115,6 @@ impl Cron {
         };
         Ok(next("end", &self.end)? <= next("start", &self.start)?)
     }
-}
-
-fn pattern(field: &str, text: &str) -> Result<Pattern, BuildError> {
-    let parser = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build();
-    let shorthand = text.starts_with('@');
-    let error = match parser.parse(text) {
-        Ok(pattern) if !shorthand => return Ok(pattern),
-        Ok(_) => "words with @ are not five fields".to_owned(),
-        Err(error) => error.to_string(),
-    };
-    Err(BuildError::new(field, format!("{text:?} is not a cron expression with five fields: {error}")))
 }
 
 /// An expression as KEDA writes it in a metric's name.
@@ -181,6 +199,7 @@ mod tests {
         ] {
             assert_eq!(refusal::<Cron>(&changed(key, text)), [key], "{key}={text}");
         }
-        assert_eq!(refusal::<Cron>(&[("timezone", "x"), ("start", "y"), ("end", "z")]), ["desiredReplicas"]);
+        let everything = [("timezone", "Nowhere"), ("start", "x"), ("end", "y"), ("desiredReplicas", "0")];
+        assert_eq!(refusal::<Cron>(&everything), ["timezone", "start", "end", "desiredReplicas"]);
     }
 }

@@ -185,7 +185,7 @@ impl Sources {
             return Err(AnswerError::NotSynced);
         }
         let Some(object) = self.objects.get(namespace, name) else { return Err(AnswerError::NoObject(key)) };
-        let refused = |wrong: Vec<String>| AnswerError::Refused { object: key.clone(), what: wrong.join("; ") };
+        let refused = |wrong: Vec<String>| AnswerError::Refused { object: key.clone(), what: api::joined(wrong) };
         if let Some(left) = self.left_behind(&object) {
             let what =
                 format!("spec.scaleTargetRef: the HPA still scales {left}, for which these triggers are not meant");

@@ -48,6 +48,8 @@ pub(crate) enum TargetError {
 #[derive(Debug, Clone)]
 pub(crate) struct Kind {
     resource: ApiResource,
+    /// Whether the API server says that it has a `/scale`.
+    scales: bool,
 }
 
 /// One workload.
@@ -110,7 +112,7 @@ impl Targets {
     async fn kind(&self, api_version: &str, kind: &str) -> Result<Kind, TargetError> {
         let gvk = parse(api_version, kind)?;
         if let Some(built_in) = built_in(&gvk) {
-            return Ok(Kind { resource: built_in });
+            return Ok(Kind { resource: built_in, scales: true });
         }
         let key = (api_version.to_owned(), kind.to_owned());
         if let Some((at, kind)) = self.found.lock().unwrap_or_else(PoisonError::into_inner).get(&key)
@@ -119,8 +121,9 @@ impl Targets {
             return Ok(kind.clone());
         }
         match discovery::pinned_kind(&self.client, &gvk).await {
-            Ok((resource, _)) => {
-                let kind = Kind { resource };
+            Ok((resource, capabilities)) => {
+                let scales = capabilities.subresources.iter().any(|(sub, _)| sub.plural == "scale");
+                let kind = Kind { resource, scales };
                 let found = (Instant::now(), kind.clone());
                 self.found.lock().unwrap_or_else(PoisonError::into_inner).insert(key, found);
                 Ok(kind)
@@ -141,6 +144,7 @@ impl Target {
         match self.api.get_scale(&self.name).await {
             Ok(scale) => Ok(Read { scale }),
             Err(kube::Error::Api(status)) if status.is_not_found() => Err(self.why_not_found().await),
+            Err(kube::Error::Api(status)) if status.is_forbidden() && !self.kind.scales => Err(self.no_scale()),
             Err(source) => Err(TargetError::Api { what: "the scale of the target could not be read", source }),
         }
     }
@@ -188,8 +192,14 @@ impl Target {
         match self.api.get_metadata_opt(&self.name).await {
             Ok(Some(_)) => TargetError::NoScale { kind, name },
             Ok(None) => TargetError::Missing { kind, name },
+            // Who cannot be scaled need not be looked at, and the right to do so would not help.
+            Err(kube::Error::Api(status)) if status.is_forbidden() && !self.kind.scales => self.no_scale(),
             Err(source) => TargetError::Api { what: "the target could not be read", source },
         }
+    }
+
+    fn no_scale(&self) -> TargetError {
+        TargetError::NoScale { kind: self.kind.text(), name: self.name.clone() }
     }
 }
 
@@ -221,7 +231,7 @@ mod tests {
     #[test]
     fn the_common_kinds_need_no_discovery() {
         let resource = built_in(&parse("apps/v1", "Deployment").unwrap()).unwrap();
-        let kind = Kind { resource };
+        let kind = Kind { resource, scales: true };
         assert_eq!(kind.text(), "apps/v1.Deployment");
         assert_eq!(kind.gvkr().resource, "deployments");
         let old = built_in(&parse("apps/v1beta1", "StatefulSet").unwrap()).unwrap();

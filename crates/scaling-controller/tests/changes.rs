@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::events::v1::Event;
 use kube::Api;
 use kube::api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams};
@@ -22,13 +23,15 @@ async fn what_changes_around_an_object_is_told_and_forgotten() -> Result<()> {
     let bed = Bed::start(Options::default()).await?;
     install(&bed).await?;
     let _running = start(&bed).await?;
-    let ends: [Result<()>; 7] = tokio::join!(
+    let ends: [Result<()>; 9] = tokio::join!(
         a_lost_target(&bed, "lost", 1),
         a_lost_target(&bed, "asleep", 0),
         a_rival(&bed),
         an_edit(&bed),
         an_exchange(&bed),
         a_broken_pause(&bed),
+        an_idle_count(&bed),
+        a_daemon_set(&bed),
         a_job(&bed)
     )
     .into();
@@ -119,6 +122,63 @@ async fn a_broken_pause(bed: &Bed) -> Result<()> {
     condition(bed, "ScaledObject", NAME, "Paused", "False", "").await
 }
 
+/// One replica while nothing is wanted, three at least while something is: the HPA holds what the controller has decided, and
+/// neither takes back what the other has done.
+async fn an_idle_count(bed: &Bed) -> Result<()> {
+    const NAME: &str = "dozing";
+    let deployments: Api<Deployment> = Api::default_namespaced(bed.client());
+    let at = async |what: &str, replicas: i32, bounds: (i32, i32)| {
+        eventually(format!("{NAME} is {what}, and the HPA has seen that"), SOON, async || {
+            let scale = deployments.get(NAME).await?.spec.and_then(|spec| spec.replicas);
+            let hpa = hpa(bed, &format!("keda-hpa-{NAME}")).await?.context("the HPA")?;
+            let may = (hpa.spec.min_replicas.unwrap_or(1), hpa.spec.max_replicas);
+            let seen = hpa.status.and_then(|status| status.current_replicas);
+            let so = scale == Some(replicas) && may == bounds && seen == Some(replicas);
+            Ok(when(so, (scale, may, seen)))
+        })
+        .await
+    };
+    apply(&bed.client(), &deployment(NAME)).await?;
+    let mut object = scaled_object(NAME, 3);
+    object["spec"]["idleReplicaCount"] = json!(1);
+    object["spec"]["maxReplicaCount"] = json!(9);
+    object["spec"]["triggers"][0]["metadata"]["podSelector"] = json!("app=guest");
+    apply(&bed.client(), &object).await?;
+    at("at rest", 1, (1, 1)).await?;
+    let guest = json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "guest", "namespace": "default", "labels": {"app": "guest"}},
+        "spec": {"containers": [{"name": "main", "image": "none"}]},
+    });
+    apply(&bed.client(), &guest).await?;
+    at("awake", 3, (3, 9)).await?;
+    Api::<Pod>::default_namespaced(bed.client()).delete("guest", &DeleteParams::default()).await?;
+    at("at rest again", 1, (1, 1)).await?;
+    let events: Api<Event> = Api::default_namespaced(bed.client());
+    let events = events.list(&ListParams::default()).await?.items.into_iter();
+    let told = events.filter(|event| event.regarding.as_ref().is_some_and(|about| about.name.as_deref() == Some(NAME)));
+    let scaled: Vec<_> = told
+        .filter(|event| event.reason.as_deref().is_some_and(|reason| reason.starts_with("KEDAScaleTarget")))
+        .filter_map(|event| event.note)
+        .collect();
+    let (up, down) = (format!("{NAME} from 1 to 3"), format!("{NAME} from 3 to 1"));
+    let only = |note: &String| note.contains(&up) || note.ends_with(&down);
+    ensure!(scaled.len() == 2 && scaled.iter().all(only), "it was not left in peace: {scaled:?}");
+    Ok(())
+}
+
+/// What has no replicas is said to have none: the right to look at it, which nobody has given, would not help.
+async fn a_daemon_set(bed: &Bed) -> Result<()> {
+    let mut everywhere = deployment("everywhere");
+    everywhere["kind"] = json!("DaemonSet");
+    everywhere["spec"].as_object_mut().context("a spec")?.remove("replicas");
+    apply(&bed.client(), &everywhere).await?;
+    let mut object = scaled_object("everywhere", 1);
+    object["spec"]["scaleTargetRef"]["kind"] = json!("DaemonSet");
+    apply(&bed.client(), &object).await?;
+    let said = "spec.scaleTargetRef: target resource apps/v1.DaemonSet everywhere doesn't expose /scale subresource";
+    condition(bed, "ScaledObject", "everywhere", "Ready", "False", said).await
+}
+
 /// Two objects change places, as at the end of a blue-green deployment: neither waits for the other, and each remembers the size
 /// of the workload that it has now.
 async fn an_exchange(bed: &Bed) -> Result<()> {
@@ -170,6 +230,11 @@ async fn a_job(bed: &Bed) -> Result<()> {
     condition(bed, "ScaledJob", "restless", "Ready", "False", said).await?;
     warning(bed, "restless", said).await?;
     condition(bed, "ScaledJob", "plain", "Ready", "True", "").await?;
+    let mut mistyped = object("mistyped", None);
+    mistyped["spec"]["jobTargetRef"]["backofLimit"] = json!(1);
+    apply(&bed.client(), &mistyped).await?;
+    warning(bed, "mistyped", "spec.jobTargetRef.backofLimit: unknown field").await?;
+    condition(bed, "ScaledJob", "mistyped", "Ready", "True", "").await?;
     let jobs: Api<Job> = Api::default_namespaced(bed.client());
     let made = jobs.list(&ListParams::default()).await?.items.len();
     ensure!(made == 0, "{made} Jobs were made by asking");

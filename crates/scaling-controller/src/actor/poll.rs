@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use api::keda::annotations::FORCE_ACTIVATION;
 use api::keda::{ScaledObject, ScaledObjectStatus};
 use controller_runtime::boot::chain;
 use controller_runtime::events::Kind;
@@ -105,12 +106,12 @@ impl Actor {
             let current = read.replicas();
             self.replicas = Some(current);
             let decision = decide(settings, &with(Some(current)), Timestamp::now());
-            let Action::ScaleTo { replicas, why } = decision.action else { return Ok(decision) };
             self.rest(object, settings, observed, &decision, source, status).await?;
+            let Action::ScaleTo { replicas, why } = decision.action else { return Ok(decision) };
             match target.write(&read, replicas).await {
                 Ok(()) => {
                     self.replicas = Some(replicas);
-                    self.written(object, &read, replicas, why, &observed.readings).await;
+                    self.written(object, &read, replicas, why, observed).await;
                     return Ok(decision);
                 }
                 Err(TargetError::Conflict) => {}
@@ -123,7 +124,6 @@ impl Actor {
         Err(Stop::Overtaken)
     }
 
-    /// The replicas as the HPA last reported them, if that can be relied on.
     /// Has the HPA hold the target at the idle count while it rests there, before it is brought there; and sets it free
     /// before it is activated. Whatever is not done after that, the HPA does.
     async fn rest(
@@ -143,6 +143,7 @@ impl Actor {
         Ok(())
     }
 
+    /// The replicas as the HPA last reported them, if that can be relied on.
     ///
     /// The HPA looks every 15 s, so its report may be from before our own last write, or before somebody set the target to
     /// zero. It is used only when it agrees with our own last reading about the target being at zero or not. With an idle
@@ -158,14 +159,7 @@ impl Actor {
         ((exact == 0) == (seen == 0)).then_some(seen)
     }
 
-    async fn written(
-        &self,
-        object: &ScaledObject,
-        read: &Read,
-        replicas: u32,
-        why: ScaleReason,
-        readings: &[TriggerReading],
-    ) {
+    async fn written(&self, object: &ScaledObject, read: &Read, replicas: u32, why: ScaleReason, observed: &Observed) {
         self.shared.metrics.scale_written(scale_reason(why));
         let kind = self.target.as_ref().map(|target| target.kind.text()).unwrap_or_default();
         let name = &object.spec.scale_target_ref.name;
@@ -177,14 +171,7 @@ impl Actor {
                 format!("Deactivated {kind} {namespace}/{name} from {from} to {replicas}"),
             ),
             ScaleReason::Activated | ScaleReason::BelowMinimum | ScaleReason::PausedAt => {
-                let of = |wanted: &dyn Fn(&TriggerReading) -> bool| {
-                    let names = readings.iter().filter(|reading| wanted(reading)).map(|r| r.metric_name.as_str());
-                    names.collect::<Vec<_>>().join(", ")
-                };
-                let active = of(&|reading| reading.active == Some(true));
-                // Without an active one it is the fallback of those that do not answer.
-                let by = if active.is_empty() { of(&|reading| reading.sample.is_unknown()) } else { active };
-                let by = if by.is_empty() { format!("{why:?}") } else { by };
+                let by = triggered_by(why, observed);
                 (
                     "KEDAScaleTargetActivated",
                     format!("Scaled {kind} {namespace}/{name} from {from} to {replicas}, triggered by {by}"),
@@ -202,6 +189,23 @@ impl Actor {
         let text = chain(error);
         tracing::warn!(object = %self.key, to = replicas, error = text, "scale not written");
         self.publish(object, Kind::Warning, reason, "Scale", format!("Failed to scale to {replicas}: {text}")).await;
+    }
+}
+
+/// What a target is scaled up for: the metrics that are active; or those that do not answer, by their fallback; or what a person
+/// has written down.
+fn triggered_by(why: ScaleReason, observed: &Observed) -> String {
+    let of = |wanted: &dyn Fn(&TriggerReading) -> bool| {
+        let names = observed.readings.iter().filter(|reading| wanted(reading)).map(|r| r.metric_name.as_str());
+        names.collect::<Vec<_>>().join(", ")
+    };
+    let active = of(&|reading| reading.active == Some(true));
+    match why {
+        ScaleReason::BelowMinimum => "minReplicaCount".to_owned(),
+        _ if !active.is_empty() => active,
+        _ if observed.pausing.force_activation => format!("the annotation {FORCE_ACTIVATION}"),
+        _ if observed.only_resource_triggers => "cpu and memory, which always count as active".to_owned(),
+        _ => of(&|reading| reading.sample.is_unknown()),
     }
 }
 
@@ -241,8 +245,42 @@ fn hold_reason(why: HoldReason) -> &'static str {
 #[cfg(test)]
 mod tests {
     use jiff::SignedDuration;
+    use scaling::{Sample, Target as Aim};
+    use units::Milli;
 
     use super::*;
+
+    #[test]
+    fn what_a_target_is_scaled_up_for_is_said_in_words_that_people_wrote() {
+        let reading = |active: Option<bool>| TriggerReading {
+            metric_name: "s0-x".to_owned(),
+            sample: active.map_or_else(|| Sample::Unknown { why: "away".to_owned() }, |_| Sample::Value(Milli::ZERO)),
+            active,
+            target: Aim::Value(Milli::ZERO),
+            failures: 0,
+            substituted: false,
+        };
+        let by = |why, active, force_activation| {
+            triggered_by(
+                why,
+                &Observed {
+                    created: Timestamp::UNIX_EPOCH,
+                    last_active: None,
+                    current: Some(0),
+                    pausing: Pausing { force_activation, ..Pausing::default() },
+                    readings: vec![reading(active)],
+                    only_resource_triggers: false,
+                },
+            )
+        };
+        assert_eq!(by(ScaleReason::Activated, Some(true), true), "s0-x");
+        assert_eq!(
+            by(ScaleReason::Activated, Some(false), true),
+            "the annotation autoscaling.keda.sh/force-activation"
+        );
+        assert_eq!(by(ScaleReason::Activated, None, false), "s0-x");
+        assert_eq!(by(ScaleReason::BelowMinimum, Some(false), false), "minReplicaCount");
+    }
 
     #[tokio::test(start_paused = true)]
     async fn polls_keep_their_interval_and_a_cooldown_ends_on_time() {

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::FieldNotice;
 use api::admission::irrelevant;
 use api::keda::annotations::TRANSFER_HPA_OWNERSHIP;
 use api::keda::{FINALIZER, SCALED_OBJECT_LABEL, ScaledObject, ScaledObjectStatus};
 use api::unsupported::unsupported;
+use api::{FieldNotice, joined};
 use controller_runtime::boot::chain;
 use controller_runtime::events::Kind;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
@@ -55,7 +55,7 @@ impl Actor {
             return self.pause(object, &pausing, full, status).await;
         }
         status.paused_replica_count = None;
-        let settings = check(object).map_err(|wrong| Stop::Manifest(wrong.join("; ")))?;
+        let settings = check(object).map_err(|wrong| Stop::Manifest(joined(wrong)))?;
         let now = fingerprint(object);
         // Who has changed something does not wait for what the old interval has left.
         if self.polled.is_some_and(|before| before != now) {
@@ -96,7 +96,7 @@ impl Actor {
         let built = self.shared.sources.of(object, max_age).await;
         // What credentials come from, and servers that say which metrics they have, may change without the object.
         let world = Owner::of(object).needs_any() || asks(&object.spec.triggers);
-        built.map_err(|wrong| if world { Stop::World(wrong.join("; ")) } else { Stop::Manifest(wrong.join("; ")) })
+        built.map_err(|wrong| if world { Stop::World(joined(wrong)) } else { Stop::Manifest(joined(wrong)) })
     }
 
     /// The finalizer and the label the HPA's selector names.
