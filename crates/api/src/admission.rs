@@ -4,7 +4,6 @@
 //! KEDA, so that manifests that were accepted there are accepted here. What the CRD's schema says is not said again: it is
 //! asked before us. Rules that need other objects are the controller's.
 
-use crate::FieldError;
 use crate::eventing::{CloudEventSource, CloudEventSourceSpec, ClusterCloudEventSource};
 use crate::keda::{
     ClusterTriggerAuthentication, ScaledJob, ScaledObject, ScaledObjectSpec, TriggerAuthentication,
