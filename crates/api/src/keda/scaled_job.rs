@@ -105,7 +105,7 @@ impl ScaledJobSpec {
         let (mut unknown, mut track) = (Vec::new(), Track::new());
         let read = JobSpec::deserialize(serde_path_to_error::Deserializer::new(
             serde_ignored::Deserializer::new(&self.job_target_ref, &mut |path| {
-                unknown.push(below_job_target_ref(&path))
+                unknown.push(below_job_target_ref(&path));
             }),
             &mut track,
         ));
