@@ -10,6 +10,10 @@ use crate::{Requirement, RequirementTerm, TermError, labels};
 /// and most are those of its pool.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(from = "Vec<Requirement>", into = "Vec<Requirement>")]
+#[expect(
+    clippy::rc_buffer,
+    reason = "they are added one by one, where nobody else has them without copying the others"
+)]
 pub struct Requirements(
     /// In the order of the keys.
     Arc<Vec<Requirement>>,

@@ -26,7 +26,7 @@ const PATIENCE: usize = 64;
 /// Nodes as they are with pods of others.
 type Changed<'a> = BTreeMap<usize, Open<'a>>;
 
-impl<'a> Greedy<'a> {
+impl Greedy<'_> {
     /// Does without new nodes from this one on, the last first, as far as others can have their pods for no more. That is the
     /// end: nothing can be placed after it.
     pub(super) fn merge(&mut self, from: usize) {
