@@ -1,4 +1,4 @@
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -6,10 +6,18 @@ use crate::{Requirement, RequirementTerm, TermError, labels};
 
 /// Everything wanted of a node's labels: at most one [`Requirement`] per key, all of which must hold.
 ///
-/// A key that is not named may be anything. As JSON: the list of its requirements.
+/// A key that is not named may be anything. As JSON: the list of its requirements. Cheap to clone: every planned node has some,
+/// and most are those of its pool.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(from = "Vec<Requirement>", into = "Vec<Requirement>")]
-pub struct Requirements(BTreeMap<String, Requirement>);
+#[expect(
+    clippy::rc_buffer,
+    reason = "they are added one by one, where nobody else has them without copying the others"
+)]
+pub struct Requirements(
+    /// In the order of the keys.
+    Arc<Vec<Requirement>>,
+);
 
 /// A key on which what is wanted and what there is have nothing in common.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -45,12 +53,26 @@ impl Requirements {
 
     /// Requires this too.
     pub fn add(&mut self, requirement: Requirement) {
-        match self.0.get_mut(requirement.key()) {
-            Some(mine) => *mine = mine.intersect(&requirement),
-            None => {
-                self.0.insert(requirement.key().to_owned(), requirement);
+        match self.position(requirement.key()) {
+            Ok(position) => {
+                let both = self.0[position].intersect(&requirement);
+                if both != self.0[position] {
+                    Arc::make_mut(&mut self.0)[position] = both;
+                }
             }
+            Err(position) => self.insert(position, requirement),
         }
+    }
+
+    fn insert(&mut self, position: usize, requirement: Requirement) {
+        let all = Arc::make_mut(&mut self.0);
+        all.reserve_exact(1);
+        all.insert(position, requirement);
+    }
+
+    /// Where a key is, or where it would be.
+    fn position(&self, key: &str) -> Result<usize, usize> {
+        self.0.binary_search_by(|requirement| requirement.key().cmp(key))
     }
 
     /// Requires all of these too.
@@ -62,12 +84,16 @@ impl Requirements {
 
     /// Requires this of its key, whatever was required before.
     pub fn replace(&mut self, requirement: Requirement) {
-        self.0.insert(requirement.key().to_owned(), requirement);
+        match self.position(requirement.key()) {
+            Ok(position) => Arc::make_mut(&mut self.0)[position] = requirement,
+            Err(position) => self.insert(position, requirement),
+        }
     }
 
     /// No longer requires anything of the key.
     pub fn remove(&mut self, key: &str) -> Option<Requirement> {
-        self.0.remove(key)
+        let position = self.position(key).ok()?;
+        Some(Arc::make_mut(&mut self.0).remove(position))
     }
 
     /// What satisfies both.
@@ -110,7 +136,7 @@ impl Requirements {
 
     /// The requirement on a key, by its present name.
     pub fn get(&self, key: &str) -> Option<&Requirement> {
-        self.0.get(key)
+        self.position(key).ok().map(|position| &self.0[position])
     }
 
     /// The labels that are already decided: those with a single possible value.
@@ -125,7 +151,7 @@ impl Requirements {
 
     /// The requirements, by key.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &Requirement> {
-        self.0.values()
+        self.0.iter()
     }
 
     /// Whether nothing is required.
@@ -163,7 +189,7 @@ impl From<Vec<Requirement>> for Requirements {
 
 impl From<Requirements> for Vec<Requirement> {
     fn from(requirements: Requirements) -> Self {
-        requirements.0.into_values().collect()
+        Arc::unwrap_or_clone(requirements.0)
     }
 }
 

@@ -28,6 +28,7 @@ mod gangs;
 mod ground;
 mod labels;
 mod ledger;
+mod listed;
 mod machines;
 mod order;
 mod topology;

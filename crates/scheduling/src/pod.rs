@@ -75,28 +75,28 @@ pub struct Pod {
     #[serde(default)]
     pub node_selector: BTreeMap<String, String>,
     /// Alternatives, one of which its node must satisfy wholly; none: no demand.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::snapshot::exactly")]
     pub required_node_affinity: Vec<Vec<RequirementTerm>>,
     /// What it would like, each with its weight, in Kubernetes from 1 to 100. Of those that are left only the heaviest counts.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::snapshot::exactly")]
     pub preferred_node_affinity: Vec<(i32, Vec<RequirementTerm>)>,
     /// Taints it can live with.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::snapshot::exactly")]
     pub tolerations: Vec<Toleration>,
     /// How evenly pods like it must be spread.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::snapshot::exactly")]
     pub topology_spread: Vec<TopologySpread>,
     /// Pods it must or would like to be near.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::snapshot::exactly")]
     pub pod_affinity: Vec<PodAffinityTerm>,
     /// Pods it must or would like to be away from.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::snapshot::exactly")]
     pub pod_anti_affinity: Vec<PodAffinityTerm>,
     /// Ports it takes of its node.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::snapshot::exactly")]
     pub host_ports: Vec<HostPort>,
     /// Where its volumes are or may be made; all must hold.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::snapshot::exactly")]
     pub volume_zones: Vec<RequirementTerm>,
     /// The volumes it attaches, by CSI driver. Pods that name the same volume attach it once per node.
     #[serde(default)]

@@ -6,7 +6,7 @@ use std::{
 };
 
 use requirements::Requirements;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use units::{ResourceList, UsdMicrosPerHour};
 
 use crate::{Pod, Taint};
@@ -71,6 +71,11 @@ impl Default for Settings {
             target_gap_ppm: 5_000,
         }
     }
+}
+
+/// Reads a list into as much memory as it takes: a large cluster has a hundred thousand pods, most with one spread or term.
+pub(crate) fn exactly<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
+    Box::deserialize(deserializer).map(<[T]>::into_vec)
 }
 
 /// Which kind of object describes a pool.

@@ -3,10 +3,11 @@
 //! ```text
 //! pods ─▶ written alike (kind.rs) ─▶ what they ask for, wish by wish (wishes.rs) ─▶ kinds that no node tells apart
 //!                                              │
-//!                              groups of related pods (relations.rs) ─▶ counts by domain (topology.rs)
+//!                              groups of related pods (relations.rs, bundles.rs) ─▶ counts by domain (topology.rs)
 //! kinds ─▶ search.rs ─▶ find.rs: nodes there are (existing.rs), nodes opened (open.rs, settle.rs)
 //!                    ├─▶ make.rs: new nodes of a pool (template.rs) within its limits (limits.rs)
-//!                    └─▶ reasons.rs: no place, and every reason
+//!                    ├─▶ reasons.rs: no place, and every reason
+//!                    └─▶ merge.rs: new nodes that others make needless
 //! ```
 //!
 //! Pods are taken by priority, then the largest first. Each goes to the first node that takes it: ready nodes, nodes in
@@ -19,6 +20,7 @@
 
 mod axis;
 mod bits;
+mod bundles;
 mod existing;
 mod find;
 mod gangs;
@@ -26,6 +28,7 @@ mod kind;
 mod limits;
 mod make;
 mod map;
+mod merge;
 mod named;
 mod node_labels;
 mod open;

@@ -1,10 +1,11 @@
 use std::{
-    collections::{BTreeMap, btree_map},
+    collections::BTreeMap,
     fmt,
     sync::{Arc, LazyLock},
+    vec,
 };
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::{Amount, Quantity};
 
@@ -89,9 +90,10 @@ impl std::borrow::Borrow<str> for ResourceName {
 }
 
 /// Amounts of several resources. What is not named is zero, except where a method says otherwise.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct ResourceList(BTreeMap<ResourceName, Amount>);
+///
+/// Every pod has one, with three or four names: they are held in the order of the names and in no more memory than they need.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct ResourceList(Box<[(ResourceName, Amount)]>);
 
 /// A resource of which more is asked than is free.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -117,12 +119,26 @@ impl ResourceList {
 
     /// The amount of a resource, or `None` if it is not named: in limits, what is not named has none.
     pub fn named(&self, name: &ResourceName) -> Option<Amount> {
-        self.0.get(name).copied()
+        let position = self.position(name).ok()?;
+        Some(self.0[position].1)
     }
 
     /// Names an amount, in place of what was named before.
     pub fn set(&mut self, name: ResourceName, amount: Amount) {
-        self.0.insert(name, amount);
+        match self.position(&name) {
+            Ok(position) => self.0[position].1 = amount,
+            Err(position) => {
+                let mut amounts = std::mem::take(&mut self.0).into_vec();
+                amounts.reserve_exact(1);
+                amounts.insert(position, (name, amount));
+                self.0 = amounts.into_boxed_slice();
+            }
+        }
+    }
+
+    /// Where a name is, or where it would be.
+    fn position(&self, name: &ResourceName) -> Result<usize, usize> {
+        self.0.binary_search_by(|(other, _)| other.cmp(name))
     }
 
     /// The same list with one amount named.
@@ -193,16 +209,29 @@ impl ResourceList {
 
 impl FromIterator<(ResourceName, Amount)> for ResourceList {
     fn from_iter<I: IntoIterator<Item = (ResourceName, Amount)>>(amounts: I) -> Self {
-        Self(amounts.into_iter().collect())
+        // Of a name that is there twice the last amount counts.
+        Self(amounts.into_iter().collect::<BTreeMap<_, _>>().into_iter().collect())
     }
 }
 
 impl IntoIterator for ResourceList {
     type Item = (ResourceName, Amount);
-    type IntoIter = btree_map::IntoIter<ResourceName, Amount>;
+    type IntoIter = vec::IntoIter<(ResourceName, Amount)>;
 
     fn into_iter(self) -> Self::IntoIter {
         self.0.into_iter()
+    }
+}
+
+impl Serialize for ResourceList {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.iter())
+    }
+}
+
+impl<'de> Deserialize<'de> for ResourceList {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        BTreeMap::deserialize(deserializer).map(Self::from_iter)
     }
 }
 

@@ -26,7 +26,7 @@ mod forward;
 use std::collections::{BTreeMap, BTreeSet};
 
 use self::{
-    counters::{Behaviour, Refusal, Rule, State},
+    counters::{Behaviour, Refusal, Rule, State, Tally},
     forward::{Class, Priority, Queue},
 };
 use super::{
@@ -49,13 +49,14 @@ pub(super) fn check<'a>(
     for kind in placed {
         plot.ask(kind, &crowd.kinds[kind], map);
     }
-    if plot.counters.is_empty() && plot.companies.is_empty() {
+    if plot.tallies.is_empty() && plot.companies.is_empty() {
         return;
     }
     plot.count(crowd);
-    let counters = by_index(plot.counters.iter().map(|((_, topology, scope), index)| (*index, (*topology, *scope))));
+    let tally = |((_, topology), counters)| Tally { topology, counters };
+    let tallies = plot.tallies.into_iter().map(tally).collect();
     let companies = by_index(plot.companies.iter().map(|((_, topology), index)| (*index, *topology)));
-    let mut state = State::new(&map.all, plot.scopes, &counters, &companies);
+    let mut state = State::new(&map.all, map.sites(), plot.scopes, tallies, &companies);
     let mut known = BTreeMap::new();
     let mut behaviours = Vec::new();
     let of_kind: Vec<usize> = plot
@@ -73,7 +74,7 @@ pub(super) fn check<'a>(
     }
     let queues = queues(crowd, &of_kind, &behaviours, &state, violations);
     let mut work = backtrack::WORK;
-    for mut group in groups(queues, &behaviours) {
+    for mut group in groups(queues, &behaviours, &state) {
         for (pod, site, refusal) in stuck(&mut group, solution, &behaviours, &mut state, &mut work) {
             violations.push(violation(pod, target(crowd.snapshot, site), refusal));
         }
@@ -87,8 +88,9 @@ struct Plot<'a> {
     of_kind: Vec<Behaviour>,
     scopes: Vec<Scope>,
     known_scopes: BTreeMap<ScopeKey<'a>, usize>,
-    /// Which pods are counted, over which topology, in which scope.
-    counters: BTreeMap<(Selection, usize, usize), usize>,
+    /// Which pods are counted, over which topology; by scope, the counter.
+    tallies: BTreeMap<(Selection, usize), BTreeMap<usize, usize>>,
+    counters: usize,
     /// Which pods are wanted near, over which topology: those that every one of the pod's terms is about.
     companies: BTreeMap<(Vec<Selection>, usize), usize>,
 }
@@ -109,8 +111,8 @@ impl<'a> Plot<'a> {
             let itself = u32::from(selection.selects(kind, map.snapshot()));
             let topology = map.topology(&spread.topology_key);
             let scope = self.scope(suit, spread, &keys, topology, map);
-            let next = self.counters.len();
-            let counter = *self.counters.entry((selection, topology, scope)).or_insert(next);
+            let counter = *self.tallies.entry((selection, topology)).or_default().entry(scope).or_insert(self.counters);
+            self.counters = self.counters.max(counter + 1);
             let min_domains = spread.min_domains.unwrap_or(1) as usize;
             self.of_kind[index].rules.push(Rule { counter, max_skew: spread.max_skew, min_domains, itself });
         }
@@ -142,9 +144,9 @@ impl<'a> Plot<'a> {
 
     /// Notes who is counted by what was asked about.
     fn count(&mut self, crowd: &Crowd<'a>) {
-        for ((selection, ..), counter) in &self.counters {
+        for (tally, (selection, _)) in self.tallies.keys().enumerate() {
             for kind in crowd.selected(std::slice::from_ref(selection)) {
-                self.of_kind[kind].counted.push(*counter);
+                self.of_kind[kind].counted.push(tally);
             }
         }
         for ((selections, _), company) in &self.companies {
@@ -186,14 +188,14 @@ fn queues<'c, 'a>(
 }
 
 /// The queues that bear on each other, group by group, without groups in which nobody demands anything.
-fn groups<'c, 'a>(queues: Vec<Queue<'c, 'a>>, behaviours: &[Behaviour]) -> Vec<Vec<Queue<'c, 'a>>> {
+fn groups<'c, 'a>(queues: Vec<Queue<'c, 'a>>, behaviours: &[Behaviour], state: &State<'_>) -> Vec<Vec<Queue<'c, 'a>>> {
     let mut leader: Vec<usize> = (0..queues.len()).collect();
     let mut first_with: BTreeMap<(bool, usize), usize> = BTreeMap::new();
     for (index, queue) in queues.iter().enumerate() {
         let behaviour = &behaviours[queue.behaviour];
-        let counters = behaviour.rules.iter().map(|rule| rule.counter).chain(behaviour.counted.iter().copied());
+        let tallies = state.tallies_of(behaviour).map(|tally| (true, tally));
         let companies = behaviour.near.iter().chain(&behaviour.supports).copied();
-        let links = counters.map(|counter| (true, counter)).chain(companies.map(|company| (false, company)));
+        let links = tallies.chain(companies.map(|company| (false, company)));
         for link in links {
             let other = *first_with.entry(link).or_insert(index);
             let (one, other) = (find(&mut leader, index), find(&mut leader, other));

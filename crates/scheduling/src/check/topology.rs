@@ -7,6 +7,7 @@ use requirements::labels;
 use super::{
     ground::{Ground, Look, Suit},
     labels::{Labels, Possible, Present},
+    listed::Listed,
 };
 use crate::{NodeInclusion, NodeStage, Offering, Snapshot, Taint, TopologySpread, untolerated};
 
@@ -70,7 +71,6 @@ impl Topology {
 /// Whether the pods of a node count for a spread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Counts {
-    No,
     /// It depends on what is bought.
     Maybe,
     Yes,
@@ -79,8 +79,8 @@ pub(super) enum Counts {
 /// The nodes that count for a spread, and the domains that must not fall behind.
 #[derive(Debug)]
 pub(super) struct Scope {
-    /// By node.
-    pub(super) counts: Vec<Counts>,
+    /// The nodes whose pods count, in order, and whether they do for certain.
+    pub(super) counts: Vec<(usize, Counts)>,
     /// The domains that must not fall behind: those of nodes that count, and of those that pools could add.
     pub(super) domains: BTreeSet<usize>,
     /// The domains of new nodes that count though the pod could not go there: whether they come before it is not decided.
@@ -94,12 +94,22 @@ pub(super) struct Map<'g, 'a> {
     pub(super) all: Vec<Topology>,
     known: BTreeMap<String, usize>,
     possible: Option<Vec<Possible<'a>>>,
+    /// How many domains there are of a label in which the pools could make nodes.
+    offered: BTreeMap<String, usize>,
+    listed: Listed,
+    /// For each look the new nodes that have it.
+    sites_of: Vec<Vec<usize>>,
 }
 
 impl<'g, 'a> Map<'g, 'a> {
     pub(super) fn new(ground: &'g Ground<'a>) -> Self {
-        let present = ground.snapshot.nodes.iter().map(Present::new).collect();
-        Self { ground, present, all: Vec::new(), known: BTreeMap::new(), possible: None }
+        let present: Vec<Present<'a>> = ground.snapshot.nodes.iter().map(Present::new).collect();
+        let mut sites_of = vec![Vec::new(); ground.looks.len()];
+        for (index, look) in ground.look_of.iter().enumerate() {
+            sites_of[*look].push(present.len() + index);
+        }
+        let (all, known, offered, listed) = Default::default();
+        Self { ground, present, all, known, possible: None, offered, listed, sites_of }
     }
 
     pub(super) fn snapshot(&self) -> &'a Snapshot {
@@ -158,37 +168,47 @@ impl<'g, 'a> Map<'g, 'a> {
 
     /// What counts for a spread of such pods, all of whose hard spreads are over `keys`.
     pub(super) fn scope(&mut self, suit: &Suit<'a>, spread: &TopologySpread, keys: &[usize]) -> Scope {
+        let suiting = self.listed.candidates(self.ground, &self.present, &suit.labels);
+        let all_looks = || (0..self.ground.looks.len()).collect();
+        let suiting_looks: Vec<usize> =
+            suiting.as_ref().map_or_else(all_looks, |them| them.looks.iter().copied().collect());
         let affine = spread.node_affinity_policy == NodeInclusion::Honor && !suit.labels.is_nothing();
         let tolerant = spread.node_taints_policy == NodeInclusion::Honor;
-        let labelled = |site: usize| keys.iter().all(|key| self.all[*key].place(site).certain);
+        let labelled = |site: &usize| keys.iter().all(|key| self.all[*key].place(*site).certain);
         let tolerates =
             |taints: &mut dyn Iterator<Item = &Taint>| !tolerant || untolerated(suit.tolerations, taints).is_none();
-        let mut counts = Vec::with_capacity(self.sites());
-        for (site, node) in self.ground.snapshot.nodes.iter().enumerate() {
-            let does = labelled(site)
-                && (!affine || suit.labels.suits(&self.present[site]))
-                && tolerates(&mut node.lasting_taints());
-            counts.push(if does { Counts::Yes } else { Counts::No });
-        }
-        let of_look = |look: &Look<'a>| {
+        let (there, looks): (Vec<usize>, Vec<usize>) = match &suiting {
+            Some(suiting) if affine => (suiting.present.iter().copied().collect(), suiting_looks.clone()),
+            _ => ((0..self.present.len()).collect(), all_looks()),
+        };
+        let does = |site: &usize| {
+            labelled(site)
+                && (!affine || suit.labels.suits(&self.present[*site]))
+                && tolerates(&mut self.ground.snapshot.nodes[*site].lasting_taints())
+        };
+        let mut counts: Vec<(usize, Counts)> = there.into_iter().filter(does).map(|site| (site, Counts::Yes)).collect();
+        let of_look = |index: &usize| {
+            let look = &self.ground.looks[*index];
             if !look.pool.is_some_and(|pool| tolerates(&mut pool.taints.iter())) {
-                return Counts::No;
+                return None;
             }
             let suiting = look.forms.iter().filter(|form| !affine || suit.labels.suits(&form.labels)).count();
             match suiting {
-                0 => Counts::No,
-                all if all == look.forms.len() => Counts::Yes,
-                _ => Counts::Maybe,
+                0 => None,
+                all if all == look.forms.len() => Some(Counts::Yes),
+                _ => Some(Counts::Maybe),
             }
         };
-        let of_looks: Vec<Counts> = self.ground.looks.iter().map(of_look).collect();
-        for look in &self.ground.look_of {
-            let does = if labelled(counts.len()) { of_looks[*look] } else { Counts::No };
-            counts.push(does);
+        for look in looks {
+            let sites = self.sites_of[look].iter().filter(|site| labelled(site));
+            counts.extend(of_look(&look).into_iter().flat_map(|does| sites.clone().map(move |site| (*site, does))));
         }
+        counts.sort_unstable_by_key(|(site, _)| *site);
         let key = self.topology(&spread.topology_key);
         let stays = |site: &usize| self.ground.snapshot.nodes[*site].stage != NodeStage::Leaving;
-        let there = (0..self.present.len()).filter(|site| counts[*site] != Counts::No).filter(stays);
+        let new = counts.partition_point(|(site, _)| *site < self.present.len());
+        let (there, new) = counts.split_at(new);
+        let there = there.iter().map(|(site, _)| *site).filter(stays);
         let mut domains: BTreeSet<usize> =
             there.flat_map(|site| self.all[key].place(site).domains.iter().copied()).collect();
         if self.all[key].is_hostname {
@@ -196,7 +216,7 @@ impl<'g, 'a> Map<'g, 'a> {
             domains.insert(self.all[key].domain(NO_HOST));
             return Scope { counts, domains, maybe_later: BTreeSet::new() };
         }
-        for look in &self.ground.looks {
+        for look in suiting_looks.iter().map(|look| &self.ground.looks[*look]) {
             if look.pool.is_some_and(|pool| untolerated(suit.tolerations, &pool.taints).is_none()) {
                 let forms = look.forms.iter().map(|form| &form.labels);
                 let place = place_of(&mut self.all[key], forms.filter(|form| suit.labels.suits(*form)));
@@ -207,8 +227,7 @@ impl<'g, 'a> Map<'g, 'a> {
         for value in self.offered(suit, &spread.topology_key, &names) {
             domains.insert(self.all[key].domain(&value));
         }
-        let new = (self.present.len()..counts.len()).filter(|site| counts[*site] != Counts::No);
-        let new = new.flat_map(|site| self.all[key].place(site).domains.iter().copied());
+        let new = new.iter().flat_map(|(site, _)| self.all[key].place(*site).domains.iter().copied());
         let maybe_later = new.filter(|domain| !domains.contains(domain)).collect();
         Scope { counts, domains, maybe_later }
     }
@@ -217,9 +236,15 @@ impl<'g, 'a> Map<'g, 'a> {
     fn offered(&mut self, suit: &Suit<'a>, key: &str, names: &[String]) -> BTreeSet<String> {
         let ground = self.ground;
         let possible = self.possible.get_or_insert_with(|| possible(ground));
+        let values = |one: &Possible<'_>| one.label(key).values().unwrap_or_default();
+        let all = self.offered.entry(labels::normalize(key).to_owned());
+        let all = *all.or_insert_with(|| possible.iter().flat_map(values).collect::<BTreeSet<_>>().len());
         let mut found = BTreeSet::new();
         for one in possible.iter() {
-            let values = one.label(key).values().unwrap_or_default();
+            if found.len() == all {
+                break;
+            }
+            let values = values(one);
             if values.iter().all(|value| found.contains(value))
                 || untolerated(suit.tolerations, &one.pool.taints).is_some()
                 || !names.iter().all(|name| one.label(name).is_certain())

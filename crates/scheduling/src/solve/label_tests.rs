@@ -85,3 +85,21 @@ fn a_pool_whose_labels_name_a_zone_is_no_way_to_another() {
     "]]
     .assert_eq(&planned(&snapshot(pods.to_vec(), Vec::new(), vec![in_a])));
 }
+
+#[test]
+fn pods_that_spread_the_same_pods_over_nodes_of_their_own_are_counted_there_alone() {
+    let any_team = edited_pool(pool("p"), |pool| pool.requirements.add(Requirement::exists("team")));
+    let of_team = |name: &str, team: &str| {
+        web(name, |pod| {
+            pod.node_selector = labels_of(&[("team", team)]);
+            pod.topology_spread = vec![spread("web", labels::ZONE)];
+        })
+    };
+    let pods = vec![of_team("blue", "blue"), of_team("red-0", "red"), of_team("red-1", "red")];
+    expect![[r"
+        new node 0 (a spot, a on-demand): blue
+        new node 1 (a spot, a on-demand): red-0
+        new node 2 (b on-demand): red-1
+    "]]
+    .assert_eq(&planned(&snapshot(pods, Vec::new(), vec![any_team])));
+}

@@ -119,6 +119,6 @@ fn in_order<'i>(nodes: impl Iterator<Item = &'i usize>) -> Vec<usize> {
 }
 
 /// The values, if they are few and one of them has to be there.
-fn few(requirement: &Requirement) -> Option<&BTreeSet<String>> {
+pub(super) fn few(requirement: &Requirement) -> Option<&BTreeSet<String>> {
     requirement.finite().filter(|values| values.len() <= FEW && !requirement.may_be_absent())
 }

@@ -1,3 +1,5 @@
+mod moving;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use requirements::{Requirement, Requirements, labels};
@@ -13,6 +15,8 @@ use super::{
     topology::{Here, Seat, Topology, Verdict},
 };
 use crate::{HostPort, NewNode, NewNodeReason, Pod, PricedOffering};
+
+pub(super) use self::moving::Moving;
 
 /// A new node of this solve: everything it may still become.
 #[derive(Clone)]
@@ -37,12 +41,22 @@ pub(super) struct Open<'a> {
     kinds: BTreeSet<usize>,
     /// Whether it was opened with fewer values than the pool demands.
     relaxed: bool,
-    pods: Vec<&'a Pod>,
+    pub(super) pods: Vec<Put<'a>>,
     why: Vec<NewNodeReason>,
     /// What the pool's limit took away from it, if anything.
     narrowed: Option<NewNodeReason>,
     /// Opened on the choices of a plan; what else its pods fit on is found in the end.
     pub(super) planned: bool,
+}
+
+/// A pod on a new node.
+#[derive(Clone, Copy)]
+pub(super) struct Put<'a> {
+    pub(super) pod: &'a Pod,
+    /// What it was put there as.
+    pub(super) kind: usize,
+    /// How many pods had been put anywhere before it.
+    pub(super) turn: usize,
 }
 
 /// What a node could give up for the sake of its pool's limits.
@@ -201,18 +215,17 @@ impl<'a> Open<'a> {
         &mut self,
         template: &Template<'_>,
         kind: &Kind<'_>,
-        kind_index: usize,
         topology: &Topology<'_>,
         fit: Fit,
-        pod: &'a Pod,
+        put: Put<'a>,
     ) {
         axis::add(&mut self.used, &kind.shape.request);
         self.ports.extend(kind.shape.ports.iter().cloned());
-        self.pods.push(pod);
+        self.pods.push(put);
         let narrowed = fit.requirements.is_some() || !fit.decided.is_empty();
         if let Some(requirements) = fit.requirements {
             self.requirements = requirements;
-            self.kinds.insert(kind_index);
+            self.kinds.insert(put.kind);
         }
         for (key, domain) in fit.decided {
             self.seats[key] = match domain {
@@ -349,7 +362,7 @@ impl<'a> Open<'a> {
         }
         let mut requests = self.used.clone();
         axis::add(&mut requests, &daemons);
-        let mut pods: Vec<_> = self.pods.iter().map(|pod| pod.key.clone()).collect();
+        let mut pods: Vec<_> = self.pods.iter().map(|put| put.pod.key.clone()).collect();
         pods.sort();
         NewNode {
             pool: template.pool.key.clone(),

@@ -89,6 +89,7 @@ pub(super) fn cheapest(
     if previous.is_none() && !out_of_work && start.search.kinds.len() > MANY && stop() {
         let bound = bound::at_a_glance(&start.search, &stages.counts(&queue));
         let bound = bound.filter(|_| unsure.is_empty());
+        greedy.merge(0);
         greedy.finish(rest, &mut solution);
         solution.greedy_cost = Some(by_rule.rank.1);
         solution.lower_bound = bound.filter(|_| solution.unplaced.is_empty());

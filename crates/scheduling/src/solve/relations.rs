@@ -52,7 +52,7 @@ pub(super) enum Demand {
 pub(super) struct Relations {
     /// What it demands.
     pub(super) rules: Vec<Rule>,
-    /// The groups it counts in.
+    /// The groups it counts in, of each bundle ([`super::bundles`]) the first.
     pub(super) counted: Vec<(usize, Place)>,
     /// The groups whose owners must not have it near.
     pub(super) repelled: Vec<(usize, Place)>,
@@ -137,6 +137,8 @@ pub(super) struct Groups<'a> {
     pub(super) filters: Vec<Filter<'a>>,
     filter_index: Map<Filter<'a>, usize>,
     pub(super) found: Vec<Found>,
+    /// By group: the first that differs in nothing but the nodes that count.
+    pub(super) first_alike: Vec<usize>,
     index: Map<Found, usize>,
     /// Whether a pod to place owns the group, so that its counts matter.
     owned: Vec<bool>,
@@ -158,6 +160,7 @@ impl<'a> Groups<'a> {
             filters: Vec::new(),
             filter_index: Map::default(),
             found: Vec::new(),
+            first_alike: Vec::new(),
             index: Map::default(),
             owned: Vec::new(),
             repelling: Vec::new(),
@@ -223,7 +226,8 @@ impl<'a> Groups<'a> {
         group
     }
 
-    /// The groups that count a pod of these labels in this namespace: those whose counts matter, and those that repel it.
+    /// The groups that count a pod of these labels in this namespace, of each bundle the first: those whose counts matter, and
+    /// those that repel it.
     pub(super) fn of(&self, namespace: &str, labels: &BTreeMap<String, String>) -> [Vec<(usize, Place)>; 2] {
         let by_label = labels.iter().filter_map(|(key, value)| self.by_label.get(&(key.clone(), value.clone())));
         let near = by_label.flatten().chain(&self.unlabelled);
@@ -237,6 +241,11 @@ impl<'a> Groups<'a> {
         [&self.owned, &self.repelling].map(|wanted| {
             groups.iter().filter(|group| wanted[**group]).map(|group| (*group, self.found[*group].place)).collect()
         })
+    }
+
+    /// Whether pods of these relations count in the group, where it counts.
+    pub(super) fn are_counted(&self, relations: &Relations, group: usize) -> bool {
+        relations.counted.contains(&(self.first_alike[group], self.found[group].place))
     }
 
     /// Whether nothing relates any pods.
@@ -273,7 +282,10 @@ impl<'a> Groups<'a> {
             self.found.push(found);
             self.owned.push(false);
             self.repelling.push(false);
-            self.of_selection[selection].push(index);
+            let alike = |other: &&usize| self.found[**other].relation == relation && self.found[**other].place == place;
+            let first = self.of_selection[selection].iter().find(alike).copied();
+            self.first_alike.push(first.unwrap_or(index));
+            self.of_selection[selection].extend(first.is_none().then_some(index));
         }
         index
     }

@@ -4,13 +4,14 @@ use std::{cell::RefCell, collections::BTreeMap, rc::Rc};
 
 use super::{
     axis::{self, Axis},
+    bundles::Seen,
     existing::{Existing, Refusal},
     kind::{self, Kind, Shape},
     limits::Left,
     map::Map,
     named::Named,
     node_labels::labels_of,
-    open::{Fit, Open},
+    open::{Fit, Open, Put},
     relations::{Filter, Groups, Place},
     running::Repelling,
     template::{Choice, Template},
@@ -175,13 +176,11 @@ impl<'a> Search<'a> {
                 let spot = position.map(Spot::Existing);
                 if let Some(position) = position {
                     let one = &mut self.existing[position];
-                    let admits = |index: usize, filter: &Filter<'_>| {
-                        *said.borrow_mut()[index].get_or_insert_with(|| filter.admits(node, &one.labels))
-                    };
-                    self.topology.record(counted, repels, &one.seats, &mut one.here, spot, admits);
+                    let seen = Seen::There { node, labels: &one.labels, said: Some(&said) };
+                    self.topology.record(counted, repels, &one.seats, &mut one.here, spot, &seen);
                 } else {
-                    let admits = |_: usize, filter: &Filter<'_>| filter.admits(node, &labels);
-                    self.topology.record(counted, repels, &seats, &mut Here::default(), spot, admits);
+                    let seen = Seen::There { node, labels: &labels, said: Some(&said) };
+                    self.topology.record(counted, repels, &seats, &mut Here::default(), spot, &seen);
                 }
                 for twin in self.twins.beside(node, position) {
                     self.topology.record_again(counted, repels, &mut self.existing[twin].here, gone);
@@ -269,10 +268,10 @@ impl<'a> Search<'a> {
         let (one, kind) = (&mut self.existing[index], &self.kinds[kind]);
         one.put(kind);
         let Existing { node, labels, seats, here, .. } = one;
-        let admits = |_: usize, filter: &Filter<'_>| filter.admits(node, labels);
-        let relations = &kind.shape.relations;
-        self.work += relations.counted.len() as u64;
-        self.topology.record(&relations.counted, &relations.repels, seats, here, Some(Spot::Existing(index)), admits);
+        let seen = Seen::There { node, labels, said: None };
+        let (relations, spot) = (&kind.shape.relations, Some(Spot::Existing(index)));
+        let looks = self.topology.record(&relations.counted, &relations.repels, seats, here, spot, &seen);
+        self.work += looks as u64;
         for twin in self.twins.beside(node, Some(index)) {
             let here = &mut self.existing[twin].here;
             self.topology.record_again(&relations.counted, &relations.repels, here, false);
@@ -282,39 +281,32 @@ impl<'a> Search<'a> {
 
     /// Puts a pod of the kind on an opened node that it fits so.
     pub(super) fn put_on_open(&mut self, kind: usize, index: usize, fit: Fit, pod: &'a Pod) {
-        let kind_index = kind;
+        let put = Put { pod, kind, turn: self.placed };
         let (open, kind) = (&mut self.open[index], &self.kinds[kind]);
         let template = &self.templates[open.template];
         let decided = fit.decided.clone();
         let changes = fit.requirements.is_some() || !decided.is_empty();
         let before = (changes || !template.counted.is_empty()).then(|| (open.charge.clone(), open.choices.clone()));
-        open.put(template, kind, kind_index, &self.topology, fit, pod);
+        open.put(template, kind, &self.topology, fit, put);
         if let Some((charge, choices)) = before {
             self.left.recharge(template, open, &charge, &choices);
         }
         if changes {
             self.named.note(index, &open.requirements);
         }
-        let admits =
-            |requirements: &requirements::Requirements, filter: &Filter<'_>| filter.admits_new(template, requirements);
         for (key, domain) in decided {
             if let Some(domain) = domain {
                 self.open_in[key].entry(domain).or_default().push(index);
-                self.topology.note_domain(key, open.template, domain, |filter| admits(&open.requirements, filter));
+                let admits = |filter: &Filter<'_>| filter.admits_new(template, &open.requirements);
+                self.topology.note_domain(key, open.template, domain, admits);
             }
         }
-        let relations = &kind.shape.relations;
-        // A group whose pods say where they count is as much work as a look at a node.
-        self.work += relations.counted.len() as u64;
+        let (relations, spot) = (&kind.shape.relations, Some(Spot::Open(index)));
         let Open { requirements, seats, here, .. } = open;
-        self.topology.record(
-            &relations.counted,
-            &relations.repels,
-            seats,
-            here,
-            Some(Spot::Open(index)),
-            |_, filter| admits(requirements, filter),
-        );
+        let seen = Seen::New { template, requirements };
+        let looks = self.topology.record(&relations.counted, &relations.repels, seats, here, spot, &seen);
+        // A group whose pods say where they count is as much work as a look at a node.
+        self.work += looks as u64;
         self.placed += 1;
     }
 

@@ -3,6 +3,8 @@
 //! Every count is certain: before a node takes a pod that counts in a group, the node's value of the group's label is
 //! decided. So nothing has to be reckoned with twice, and a solution holds whatever is bought.
 
+mod record;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     rc::Rc,
@@ -12,6 +14,7 @@ use requirements::{Requirement, Requirements};
 
 use super::{
     bits::Bits,
+    bundles::Bundles,
     existing::Existing,
     node_labels::{label, possible},
     relations::{Demand, Filter, Found, Groups, Place, Relation, Relations, Rule},
@@ -64,6 +67,7 @@ pub(super) enum Verdict {
 #[derive(Clone)]
 pub(super) struct Topology<'a> {
     pub(super) groups: Rc<Groups<'a>>,
+    bundles: Rc<Bundles>,
     pub(super) names: Rc<[Vec<String>]>,
     tallies: Vec<Tally>,
     /// By label: the spreads over it.
@@ -127,8 +131,9 @@ impl<'a> Topology<'a> {
                 (0..groups.found.len()).filter(|group| over(&groups.found[*group])).collect()
             })
             .collect();
+        let bundles = Rc::new(Bundles::of(&groups));
         let (groups, spreads) = (Rc::new(groups), spreads.into());
-        Self { groups, names: Rc::default(), tallies, spreads, opened: BTreeSet::new() }
+        Self { groups, bundles, names: Rc::default(), tallies, spreads, opened: BTreeSet::new() }
     }
 
     /// Numbers the domains of every label, from the nodes there are and all that the pools can make (see [`possible`]).
@@ -158,15 +163,22 @@ impl<'a> Topology<'a> {
     /// pool can make a node for its pods.
     pub(super) fn find_domains(&mut self, existing: &[Existing<'_>], templates: &[Template<'_>]) {
         let mut known: BTreeMap<(usize, Option<usize>), Vec<Domain>> = BTreeMap::new();
+        let listed = self.bundles.list(existing);
         for group in 0..self.groups.found.len() {
             let Found { relation: Relation::Spread, place: Place::Key(key), filter, .. } = self.groups.found[group]
             else {
                 continue;
             };
             let domains = known.entry((key, filter)).or_insert_with(|| {
+                let there: Box<dyn Iterator<Item = &Existing<'_>>> = match filter
+                    .and_then(|filter| self.bundles.admitted(filter, &self.groups.filters[filter], &listed))
+                {
+                    Some(some) => Box::new(some.into_iter().map(|index| &existing[index])),
+                    None => Box::new(existing.iter()),
+                };
                 let filter = filter.map(|filter| &self.groups.filters[filter]);
                 let counts = |one: &&Existing<'_>| filter.is_none_or(|filter| filter.admits(one.node, &one.labels));
-                let there = existing.iter().filter(counts).filter_map(|one| match one.seats[key] {
+                let there = there.filter(counts).filter_map(|one| match one.seats[key] {
                     Seat::In(domain) => Some(domain),
                     Seat::Nowhere | Seat::Undecided => None,
                 });
@@ -284,6 +296,7 @@ impl<'a> Topology<'a> {
     /// Whether a pod of these relations may be on a node with these pods.
     pub(super) fn verdict_here(&self, relations: &Relations, here: &Here) -> Verdict {
         let count = |group: &usize| here.0.get(group).copied().unwrap_or_default();
+        let mut verdict = Verdict::Fine;
         for rule in relations.rules.iter().filter(|rule| rule.place == Place::Host) {
             let pods = count(&rule.group).pods;
             let (fine, otherwise) = match rule.demand {
@@ -296,12 +309,14 @@ impl<'a> Topology<'a> {
                 }
                 Demand::Apart => (pods == 0, Verdict::Never),
             };
-            if !fine {
-                return otherwise;
+            match otherwise {
+                _ if fine => {}
+                Verdict::Never => return Verdict::Never,
+                _ => verdict = otherwise,
             }
         }
         let shunned = relations.repelled.iter().any(|(group, place)| *place == Place::Host && count(group).owners > 0);
-        if shunned { Verdict::Never } else { Verdict::Fine }
+        if shunned { Verdict::Never } else { verdict }
     }
 
     /// The domains of a label in which a pod of these relations may be now, in the order in which to try them.
@@ -392,92 +407,6 @@ impl<'a> Topology<'a> {
 
     pub(super) fn pods_in(&self, group: usize, domain: Domain) -> u32 {
         self.tallies[group].pods(domain)
-    }
-
-    /// Counts a pod that is on this node now. `admits`: what a filter, by its index, says of the node.
-    pub(super) fn record(
-        &mut self,
-        counted: &[(usize, Place)],
-        repels: &[(usize, Place)],
-        seats: &[Seat],
-        here: &mut Here,
-        spot: Option<Spot>,
-        admits: impl Fn(usize, &Filter<'_>) -> bool,
-    ) {
-        for (group, place) in counted {
-            let tally = &mut self.tallies[*group];
-            tally.total = tally.total.saturating_add(1);
-            match place {
-                Place::Host => {
-                    let count = here.0.entry(*group).or_default();
-                    count.pods += 1;
-                    if count.pods == 1 {
-                        tally.homes.extend(spot);
-                    }
-                }
-                Place::Key(key) => {
-                    let filter = self.groups.found[*group].filter;
-                    if let Seat::In(domain) = seats[*key]
-                        && filter.is_none_or(|index| admits(index, &self.groups.filters[index]))
-                        // Whoever is leaving is no company.
-                        && (spot.is_some() || self.groups.found[*group].relation != Relation::Near)
-                    {
-                        tally.add(domain);
-                    }
-                }
-            }
-        }
-        for (group, place) in repels {
-            match place {
-                Place::Host => here.0.entry(*group).or_default().owners += 1,
-                Place::Key(key) => {
-                    if let Seat::In(domain) = seats[*key] {
-                        self.tallies[*group].counts.entry(domain).or_default().owners += 1;
-                    }
-                }
-            }
-        }
-    }
-
-    /// Counts a pod on another node that has its node's hostname, too: as far as pods tell, these two are one.
-    pub(super) fn record_again(
-        &self,
-        counted: &[(usize, Place)],
-        repels: &[(usize, Place)],
-        here: &mut Here,
-        leaving: bool,
-    ) {
-        let host = |one: &&(usize, Place)| one.1 == Place::Host;
-        for (group, _) in counted.iter().filter(host) {
-            // Whoever is leaving is no company.
-            if !(leaving && self.groups.found[*group].relation == Relation::Near) {
-                here.0.entry(*group).or_default().pods += 1;
-            }
-        }
-        for (group, _) in repels.iter().filter(host) {
-            here.0.entry(*group).or_default().owners += 1;
-        }
-    }
-
-    /// Lets the spreads over a label know of a domain that a new node of a pool is in.
-    pub(super) fn note_domain(
-        &mut self,
-        key: usize,
-        template: usize,
-        domain: Domain,
-        admits: impl Fn(&Filter<'_>) -> bool,
-    ) {
-        if !self.opened.insert((key, template, domain)) {
-            return;
-        }
-        for group in &self.spreads[key] {
-            let filter = self.groups.found[*group].filter.map(|filter| &self.groups.filters[filter]);
-            if filter.is_none_or(&admits) {
-                let tally = &mut self.tallies[*group];
-                let pods = tally.pods(domain);
-                tally.ranked.insert((pods, domain));
-            }
-        }
     }
 }
 

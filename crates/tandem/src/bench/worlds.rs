@@ -20,6 +20,8 @@ pub struct Case {
     pub world: fn() -> Snapshot,
     /// Whether what pods prefer is left to the scheduler.
     pub ignore_preferences: bool,
+    /// The most pods without a place: those that nothing there is or could be takes.
+    pub most_left: usize,
     /// The most time to the first plan, on two cores of no special kind. Unit: milliseconds.
     pub most_ms: Option<f64>,
     /// The most nodes; Karpenter has as many.
@@ -51,33 +53,33 @@ pub const CASES: [Case; 11] = [
     Case { most_ms: Some(1000.0), ..case("all-different-10k", || all_different(10_000)) },
 ];
 
-const fn case(name: &'static str, world: fn() -> Snapshot) -> Case {
-    Case { name, world, ignore_preferences: false, most_ms: None, most_nodes: None, most_mib: None }
+pub(super) const fn case(name: &'static str, world: fn() -> Snapshot) -> Case {
+    Case { name, world, ignore_preferences: false, most_left: 0, most_ms: None, most_nodes: None, most_mib: None }
 }
 
 /// The pool and the types of Karpenter's mix, without its pods.
-fn empty() -> Snapshot {
+pub(super) fn empty() -> Snapshot {
     karpenter_mix_snapshot(0, SEED)
 }
 
-fn pod(name: String, milli_cpu: i64, mib: i64) -> Pod {
+pub(super) fn pod(name: String, milli_cpu: i64, mib: i64) -> Pod {
     let mut pod = Pod::new(PodKey::new("default", name));
     pod.requests = resources(milli_cpu, mib, 1);
     pod
 }
 
-fn resources(milli_cpu: i64, mib: i64, pods: i64) -> ResourceList {
+pub(super) fn resources(milli_cpu: i64, mib: i64, pods: i64) -> ResourceList {
     ResourceList::new()
         .with(ResourceName::cpu(), Amount(milli_cpu))
         .with(ResourceName::memory(), Amount(mib * MIB))
         .with(ResourceName::pods(), Amount(pods))
 }
 
-fn labelled(key: &str, value: &str) -> BTreeMap<String, String> {
+pub(super) fn labelled(key: &str, value: &str) -> BTreeMap<String, String> {
     BTreeMap::from([(key.to_owned(), value.to_owned())])
 }
 
-fn apart(selected: BTreeMap<String, String>, key: &str, strength: Strength) -> PodAffinityTerm {
+pub(super) fn apart(selected: BTreeMap<String, String>, key: &str, strength: Strength) -> PodAffinityTerm {
     PodAffinityTerm {
         strength,
         topology_key: key.to_owned(),
@@ -89,7 +91,7 @@ fn apart(selected: BTreeMap<String, String>, key: &str, strength: Strength) -> P
     }
 }
 
-fn even(selected: BTreeMap<String, String>, key: &str) -> TopologySpread {
+pub(super) fn even(selected: BTreeMap<String, String>, key: &str) -> TopologySpread {
     TopologySpread {
         max_skew: 1,
         topology_key: key.to_owned(),

@@ -97,8 +97,9 @@ impl<'s, 'm> Search<'s, 'm> {
         let mut companies = BTreeSet::new();
         for (item, one) in items.iter().enumerate() {
             let behaviour = &behaviours[one.behaviour];
+            let counting = state.counting(behaviour, one.site);
             for &rule in &behaviour.rules {
-                let counted = behaviour.counted.contains(&rule.counter) && state.counts(rule.counter, one.site);
+                let counted = counting.iter().any(|(counter, _)| *counter == rule.counter);
                 asking.entry(rule.counter).or_default().push(Asking {
                     item,
                     rule,
@@ -210,9 +211,11 @@ impl<'s, 'm> Search<'s, 'm> {
     fn harmless(&mut self) -> Option<usize> {
         for item in 0..self.items.len() {
             let behaviour = self.behaviour(item);
-            let looks: usize = behaviour.counted.iter().filter_map(|one| self.asking.get(one)).map(Vec::len).sum();
             self.spend(1 + behaviour.rules.len());
             if self.may_come(item) {
+                let counting = self.state.counting(behaviour, self.items[item].site);
+                let asking = counting.iter().filter_map(|(counter, _)| self.asking.get(counter));
+                let looks = asking.map(Vec::len).sum();
                 self.spend(looks);
                 if self.crowds_nobody(item) && self.spoils_nothing(item) {
                     return Some(item);
@@ -228,19 +231,19 @@ impl<'s, 'm> Search<'s, 'm> {
     /// Whether whoever else is to come to the same domains would find few enough there even after all the others.
     fn crowds_nobody(&self, item: usize) -> bool {
         let site = self.items[item].site;
-        self.behaviour(item).counted.iter().filter(|counter| self.state.counts(**counter, site)).all(|counter| {
-            let Some(asking) = self.asking.get(counter) else { return true };
-            let topology = self.state.topology_of(*counter);
+        self.state.counting(self.behaviour(item), site).into_iter().all(|(counter, _)| {
+            let Some(asking) = self.asking.get(&counter) else { return true };
+            let topology = self.state.topology_of(counter);
             let here = &topology.place(site).domains;
             asking.iter().all(|other| {
                 let one = &self.items[other.item];
                 let left = if other.item == item { one.left - 1 } else { one.left };
                 let apart = || !topology.place(one.site).domains.iter().any(|domain| here.contains(domain));
-                let now = self.state.counter(*counter);
+                let now = self.state.counter(counter);
                 let less = -i64::from(other.counted);
                 left == 0
                     || apart()
-                    || self.state.excess(&other.rule, one.site, &self.end[counter], now, less).is_none()
+                    || self.state.excess(&other.rule, one.site, &self.end[&counter], now, less).is_none()
             })
         })
     }
@@ -334,8 +337,9 @@ impl<'s, 'm> Search<'s, 'm> {
         ways.sort_by_cached_key(|item| {
             let (behaviour, site) = (self.behaviour(*item), self.items[*item].site);
             let skew = behaviour.rules.iter().map(|rule| rule.max_skew).min().unwrap_or(u32::MAX);
-            let counters = behaviour.rules.iter().map(|rule| &rule.counter).chain(&behaviour.counted);
-            let fill = counters.map(|counter| self.state.fill(*counter, site)).fold(0, u32::saturating_add);
+            let counting = self.state.counting(behaviour, site).into_iter().map(|(counter, _)| counter);
+            let counters = behaviour.rules.iter().map(|rule| rule.counter).chain(counting);
+            let fill = counters.map(|counter| self.state.fill(counter, site)).fold(0, u32::saturating_add);
             std::cmp::Reverse((!behaviour.demands(), skew, fill, *item))
         });
         ways

@@ -12,7 +12,7 @@ pub(super) struct Behaviour {
     pub(super) near: Vec<usize>,
     /// Whether it is one of the pods that it must be near.
     pub(super) is_first: bool,
-    /// The counters that count it.
+    /// The tallies that count it.
     pub(super) counted: Vec<usize>,
     /// The companies it belongs to.
     pub(super) supports: Vec<usize>,
@@ -34,17 +34,47 @@ pub(super) struct Rule {
     pub(super) itself: u32,
 }
 
+/// Pods that somebody spreads over a topology: a counter for each scope in which somebody does.
+///
+/// Ten thousand pods, each of which may be on some nodes only, may all count the same pods on different nodes. So a pod is not
+/// told by which counters it is counted, but by which tallies; its node knows the scopes.
+#[derive(Clone, Debug)]
+pub(super) struct Tally {
+    pub(super) topology: usize,
+    /// By scope.
+    pub(super) counters: BTreeMap<usize, usize>,
+}
+
 /// The pods that a spread counts, by domain.
 #[derive(Clone, Debug)]
 pub(super) struct Counter {
     pub(super) topology: usize,
+    tally: usize,
     scope: usize,
     /// How many there are for certain.
-    lower: Vec<u32>,
+    lower: Amounts,
     /// How many there may be.
-    upper: Vec<u32>,
+    upper: Amounts,
     /// How many of the domains that must not fall behind have so many for certain.
     levels: BTreeMap<u32, usize>,
+}
+
+/// How many pods are in which domain.
+#[derive(Clone, Debug, Default)]
+struct Amounts(BTreeMap<usize, u32>);
+
+impl Amounts {
+    fn of(&self, domain: usize) -> u32 {
+        self.0.get(&domain).copied().unwrap_or(0)
+    }
+
+    /// Returns how many there were and how many there are then.
+    fn change(&mut self, domain: usize, change: impl Fn(u32) -> u32) -> (u32, u32) {
+        let amount = self.0.entry(domain).or_default();
+        let before = *amount;
+        *amount = change(before);
+        (before, *amount)
+    }
 }
 
 /// The pods that a term of affinity wants near, by domain.
@@ -73,25 +103,37 @@ pub(super) enum Refusal {
 pub(super) struct State<'m> {
     pub(super) topologies: &'m [Topology],
     scopes: Vec<Scope>,
+    /// By node: the scopes in which it counts, in order.
+    scopes_of: Vec<Vec<(usize, Counts)>>,
+    tallies: Vec<Tally>,
     counters: Vec<Counter>,
     companies: Vec<Company>,
 }
 
 impl<'m> State<'m> {
-    /// Nothing is counted yet. Counters are over (topology, scope), companies over a topology.
+    /// Nothing is counted yet. Companies are over a topology.
     pub(super) fn new(
         topologies: &'m [Topology],
-        scopes: Vec<Scope>,
-        counters: &[(usize, usize)],
+        sites: usize,
+        mut scopes: Vec<Scope>,
+        tallies: Vec<Tally>,
         companies: &[usize],
     ) -> Self {
-        let counter = |(topology, scope): &(usize, usize)| Counter {
-            topology: *topology,
-            scope: *scope,
-            lower: vec![0; topologies[*topology].len()],
-            upper: vec![0; topologies[*topology].len()],
-            levels: BTreeMap::from([(0, scopes[*scope].domains.len())]),
-        };
+        let mut scopes_of = vec![Vec::new(); sites];
+        for (index, scope) in scopes.iter_mut().enumerate() {
+            for (site, counts) in std::mem::take(&mut scope.counts) {
+                scopes_of[site].push((index, counts));
+            }
+        }
+        let mut counters = BTreeMap::new();
+        for (index, tally) in tallies.iter().enumerate() {
+            for (scope, counter) in &tally.counters {
+                let levels = BTreeMap::from([(0, scopes[*scope].domains.len())]);
+                let (lower, upper) = Default::default();
+                let one = Counter { topology: tally.topology, tally: index, scope: *scope, lower, upper, levels };
+                counters.insert(*counter, one);
+            }
+        }
         let company = |topology: &usize| Company {
             topology: *topology,
             certain: vec![0; topologies[*topology].len()],
@@ -99,9 +141,9 @@ impl<'m> State<'m> {
             total: 0,
             populated: 0,
         };
-        let counters = counters.iter().map(counter).collect();
+        let counters = counters.into_values().collect();
         let companies = companies.iter().map(company).collect();
-        Self { topologies, scopes, counters, companies }
+        Self { topologies, scopes, scopes_of, tallies, counters, companies }
     }
 
     /// Counts pods that are there before the first is placed.
@@ -139,20 +181,15 @@ impl<'m> State<'m> {
     }
 
     fn count(&mut self, behaviour: &Behaviour, site: usize, change: impl Fn(u32) -> u32) {
-        for counter in &behaviour.counted {
-            let counter = &mut self.counters[*counter];
-            let scope = &self.scopes[counter.scope];
+        for (counter, counts) in self.counting(behaviour, site) {
+            let counter = &mut self.counters[counter];
             let place = self.topologies[counter.topology].place(site);
-            if scope.counts[site] == Counts::No {
-                continue;
-            }
             for domain in &place.domains {
-                counter.upper[*domain] = change(counter.upper[*domain]);
+                counter.upper.change(*domain, &change);
             }
-            let Some(domain) = place.single().filter(|_| scope.counts[site] == Counts::Yes) else { continue };
-            let (before, after) = (counter.lower[domain], change(counter.lower[domain]));
-            counter.lower[domain] = after;
-            if scope.domains.contains(&domain) {
+            let Some(domain) = place.single().filter(|_| counts == Counts::Yes) else { continue };
+            let (before, after) = counter.lower.change(domain, &change);
+            if self.scopes[counter.scope].domains.contains(&domain) {
                 if let Some(domains) = counter.levels.get_mut(&before) {
                     *domains -= 1;
                     if *domains == 0 {
@@ -162,6 +199,34 @@ impl<'m> State<'m> {
                 *counter.levels.entry(after).or_default() += 1;
             }
         }
+    }
+
+    /// The counters that count such a pod on this node, and whether for certain.
+    pub(super) fn counting(&self, behaviour: &Behaviour, site: usize) -> Vec<(usize, Counts)> {
+        let here = &self.scopes_of[site];
+        let mut counting = Vec::new();
+        for tally in &behaviour.counted {
+            let counters = &self.tallies[*tally].counters;
+            if here.len() < counters.len() {
+                counting.extend(here.iter().filter_map(|(scope, counts)| Some((*counters.get(scope)?, *counts))));
+            } else {
+                counting.extend(counters.iter().filter_map(|(scope, counter)| {
+                    let position = here.binary_search_by_key(scope, |(scope, _)| *scope).ok()?;
+                    Some((*counter, here[position].1))
+                }));
+            }
+        }
+        counting
+    }
+
+    /// The tallies that the behaviour is about: those of its rules, and those that count it.
+    pub(super) fn tallies_of(&self, behaviour: &Behaviour) -> impl Iterator<Item = usize> {
+        let of_rules = behaviour.rules.iter().map(|rule| self.counters[rule.counter].tally);
+        of_rules.chain(behaviour.counted.iter().copied())
+    }
+
+    pub(super) fn topology_of_tally(&self, tally: usize) -> &'m Topology {
+        &self.topologies[self.tallies[tally].topology]
     }
 
     /// Changes whenever something may have become possible that was not.
@@ -193,7 +258,7 @@ impl<'m> State<'m> {
     pub(super) fn fill(&self, counter: usize, site: usize) -> u32 {
         let counter = &self.counters[counter];
         let domains = &self.topologies[counter.topology].place(site).domains;
-        domains.iter().map(|domain| counter.upper[*domain]).max().unwrap_or(0)
+        domains.iter().map(|domain| counter.upper.of(*domain)).max().unwrap_or(0)
     }
 
     /// The first label that a demand is about and that the node may lack.
@@ -210,11 +275,6 @@ impl<'m> State<'m> {
 
     pub(super) fn company(&self, company: usize) -> &Company {
         &self.companies[company]
-    }
-
-    /// Whether pods on the node may count for a counter.
-    pub(super) fn counts(&self, counter: usize, site: usize) -> bool {
-        self.scopes[self.counters[counter].scope].counts[site] != Counts::No
     }
 
     /// Whether nothing keeps a pod from the node now.
@@ -258,7 +318,8 @@ impl<'m> State<'m> {
         more: i64,
     ) -> Option<(u32, u32)> {
         self.topologies[here.topology].place(site).domains.iter().find_map(|domain| {
-            let there = u32::try_from(i64::from(here.upper[*domain]).saturating_add(more).max(0)).unwrap_or(u32::MAX);
+            let there =
+                u32::try_from(i64::from(here.upper.of(*domain)).saturating_add(more).max(0)).unwrap_or(u32::MAX);
             let least = self.least(rule, *domain, elsewhere)?;
             (there.saturating_add(rule.itself) > least.saturating_add(rule.max_skew)).then_some((there, least))
         })
@@ -272,7 +333,7 @@ impl<'m> State<'m> {
         let least = if few_even_later { Some(0) } else { counts.least_besides(domain, scope) };
         // Domains that would make them enough are there only together with what they have.
         let later = scope.maybe_later.iter().filter(|_| too_few).filter(|other| **other != domain);
-        least.into_iter().chain(later.map(|domain| counts.lower[*domain])).min()
+        least.into_iter().chain(later.map(|domain| counts.lower.of(*domain))).min()
     }
 
     fn lonely(&self, behaviour: &Behaviour, site: usize) -> Option<Refusal> {
@@ -295,14 +356,14 @@ impl<'m> State<'m> {
 impl Counter {
     /// How many there may be in a domain.
     pub(super) fn in_domain(&self, domain: usize) -> u32 {
-        self.upper[domain]
+        self.upper.of(domain)
     }
 
     /// How many the emptiest of the other domains has for certain; none if there is no other.
     fn least_besides(&self, domain: usize, scope: &Scope) -> Option<u32> {
         let mut levels = self.levels.iter();
         let (least, domains) = levels.next()?;
-        let alone = *domains == 1 && self.lower[domain] == *least && scope.domains.contains(&domain);
+        let alone = *domains == 1 && self.lower.of(domain) == *least && scope.domains.contains(&domain);
         if alone { levels.next().map(|(least, _)| *least) } else { Some(*least) }
     }
 }

@@ -68,8 +68,7 @@ impl<'c, 'a> Queue<'c, 'a> {
 
     /// Fills the buckets anew.
     fn line_up(&mut self, behaviour: &Behaviour, state: &State<'_>) {
-        let counters = behaviour.rules.iter().map(|rule| rule.counter).chain(behaviour.counted.iter().copied());
-        let topologies = counters.map(|counter| state.topology_of(counter));
+        let topologies = state.tallies_of(behaviour).map(|tally| state.topology_of_tally(tally));
         let companies = behaviour.near.iter().chain(&behaviour.supports);
         let topologies = topologies.chain(companies.map(|company| state.topology_of_company(*company)));
         let shared: Vec<_> = topologies.filter(|topology| !topology.is_hostname).collect();
@@ -135,8 +134,9 @@ impl<'c, 'a> Queue<'c, 'a> {
 
 /// How many are on the node of those by which hosts are compared.
 fn hosts_fill(behaviour: &Behaviour, state: &State<'_>, site: usize) -> u32 {
-    let on_hosts = behaviour.counted.iter().filter(|counter| state.topology_of(**counter).is_hostname);
-    on_hosts.map(|counter| state.fill(*counter, site)).fold(0, u32::saturating_add)
+    let counting = state.counting(behaviour, site).into_iter().map(|(counter, _)| counter);
+    let on_hosts = counting.filter(|counter| state.topology_of(*counter).is_hostname);
+    on_hosts.map(|counter| state.fill(counter, site)).fold(0, u32::saturating_add)
 }
 
 /// How many of each company will come by themselves, by domain: where some will, nobody need be the first.
@@ -171,7 +171,8 @@ impl Others {
             };
             behaviour.near.iter().filter_map(coming).sum()
         };
-        let counters = behaviour.rules.iter().map(|rule| rule.counter).chain(behaviour.counted.iter().copied());
+        let counting = state.counting(behaviour, site).into_iter().map(|(counter, _)| counter);
+        let counters = behaviour.rules.iter().map(|rule| rule.counter).chain(counting);
         let shared = counters.filter(|counter| !state.topology_of(*counter).is_hostname);
         (found, shared.map(|counter| state.fill(counter, site)).fold(0, u32::saturating_add))
     }

@@ -44,7 +44,7 @@ pub(super) fn ignored(search: &Search<'_>, wanted: &[Wanted]) -> Vec<String> {
                 Place::Host => "hosts",
                 Place::Key(key) => search.topology.groups.keys[key],
             };
-            let itself = relations.counted.iter().any(|(group, _)| *group == rule.group);
+            let itself = search.topology.groups.are_counted(relations, rule.group);
             ignored.extend(match (rule.demand, rule.place) {
                 (Demand::Spread { .. } | Demand::Apart, Place::Host) if itself => None,
                 (Demand::Spread { .. }, Place::Key(_)) if split.contains(&kind) => None,

@@ -149,8 +149,11 @@ impl<'a> Greedy<'a> {
                 }
             }
         }
+        // Where all are planned for, only what had to be opened beside the plan may be needless.
+        let planned = if phases.len() > MANY { 0 } else { self.search.open.len() };
         let rest = self.place_all(left);
         self.widen();
+        self.merge(planned);
         rest
     }
 

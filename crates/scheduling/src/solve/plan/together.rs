@@ -29,7 +29,7 @@ impl Together {
         for &kind in kinds {
             let relations = &search.kinds[kind].shape.relations;
             for rule in relations.rules.iter().filter(|rule| rule.place == Place::Host) {
-                let counts_itself = relations.counted.iter().any(|(group, _)| *group == rule.group);
+                let counts_itself = search.topology.groups.are_counted(relations, rule.group);
                 let most = match rule.demand {
                     Demand::Spread { max_skew, itself: true, .. } => Some(max_skew),
                     Demand::Apart if counts_itself => None,

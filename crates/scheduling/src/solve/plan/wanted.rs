@@ -132,7 +132,7 @@ fn is_alone(search: &Search<'_>, members: &[Vec<usize>], kind: usize) -> Option<
         .then_some((key, rule.group))
 }
 
-/// By group: the kinds of the pods to place that count in it.
+/// By the first group of each bundle: the kinds of the pods to place that count in it.
 fn members(search: &Search<'_>, counts: &[u64]) -> Vec<Vec<usize>> {
     let mut members = vec![Vec::new(); search.topology.groups.found.len()];
     for (kind, _) in counted(counts) {
@@ -189,7 +189,7 @@ fn least_in_each(
         if !fixed
             || over.is_empty()
             || over.iter().any(|(_, pods)| *pods > 0)
-            || members[rule.group].iter().any(|other| *other != kind)
+            || members[search.topology.groups.first_alike[rule.group]].iter().any(|other| *other != kind)
         {
             return None;
         }

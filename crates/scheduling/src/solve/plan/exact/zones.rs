@@ -103,7 +103,6 @@ impl Zones {
     }
 
     fn spreads(search: &Search<'_>, relations: &[&Relations], key: usize, domains: &[Domain]) -> Vec<Spread> {
-        let place = Place::Key(key);
         let mut found: Vec<(usize, u32)> = Vec::new();
         for rule in relations.iter().flat_map(|of| of.on(key)) {
             if let Demand::Spread { max_skew, itself: true, .. } = rule.demand {
@@ -130,7 +129,7 @@ impl Zones {
             Spread {
                 max_skew,
                 owners: set(&owns),
-                members: set(&|of| of.counted.contains(&(group, place))),
+                members: set(&|of| search.topology.groups.are_counted(of, group)),
                 base: domains.iter().map(base).collect(),
             }
         };

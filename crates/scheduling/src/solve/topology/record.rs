@@ -1,0 +1,142 @@
+//! Counting pods where they come to be.
+
+use std::{collections::BTreeSet, rc::Rc};
+
+use requirements::Requirements;
+
+use super::{
+    super::{
+        bundles::Seen,
+        relations::{Filter, Place, Relation, Relations},
+        template::Template,
+    },
+    Domain, Here, Seat, Spot, Topology, Verdict,
+};
+
+impl Topology<'_> {
+    /// A node with pods of these relations that came in this order, if none of them is kept away by those before it. Who is
+    /// near to somebody is taken to be so.
+    pub(in crate::solve) fn here_of<'r>(&self, pods: impl Iterator<Item = &'r Relations>) -> Option<Here> {
+        let mut here = Here::default();
+        for relations in pods {
+            if self.verdict_here(relations, &here) == Verdict::Never {
+                return None;
+            }
+            self.record_again(&relations.counted, &relations.repels, &mut here, false);
+        }
+        Some(here)
+    }
+
+    /// Whether the same groups of these bundles count the pods of a new node, whichever of these its requirements are.
+    pub(in crate::solve) fn is_counted_alike(
+        &self,
+        template: &Template<'_>,
+        counted: &BTreeSet<(usize, Place)>,
+        requirements: [&Requirements; 2],
+    ) -> bool {
+        counted.iter().all(|(first, _)| {
+            let [one, other] = requirements.map(|requirements| {
+                let node = Seen::New { template, requirements };
+                let groups = self.bundles.of_node(*first, &node);
+                groups.iter().copied().filter(|group| self.is_counting(*group, &node)).collect::<Vec<_>>()
+            });
+            one == other
+        })
+    }
+
+    fn is_counting(&self, group: usize, node: &Seen<'_, '_>) -> bool {
+        let filter = self.groups.found[group].filter;
+        filter.is_none_or(|index| node.is_admitted_by(index, &self.groups.filters[index]))
+    }
+
+    /// Counts a pod that is on this node now. Says how many groups were looked at.
+    pub(in crate::solve) fn record(
+        &mut self,
+        counted: &[(usize, Place)],
+        repels: &[(usize, Place)],
+        seats: &[Seat],
+        here: &mut Here,
+        spot: Option<Spot>,
+        node: &Seen<'_, '_>,
+    ) -> usize {
+        let mut looks = 0;
+        let bundles = Rc::clone(&self.bundles);
+        for (group, place) in counted {
+            let tally = &mut self.tallies[*group];
+            tally.total = tally.total.saturating_add(1);
+            looks += 1;
+            match place {
+                Place::Host => {
+                    let count = here.0.entry(*group).or_default();
+                    count.pods += 1;
+                    if count.pods == 1 {
+                        tally.homes.extend(spot);
+                    }
+                }
+                // Whoever is leaving is no company.
+                Place::Key(_) if spot.is_none() && self.groups.found[*group].relation == Relation::Near => {}
+                Place::Key(key) => {
+                    let Seat::In(domain) = seats[*key] else { continue };
+                    for group in bundles.of_node(*group, node).iter() {
+                        looks += 1;
+                        if self.is_counting(*group, node) {
+                            self.tallies[*group].add(domain);
+                        }
+                    }
+                }
+            }
+        }
+        for (group, place) in repels {
+            match place {
+                Place::Host => here.0.entry(*group).or_default().owners += 1,
+                Place::Key(key) => {
+                    if let Seat::In(domain) = seats[*key] {
+                        self.tallies[*group].counts.entry(domain).or_default().owners += 1;
+                    }
+                }
+            }
+        }
+        looks
+    }
+
+    /// Counts a pod on another node that has its node's hostname, too: as far as pods tell, these two are one.
+    pub(in crate::solve) fn record_again(
+        &self,
+        counted: &[(usize, Place)],
+        repels: &[(usize, Place)],
+        here: &mut Here,
+        leaving: bool,
+    ) {
+        let host = |one: &&(usize, Place)| one.1 == Place::Host;
+        for (group, _) in counted.iter().filter(host) {
+            // Whoever is leaving is no company.
+            if !(leaving && self.groups.found[*group].relation == Relation::Near) {
+                here.0.entry(*group).or_default().pods += 1;
+            }
+        }
+        for (group, _) in repels.iter().filter(host) {
+            here.0.entry(*group).or_default().owners += 1;
+        }
+    }
+
+    /// Lets the spreads over a label know of a domain that a new node of a pool is in.
+    pub(in crate::solve) fn note_domain(
+        &mut self,
+        key: usize,
+        template: usize,
+        domain: Domain,
+        admits: impl Fn(&Filter<'_>) -> bool,
+    ) {
+        if !self.opened.insert((key, template, domain)) {
+            return;
+        }
+        for group in &self.spreads[key] {
+            let filter = self.groups.found[*group].filter.map(|filter| &self.groups.filters[filter]);
+            if filter.is_none_or(&admits) {
+                let tally = &mut self.tallies[*group];
+                let pods = tally.pods(domain);
+                tally.ranked.insert((pods, domain));
+            }
+        }
+    }
+}
