@@ -335,6 +335,8 @@ impl<'a> Greedy<'a> {
 #[cfg(test)]
 mod bad_input_tests;
 #[cfg(test)]
+mod company_tests;
+#[cfg(test)]
 mod gang_tests;
 #[cfg(test)]
 mod label_tests;
