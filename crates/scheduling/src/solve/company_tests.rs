@@ -66,6 +66,18 @@ fn a_node_that_is_there_keeps_room_for_those_that_must_be_beside_its_pods() {
     assert_eq!(plan(&world).unplaced.len(), 0);
 }
 
+#[test]
+fn whoever_has_no_place_beside_others_is_told_what_their_nodes_are_full_of() {
+    let mut there = node("n1", 1000);
+    there.pods.push(app("web", 1, 500).next().map(std::sync::Arc::new).unwrap());
+    let mut world = world(beside("web", "cache", 1, 700), vec![machine("m.xlarge", "amd64", 4)]);
+    world.nodes.push(there);
+    let reasons: Vec<String> = plan(&world).unplaced.values().flatten().map(ToString::to_string).collect();
+    let full = "NodePool/p: the pods it must share its kubernetes.io/hostname with are on n1: it asks for 700m of cpu, the most \
+                that is free there is 500m";
+    assert_eq!(reasons, [full, "0 of 1 nodes fit: 1 too full"]);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
