@@ -4,8 +4,10 @@
 pub const ARCH: &str = "kubernetes.io/arch";
 /// The operating system: `linux`, `windows`.
 pub const OS: &str = "kubernetes.io/os";
-/// The node's own name; different on every node.
+/// What the machine calls itself: different on every node, as a rule, and mostly the node's name.
 pub const HOSTNAME: &str = "kubernetes.io/hostname";
+/// What stands for the node's name (`matchFields` of `metadata.name`) among labels; no label can be called so.
+pub const NODE_NAME: &str = ".metadata.name";
 /// The availability zone.
 pub const ZONE: &str = "topology.kubernetes.io/zone";
 /// The region.
@@ -147,7 +149,7 @@ fn is_unknown_of_aws(key: &str) -> bool {
 fn restricted_outright(key: &str) -> Option<String> {
     // An exclusion that is not understood would be one that does not hold.
     let unread = || (key == AWS_ZONE_ID).then(|| format!("label {key} is not read here: name zones by {ZONE}"));
-    let of_the_node = matches!(key, HOSTNAME | EMPTINESS_TIMESTAMP);
+    let of_the_node = matches!(key, HOSTNAME | NODE_NAME | EMPTINESS_TIMESTAMP);
     of_the_node.then(|| format!("label {key} belongs to the node alone")).or_else(unread)
 }
 

@@ -244,11 +244,14 @@ impl TryFrom<&RequirementTerm> for Requirement {
     fn try_from(term: &RequirementTerm) -> Result<Self, Self::Error> {
         let error = |problem| TermError { key: term.key.clone(), problem };
         let key = labels::normalize(&term.key).to_owned();
-        if let Some(why) = labels::problem_with_key(&key) {
+        // A node's name follows other rules than labels and their values, and may be longer.
+        let is_label = key != labels::NODE_NAME;
+        if let Some(why) = labels::problem_with_key(&key).filter(|_| is_label) {
             return Err(error(TermProblem::Key(why)));
         }
         if matches!(term.operator, Operator::In | Operator::NotIn)
-            && let Some(why) = term.values.iter().find_map(|value| labels::problem_with_value(value))
+            && let Some(why) =
+                term.values.iter().find_map(|value| labels::problem_with_value(value)).filter(|_| is_label)
         {
             return Err(error(TermProblem::Value(why)));
         }

@@ -119,5 +119,5 @@ pub use crate::{
         LowerBound, NewNode, NewNodeReason, Note, Placement, PlacementReason, PricedOffering, Solution, Target,
     },
     solve::{solve, solve_after, solve_greedy, solve_within},
-    unfit::{NodeRefusals, Unfit},
+    unfit::{NodeRefusals, Shortage, Unfit},
 };

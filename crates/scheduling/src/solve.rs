@@ -230,7 +230,7 @@ impl<'a> Greedy<'a> {
 
     /// Counts a pod that is placed without so many of its wishes.
     fn note_given_up(&mut self, asked: usize, wishes: usize) {
-        self.relaxed += usize::from(wishes > 0);
+        self.relaxed += usize::from(wishes > 0 || self.search.is_in_vain(asked));
         self.given_up[asked] += u32::try_from(wishes).unwrap_or(u32::MAX);
     }
 
@@ -337,6 +337,8 @@ impl<'a> Greedy<'a> {
 
 #[cfg(test)]
 mod bad_input_tests;
+#[cfg(test)]
+mod company_tests;
 #[cfg(test)]
 mod gang_tests;
 #[cfg(test)]

@@ -120,6 +120,9 @@ pub enum Unfit {
         key: String,
         /// The domains in which there are such pods; at most the first ten.
         domains: Vec<String>,
+        /// What these have too little of, where each is a node.
+        #[serde(default)]
+        shortage: Option<Shortage>,
     },
     /// Pods it must be away from, or that must be away from it, are everywhere that the pool can have nodes.
     PodAntiAffinity {
@@ -127,6 +130,13 @@ pub enum Unfit {
         pool: PoolKey,
         /// The label whose equal values mean *near*.
         key: String,
+    },
+    /// The pool takes no part: something is wrong with what is written of it.
+    PoolRefused {
+        /// Which pool.
+        pool: PoolKey,
+        /// The field, and what is wrong with it.
+        why: String,
     },
     /// The pool's own labels and requirements leave nothing.
     Contradiction {
@@ -160,6 +170,18 @@ pub enum Unfit {
     },
     /// The solve's budget of work ended before this pod's turn.
     NotTried,
+}
+
+/// What nodes have too little of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Shortage {
+    /// The resource.
+    pub name: ResourceName,
+    /// What the pod asks for.
+    pub asked: Amount,
+    /// The most that is free on any of them.
+    pub largest_free: Amount,
 }
 
 /// The first thing that kept a pod from each of the nodes there are.
@@ -210,7 +232,7 @@ impl Unfit {
             Self::Invalid { .. } | Self::NotSupportedYet { .. } | Self::NoPools => 0,
             Self::NotTried | Self::Gang { .. } => 1,
             Self::NoOffering { unavailable, .. } if *unavailable > 0 => 2,
-            Self::Limit { .. } => 3,
+            Self::PoolRefused { .. } | Self::Limit { .. } => 3,
             Self::MinValues { .. } => 4,
             Self::HostPort { .. }
             | Self::TopologySpread { .. }
@@ -238,6 +260,7 @@ impl Unfit {
             | Self::TopologySpread { pool, .. }
             | Self::PodAffinity { pool, .. }
             | Self::PodAntiAffinity { pool, .. }
+            | Self::PoolRefused { pool, .. }
             | Self::Contradiction { pool, .. } => Some(pool),
             Self::NoPools
             | Self::Nodes(_)
@@ -302,19 +325,22 @@ impl fmt::Display for Unfit {
                 }
                 Ok(())
             }
-            Self::PodAffinity { pool, key, domains } if domains.is_empty() => {
+            Self::PodAffinity { pool, key, domains, .. } if domains.is_empty() => {
                 write!(f, "{pool}: the pods it must share its {key} with are nowhere yet")
             }
-            Self::PodAffinity { pool, key, domains } => {
+            Self::PodAffinity { pool, key, domains, shortage } => {
                 let there = domains.join(", ");
-                write!(
-                    f,
-                    "{pool}: the pods it must share its {key} with are in {there}, where the pool has no node for it"
-                )
+                write!(f, "{pool}: the pods it must share its {key} with are ")?;
+                let Some(Shortage { name, asked, largest_free }) = shortage else {
+                    return write!(f, "in {there}, where the pool has no node for it");
+                };
+                let (asked, free) = (Quantity::of(name, *asked), Quantity::of(name, *largest_free));
+                write!(f, "on {there}: it asks for {asked} of {name}, the most that is free there is {free}")
             }
             Self::PodAntiAffinity { pool, key } => {
                 write!(f, "{pool}: every {key} has pods that it must not share it with")
             }
+            Self::PoolRefused { pool, why } => write!(f, "{pool}: not used, {why}"),
             Self::Contradiction { pool, key } => {
                 write!(f, "{pool}: its own labels and requirements leave no value of {key}")
             }

@@ -34,10 +34,10 @@ pub(crate) fn term(wanted: &core::NodeSelectorRequirement) -> Result<Requirement
 /// The expressions of one node selector term; `Ok(None)` for an empty term, which matches no node.
 pub(super) fn node_term(wanted: &core::NodeSelectorTerm) -> Result<Option<Vec<RequirementTerm>>, String> {
     let expressions = wanted.match_expressions.iter().flatten().map(term);
-    // The only field Kubernetes can select by is the node's name, which is also its hostname label.
+    // The only field Kubernetes can select by is the node's name; the label of the hostname may be another.
     let fields = wanted.match_fields.iter().flatten().map(|field| {
         if field.key == "metadata.name" {
-            term(field).map(|named| RequirementTerm { key: labels::HOSTNAME.to_owned(), ..named })
+            term(field).map(|named| RequirementTerm { key: labels::NODE_NAME.to_owned(), ..named })
         } else {
             Err(format!("{:?} is not a field nodes can be selected by", field.key))
         }

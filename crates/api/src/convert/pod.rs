@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn affinity_terms_are_alternatives_and_a_node_name_is_a_hostname() {
+    fn affinity_terms_are_alternatives_and_a_node_name_is_no_label() {
         let found = converted(&json!({ "containers": [], "affinity": { "nodeAffinity": {
             "requiredDuringSchedulingIgnoredDuringExecution": { "nodeSelectorTerms": [
                 { "matchExpressions": [{ "key": "zone", "operator": "In", "values": ["a"] },
@@ -185,7 +185,7 @@ mod tests {
             ] } } }));
         assert_eq!(found.required_node_affinity.len(), 2);
         assert_eq!(found.required_node_affinity[0][1].operator, Operator::Gt);
-        assert_eq!(found.required_node_affinity[1][0].to_string(), "kubernetes.io/hostname In [n1]");
+        assert_eq!(found.required_node_affinity[1][0].to_string(), ".metadata.name In [n1]");
         assert_eq!(found.preferred_node_affinity[0].0, 7);
     }
 

@@ -30,6 +30,7 @@ impl<'a> Present<'a> {
         let mut all: BTreeMap<&str, &str> =
             node.labels.iter().map(|(key, value)| (labels::normalize(key), value.as_str())).collect();
         all.entry(labels::HOSTNAME).or_insert(&node.key.0);
+        all.insert(labels::NODE_NAME, &node.key.0);
         Self(all)
     }
 }
@@ -85,7 +86,7 @@ impl Labels for Planned<'_> {
             labels::INSTANCE_TYPE => return Label::Is(&self.offering.instance_type),
             labels::CAPACITY_TYPE => return Label::Is(self.offering.capacity_type.as_str()),
             labels::INITIALIZED | labels::REGISTERED => return Label::Is("true"),
-            labels::HOSTNAME => return Label::Is(UNKNOWN),
+            labels::HOSTNAME | labels::NODE_NAME => return Label::Is(UNKNOWN),
             _ => {}
         }
         if let Some(value) = self.set.get(key) {
@@ -108,7 +109,7 @@ impl Labels for Possible<'_> {
             labels::INSTANCE_TYPE => return Label::Is(&self.machine.name),
             labels::CAPACITY_TYPE => return Label::Is(self.capacity_type),
             labels::INITIALIZED | labels::REGISTERED => return Label::Is("true"),
-            labels::HOSTNAME => return Label::Is(UNKNOWN),
+            labels::HOSTNAME | labels::NODE_NAME => return Label::Is(UNKNOWN),
             _ if key == self.pool.key.kind.label() => return Label::Is(&self.pool.key.name),
             _ => {}
         }

@@ -111,6 +111,7 @@ impl<'a> World<'a> {
         let mut labels: Labels =
             node.labels.iter().map(|(key, value)| (labels::normalize(key).to_owned(), value.clone())).collect();
         labels.entry(labels::HOSTNAME.to_owned()).or_insert_with(|| node.key.0.clone());
+        labels.insert(labels::NODE_NAME.to_owned(), node.key.0.clone());
         let taints: Vec<Taint> = node.lasting_taints().cloned().collect();
         let limits = node.volume_limits.iter().map(|(driver, limit)| (driver.as_str(), *limit as usize)).collect();
         let mut site = self.empty(Target::Existing(node.key.clone()), labels, taints, &node.allocatable, limits);
@@ -194,7 +195,9 @@ fn future_labels(index: usize, node: &NewNode, machine: &InstanceType) -> Labels
     for key in [labels::INITIALIZED, labels::REGISTERED] {
         all.insert(key.to_owned(), "true".to_owned());
     }
-    all.insert(labels::HOSTNAME.to_owned(), future_name(index));
+    for key in [labels::HOSTNAME, labels::NODE_NAME] {
+        all.insert(key.to_owned(), future_name(index));
+    }
     all
 }
 

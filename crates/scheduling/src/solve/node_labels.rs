@@ -36,9 +36,10 @@ pub(super) fn allowed(wanted: &Requirements, labels: &BTreeMap<&str, &str>) -> b
     wanted.iter().all(|want| want.allows(labels.get(want.key()).copied()))
 }
 
-/// A node's labels by their present names, its name among them.
+/// A node's labels by their present names, its name among them; where no label says otherwise, that is its hostname too.
 pub(super) fn labels_of(node: &Node) -> BTreeMap<&str, &str> {
-    let mut all: BTreeMap<&str, &str> = BTreeMap::from([(labels::HOSTNAME, node.key.0.as_str())]);
+    let mut all: BTreeMap<&str, &str> =
+        [labels::HOSTNAME, labels::NODE_NAME].map(|key| (key, node.key.0.as_str())).into();
     let (present, older): (Vec<_>, Vec<_>) =
         node.labels.iter().partition(|(key, _)| labels::normalize(key) == key.as_str());
     for (key, value) in older.into_iter().chain(present) {

@@ -121,6 +121,13 @@ impl<'a> Open<'a> {
         }
     }
 
+    /// The most of each resource that any of its choices leaves to more pods.
+    pub(super) fn largest_free(&self) -> Vec<i64> {
+        let mut free = self.largest_room.clone();
+        axis::subtract(&mut free, &self.used);
+        free
+    }
+
     /// Whether one of its choices has room for one more pod of the kind, and what the node would be then.
     pub(super) fn fits(
         &self,

@@ -17,6 +17,9 @@
 //! (`everywhere`): the greedy rule may have given their room to the wrong ones. A plan without any wishes tells what wishes
 //! cost.
 //!
+//! Pods that must be on a node with others, and are left without a place when these have filled it, are planned once more
+//! with room kept for them (`company`).
+//!
 //! If the pods are few and nothing is proven, `exact` tries every way. A plan counts as cheaper only if it gives up no more
 //! wishes than the greedy one and puts no more pods on pools of less weight (`kept`).
 //!
@@ -26,6 +29,7 @@
 mod best;
 mod bound;
 mod carry_out;
+mod company;
 mod everywhere;
 mod exact;
 mod kept;
@@ -127,14 +131,28 @@ pub(super) fn cheapest(
     let mut bound = None;
     let mut without_wishes: Option<Rank> = None;
     if let (Some(task), Some((wanted, all))) = (task, wanted) {
-        let proven = task.solve(wanted, all, &mut |plan, ways, purpose| {
+        let follows = |asked: usize| company::follows(&start.search, stages.least[asked]);
+        let for_company = queue.iter().any(|(_, asked)| follows(*asked)).then(|| (wanted.clone(), all.clone()));
+        let carried_out = |plan: Plan, ways: &[Way]| {
             let mut attempt = start.clone();
             let rest = attempt.carry_out(&queue, ways, plan);
+            (attempt, rest)
+        };
+        let proven = task.solve(wanted, all, &mut |plan, ways, purpose| {
+            let (attempt, rest) = carried_out(plan, ways);
             match purpose {
                 Purpose::Answer => best.consider(attempt, rest),
                 Purpose::Comparison => without_wishes = Some(attempt.rank(&rest)),
             }
         });
+        if let Some((wanted, all)) = for_company
+            && best.rest.refused.iter().any(|(_, asked)| follows(*asked))
+        {
+            task.plan_company(&wanted, &all, &mut |plan, ways| {
+                let (attempt, rest) = carried_out(plan, ways);
+                best.consider(attempt, rest);
+            });
+        }
         let closed = |best: &Best<'_>| {
             best.rest.refused.is_empty() && proven.as_ref().is_some_and(|bound| bound.cost >= best.rank.1)
         };

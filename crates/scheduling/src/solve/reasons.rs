@@ -3,6 +3,7 @@
 use units::Amount;
 
 use super::{
+    axis,
     bits::Bits,
     kind::Kind,
     relations::{Demand, Place, Relations, Rule},
@@ -10,7 +11,7 @@ use super::{
     template::Template,
     topology::{Domain, Seat, Spot, Verdict},
 };
-use crate::{NodeRefusals, Unfit};
+use crate::{NodeRefusals, Shortage, Unfit};
 
 /// How many domains are named.
 const NAMED: usize = 10;
@@ -114,7 +115,7 @@ impl Search<'_> {
         if reasons.is_empty() {
             // Each demand alone could be met, all together cannot.
             let rules = &kind.shape.relations.rules;
-            reasons.extend(rules.iter().map(|rule| self.rule_reason(rule, template, &left)));
+            reasons.extend(rules.iter().map(|rule| self.rule_reason(kind, rule, template, &left)));
         }
         if reasons.is_empty() {
             reasons.push(Unfit::NoOffering { pool: pool(), unavailable: would_do });
@@ -145,7 +146,7 @@ impl Search<'_> {
                 }
             };
             if !fine {
-                blocked.push(self.rule_reason(rule, template, left));
+                blocked.push(self.rule_reason(kind, rule, template, left));
             }
         }
         let keys = if blocked.is_empty() { relations.keys.as_slice() } else { &[] };
@@ -160,7 +161,7 @@ impl Search<'_> {
         reasons.extend(blocked);
     }
 
-    fn rule_reason(&self, rule: &Rule, template: &Template<'_>, left: &Bits) -> Unfit {
+    fn rule_reason(&self, kind: &Kind<'_>, rule: &Rule, template: &Template<'_>, left: &Bits) -> Unfit {
         let pool = template.pool.key.clone();
         let key = match rule.place {
             Place::Host => requirements::labels::HOSTNAME.to_owned(),
@@ -170,11 +171,11 @@ impl Search<'_> {
             Demand::Apart => Unfit::PodAntiAffinity { pool, key },
             Demand::Near { .. } => {
                 let domains = self.topology.populated(rule.group).into_iter().map(|(domain, _)| domain);
-                let domains = match rule.place {
-                    Place::Host => self.homes(rule.group),
-                    Place::Key(_) => domains.take(NAMED).collect(),
+                let (domains, shortage) = match rule.place {
+                    Place::Host => (self.homes(rule.group), self.shortage(kind, rule.group)),
+                    Place::Key(_) => (domains.take(NAMED).collect(), None),
                 };
-                Unfit::PodAffinity { pool, key, domains }
+                Unfit::PodAffinity { pool, key, domains, shortage }
             }
             Demand::Spread { max_skew, min_domains, .. } => {
                 let Place::Key(index) = rule.place else {
@@ -213,6 +214,27 @@ impl Search<'_> {
             Spot::Open(index) => format!("new node {}", index + 1),
         });
         named.take(NAMED).collect()
+    }
+
+    /// What the nodes that have pods of a group have too little of for a pod of the kind: what none has enough of, or else what
+    /// the first of them lacks.
+    fn shortage(&self, kind: &Kind<'_>, group: usize) -> Option<Shortage> {
+        let asked = &kind.shape.request;
+        let free = self.topology.homes(group).iter().map(|spot| match spot {
+            Spot::Existing(index) => self.existing[*index].free.clone(),
+            Spot::Open(index) => self.open[*index].largest_free(),
+        });
+        let free: Vec<Vec<i64>> = free.collect();
+        let mut most = free.first()?.clone();
+        free.iter().for_each(|one| axis::max(&mut most, one));
+        let lacks = |free: &[i64]| (0..asked.len()).find(|position| asked[*position] > free[*position].max(0));
+        let (position, free) = lacks(&most).map(|position| (position, most[position])).or_else(|| {
+            let position = lacks(&free[0])?;
+            let lacking = free.iter().filter(|one| one[position] < asked[position]);
+            Some((position, lacking.map(|one| one[position]).max()?))
+        })?;
+        let (asked, largest_free) = (Amount(asked[position]), Amount(free.max(0)));
+        Some(Shortage { name: self.axis.name(position).clone(), asked, largest_free })
     }
 
     /// Every limit that the smallest of the choices would pass; unless there are other reasons, also that what is left of the

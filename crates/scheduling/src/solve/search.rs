@@ -1,6 +1,12 @@
 //! The state of one solve: nodes, kinds and counts, and the only definition of what fits.
 
-use std::{cell::RefCell, collections::BTreeMap, rc::Rc};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+    rc::Rc,
+};
+
+use requirements::labels;
 
 use super::{
     axis::{self, Axis},
@@ -29,7 +35,7 @@ use crate::{NodeStage, Pod, PodKey, Settings, Snapshot, Unfit};
 #[derive(Clone)]
 pub(super) struct Search<'a> {
     pub(super) settings: &'a Settings,
-    axis: &'a Axis,
+    pub(super) axis: &'a Axis,
     pub(super) existing: Vec<Existing<'a>>,
     pub(super) templates: Rc<[Template<'a>]>,
     pub(super) open: Vec<Open<'a>>,
@@ -79,10 +85,17 @@ impl<'a> Search<'a> {
         let preferred_taint = |taint: &crate::Taint| taint.effect == crate::TaintEffect::PreferNoSchedule;
         let tainted = templates.iter().any(Template::has_preferred_taint)
             || snapshot.nodes.iter().any(|node| node.taints.iter().any(preferred_taint));
+        let present: BTreeSet<&str> =
+            snapshot.nodes.iter().flat_map(|node| node.labels.keys()).map(|key| labels::normalize(key)).collect();
+        let borne = |key: &str| {
+            let key = labels::normalize(key);
+            let can = |template: &Template<'_>| template.is_of_the_machine(key) || template.base.get(key).is_some();
+            key == labels::HOSTNAME || present.contains(key) || templates.iter().any(can)
+        };
         let mut groups = Groups::new(&snapshot.namespace_labels);
         let mut asked = Vec::new();
         let read = distinct.iter().map(|pod| {
-            asked.push(Asked::new(pod, &mut groups, settings, tainted)?);
+            asked.push(Asked::new(pod, &mut groups, settings, tainted, &borne)?);
             Ok(asked.len() - 1)
         });
         let numbers = read.collect();
@@ -308,6 +321,11 @@ impl<'a> Search<'a> {
         // A group whose pods say where they count is as much work as a look at a node.
         self.work += looks as u64;
         self.placed += 1;
+    }
+
+    /// Whether pods of this number have wishes that nobody could grant, and that were given up before anything was placed.
+    pub(super) fn is_in_vain(&self, asked: usize) -> bool {
+        self.asked[asked].is_in_vain
     }
 
     /// The kind that is left of pods of this number when all their wishes are given up.

@@ -217,8 +217,8 @@ impl<'a> Template<'a> {
     fn meet(&self, node: &Requirements, want: &Requirement) -> Result<Option<Requirement>, Conflict> {
         match (want.key(), node.get(want.key())) {
             // A new node's name is none that anybody could know, and no number.
-            (labels::HOSTNAME, _) if !want.allows(Some(NAMELESS)) => Err(Conflict::of(want, None)),
-            (labels::HOSTNAME, _) => Ok(None),
+            (labels::HOSTNAME | labels::NODE_NAME, _) if !want.allows(Some(NAMELESS)) => Err(Conflict::of(want, None)),
+            (labels::HOSTNAME | labels::NODE_NAME, _) => Ok(None),
             // It will have these before any pod runs on it.
             (labels::INITIALIZED | labels::REGISTERED, None) if want.allows(Some("true")) => Ok(None),
             (_, Some(has)) => {

@@ -366,6 +366,32 @@ fn bound_pods_decide_where_others_may_be() {
 }
 
 #[test]
+fn a_node_is_selected_by_its_name_whatever_its_hostname_is() {
+    let there = edited_node(node("n1", 8000), |node| node.labels.extend(labels_of(&[(labels::HOSTNAME, "h1")])));
+    let named = |name: &str, key: &str, operator, value: &str| {
+        edited(pod(name, 100, 0), |pod| pod.required_node_affinity = vec![vec![term(key, operator, &[value])]])
+    };
+    let pods = vec![
+        named("host-h1", labels::HOSTNAME, Operator::In, "h1"),
+        named("host-n1", labels::HOSTNAME, Operator::In, "n1"),
+        named("name-h1", labels::NODE_NAME, Operator::In, "h1"),
+        named("name-n1", labels::NODE_NAME, Operator::In, "n1"),
+        named("not-n1", labels::NODE_NAME, Operator::NotIn, "n1"),
+    ];
+    check(
+        &snapshot(pods, vec![there], vec![amd64("default")]),
+        &expect![[r#"
+            shop/host-h1 on node n1: a ready node has room
+            shop/name-n1 on node n1: a ready node has room
+            shop/not-n1 on new node 0: no node takes it, so a new one is opened
+            new 0 of NodePool/default: m.large in a (spot) $0.04/h, 9 offerings up to m.2xlarge in b (on-demand)
+            shop/host-n1 unplaced: NodePool/default: wants kubernetes.io/hostname in [n1], which nothing defines | 0 of 1 nodes fit: 1 other labels
+            shop/name-h1 unplaced: NodePool/default: wants .metadata.name in [h1], which nothing defines | 0 of 1 nodes fit: 1 other labels
+        "#]],
+    );
+}
+
+#[test]
 fn an_invalid_pod_is_refused_with_what_is_wrong() {
     let broken = edited(pod("p", 100, 0), |pod| pod.invalid = vec!["nodeAffinity uses matchFields".to_owned()]);
     let odd =

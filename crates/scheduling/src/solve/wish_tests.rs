@@ -171,3 +171,37 @@ fn a_taint_that_is_a_preference_is_avoided_and_accepted_at_last() {
         "]],
     );
 }
+
+#[test]
+fn a_wish_that_nobody_could_grant_costs_no_other_wish() {
+    let wishing = edited(pod("p", 100, 0), |pod| {
+        let anyway =
+            |key: &str| TopologySpread { when_unsatisfiable: WhenUnsatisfiable::ScheduleAnyway, ..spread("web", key) };
+        pod.labels = labels_of(&[("app", "web")]);
+        pod.topology_spread = vec![anyway("nobody/has-it")];
+        pod.preferred_node_affinity = vec![(1, vec![term(labels::ZONE, Operator::In, &["b"])])];
+    });
+    let plan = solve(&snapshot(vec![wishing], vec![], vec![pool("p")]), &Settings::default());
+    assert!(plan.new_nodes[0].offerings.iter().all(|one| one.key.zone == "b"), "{plan:?}");
+    assert!(plan.notes.contains(&Note::PreferencesRelaxed { pods: 1 }), "{:?}", plan.notes);
+}
+
+#[test]
+fn wishes_over_labels_that_nobody_has_take_no_work() {
+    let work = |wishes: usize| {
+        let pods = (0..20).map(|index| {
+            edited(pod(&format!("p{index}"), 100, 0), |pod| {
+                pod.labels = labels_of(&[("app", "web")]);
+                let anyway = |number| TopologySpread {
+                    when_unsatisfiable: WhenUnsatisfiable::ScheduleAnyway,
+                    ..spread("web", &format!("nobody/has-{number}"))
+                };
+                pod.topology_spread = (0..wishes).map(anyway).collect();
+            })
+        });
+        // So much work is enough for one look at each pod and each node, not for a look at each wish.
+        let settings = Settings { budget_work_units: 100, ..Settings::default() };
+        solve_greedy(&snapshot(pods.collect(), vec![], vec![pool("p")]), &settings).unplaced.len()
+    };
+    assert_eq!((work(1), work(500)), (0, 0));
+}

@@ -27,6 +27,8 @@ pub(super) struct Asked<'a> {
     repels: Vec<(usize, Place)>,
     /// In the order in which they are given up.
     wishes: Vec<Wish>,
+    /// Whether it has wishes besides that nobody could grant.
+    pub(super) is_in_vain: bool,
 }
 
 #[derive(Clone)]
@@ -37,12 +39,14 @@ enum Wish {
 }
 
 impl<'a> Asked<'a> {
-    /// Reads a pod and finds its groups.
+    /// Reads a pod and finds its groups. `borne`: whether any node has a label, or could have it; a wish to be near others, or
+    /// evenly spread, in terms of one that none has is given up at once.
     pub(super) fn new(
         pod: &'a Pod,
         groups: &mut Groups<'a>,
         settings: &Settings,
         tainted: bool,
+        borne: &dyn Fn(&str) -> bool,
     ) -> Result<Self, Vec<Unfit>> {
         if let Some((name, _)) = pod.requests.iter().find(|(_, amount)| *amount < Amount::ZERO) {
             return Err(vec![Unfit::Invalid { what: format!("asks for less than nothing of {name}") }]);
@@ -52,10 +56,13 @@ impl<'a> Asked<'a> {
             return Err(vec![unfit]);
         }
         let affinity = by_affinity(pod)?;
+        let mut is_in_vain = false;
         let (mut rules, mut repels, mut spread_wishes) = (Vec::new(), Vec::new(), Vec::new());
         for spread in &pod.topology_spread {
             if !is_wish(spread) {
                 rules.push(groups.spread(pod, spread, &affinity));
+            } else if !settings.ignore_preferences && !borne(&spread.topology_key) {
+                is_in_vain = true;
             } else if !settings.ignore_preferences {
                 spread_wishes.push(Wish::Rule(groups.spread(pod, spread, &affinity)));
             }
@@ -74,6 +81,7 @@ impl<'a> Asked<'a> {
                         rules.push(rule);
                     }
                     Some(_) if settings.ignore_preferences => {}
+                    Some(_) if relation == Relation::Near && !borne(&term.topology_key) => is_in_vain = true,
                     Some(weight) => weighed[index].push((weight, groups.term(pod, term, relation))),
                 }
             }
@@ -95,7 +103,7 @@ impl<'a> Asked<'a> {
                 wishes.push(Wish::NoPreferredTaints);
             }
         }
-        Ok(Self { pod, alternatives, rules, repels, wishes })
+        Ok(Self { pod, alternatives, rules, repels, wishes, is_in_vain })
     }
 
     /// The groups that others must be near to, in which it counts and which it need not be near to itself.

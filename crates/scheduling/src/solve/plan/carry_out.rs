@@ -88,14 +88,17 @@ impl Plan {
 
     /// Adds the nodes of a packing.
     pub(super) fn add(&mut self, model: &Model, packing: &Packing) {
-        let mut lane_of = Vec::new();
+        let mut lanes_of: Vec<Vec<(usize, usize)>> = Vec::new();
         for wanted in &model.groups {
             let domain = match &wanted.within {
                 Some((key, domains)) if domains.len() == 1 => Some((*key, domains[0])),
                 _ => None,
             };
-            self.lanes[wanted.kind].push(Lane { domain, places: VecDeque::new() });
-            lane_of.push(self.lanes[wanted.kind].len() - 1);
+            let lanes = wanted.kinds().map(|kind| {
+                self.lanes[kind].push(Lane { domain, places: VecDeque::new() });
+                (kind, self.lanes[kind].len() - 1)
+            });
+            lanes_of.push(lanes.collect());
         }
         let mut used = vec![0; model.bins.len()];
         for node in &packing.nodes {
@@ -106,9 +109,11 @@ impl Plan {
                 };
                 used[node.bin] += 1;
                 for &(group, count) in &node.pods {
-                    let kind = model.groups[group].kind;
-                    let pods = count * model.groups[group].pods;
-                    self.lanes[kind][lane_of[group]].places.push_back((self.nodes.len(), pods));
+                    let wanted = &model.groups[group];
+                    let each = std::iter::once(wanted.pods).chain(wanted.beside.iter().map(|(_, pods)| *pods));
+                    for (&(kind, lane), pods) in lanes_of[group].iter().zip(each) {
+                        self.lanes[kind][lane].places.push_back((self.nodes.len(), count * pods));
+                    }
                 }
                 self.nodes.push(planned);
             }

@@ -22,6 +22,13 @@ impl Task<'_, '_> {
         (there.len() <= EXISTING).then_some(there)
     }
 
+    /// Leaves what is wanted the pools of the largest weight.
+    pub(super) fn keep_heaviest(&self, wanted: &mut Wanted) {
+        let weight = |template: &usize| self.start.search.templates[*template].pool.weight;
+        let largest = wanted.templates.iter().map(weight).max();
+        wanted.templates.retain(|template| Some(weight(template)) == largest);
+    }
+
     /// Offers a plan for all pods, each on a node there is or in the pools of the largest weight that can have a node for it,
     /// and adds what it has taught to what is known.
     pub(super) fn plan_everywhere(
@@ -32,11 +39,7 @@ impl Task<'_, '_> {
         offer: &mut dyn FnMut(Plan, &[Way]),
     ) {
         let search = &self.start.search;
-        let weight = |template: &usize| search.templates[*template].pool.weight;
-        for wanted in &mut wanted {
-            let largest = wanted.templates.iter().map(weight).max();
-            wanted.templates.retain(|template| Some(weight(template)) == largest);
-        }
+        wanted.iter_mut().for_each(|wanted| self.keep_heaviest(wanted));
         let mut model = Model::of(search, &self.reach, wanted);
         model.add_existing(search, &self.reach);
         let warm = self.warm(&model).unwrap_or_else(|| known.of(&model));

@@ -34,7 +34,7 @@ pub(super) enum Nodes {
 
 impl Model {
     pub(super) fn of(search: &Search<'_>, reach: &Reach, wanted: Vec<Wanted>) -> Self {
-        let kinds: BTreeSet<usize> = wanted.iter().map(|wanted| wanted.kind).collect();
+        let kinds: BTreeSet<usize> = wanted.iter().flat_map(Wanted::kinds).collect();
         let ports = Ports::of(search);
         let together = Together::of(search, &kinds, ports.count());
         let scales = scales(search, &kinds);
@@ -50,22 +50,31 @@ impl Model {
 
     fn add_groups(&mut self, search: &Search<'_>) {
         for wanted in &self.groups {
-            let shape = &search.kinds[wanted.kind].shape;
-            let mut request = scaled(&shape.request, &self.scales);
-            request.extend(self.together.rows.iter().map(|(_, kinds)| i64::from(kinds.contains(&wanted.kind))));
-            let pods = i64::try_from(wanted.pods).unwrap_or(i64::MAX);
-            for asked in &mut request {
-                *asked = asked.saturating_mul(pods);
-            }
-            let mut exclusive = self.ports.taken(shape.ports);
-            exclusive.extend(self.together.labels(wanted.kind));
-            self.problem.groups.push(Group {
+            let mut group = Group {
                 demand: wanted.count,
-                request,
+                request: vec![0; self.problem.resources],
                 max_per_node: self.together.most(wanted.kind),
-                exclusive,
+                exclusive: Vec::new(),
                 eligible: packing::Bits::default(),
-            });
+            };
+            for (kind, pods) in std::iter::once((wanted.kind, wanted.pods)).chain(wanted.beside.iter().copied()) {
+                let shape = &search.kinds[kind].shape;
+                let mut request = scaled(&shape.request, &self.scales);
+                request.extend(self.together.rows.iter().map(|(_, kinds)| i64::from(kinds.contains(&kind))));
+                let pods_each = i64::try_from(pods).unwrap_or(i64::MAX);
+                for (sum, asked) in group.request.iter_mut().zip(request) {
+                    *sum = sum.saturating_add(asked.saturating_mul(pods_each));
+                }
+                group.exclusive.extend(self.ports.taken(shape.ports));
+                group.exclusive.extend(self.together.labels(kind));
+                if kind != wanted.kind {
+                    let most = u64::from(self.together.most(kind)) / pods.max(1);
+                    group.max_per_node = group.max_per_node.min(u32::try_from(most).unwrap_or(u32::MAX));
+                }
+            }
+            group.exclusive.sort_unstable();
+            group.exclusive.dedup();
+            self.problem.groups.push(group);
         }
     }
 
@@ -84,7 +93,8 @@ impl Model {
     pub(super) fn add_existing(&mut self, search: &Search<'_>, reach: &Reach) {
         let mut columns: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
         for (group, wanted) in self.groups.iter().enumerate() {
-            for &there in reach.existing(wanted.kind) {
+            let others = |there: &usize| wanted.beside.iter().all(|(kind, _)| reach.existing(*kind).contains(there));
+            for &there in reach.existing(wanted.kind).iter().filter(|there| others(there)) {
                 let seats = &search.existing[there].seats;
                 let inside = wanted.within.as_ref().is_none_or(|(key, domains)| {
                     domains.iter().any(|domain| seats[*key] == super::super::topology::Seat::In(*domain))
@@ -169,6 +179,7 @@ fn told_apart(search: &Search<'_>, reach: &Reach, index: usize, wanted: &[Wanted
             continue;
         }
         let mut choices = reach.choices(wanted.kind, index).clone();
+        wanted.beside.iter().for_each(|(kind, _)| choices.keep_common(reach.choices(*kind, index)));
         if let Some((key, domains)) = &wanted.within {
             let mut inside = Bits::none(template.choices.len());
             let there = template.domains[*key].iter().filter(|(domain, _)| domains.contains(domain));

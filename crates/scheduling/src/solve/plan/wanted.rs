@@ -22,6 +22,25 @@ pub(super) struct Wanted {
     pub(super) pods: u64,
     pub(super) templates: Vec<usize>,
     pub(super) within: Option<(usize, Vec<Domain>)>,
+    /// So many pods of other kinds are with each of them, on its node.
+    pub(super) beside: Vec<(usize, u64)>,
+}
+
+impl Wanted {
+    /// So many pods of one kind.
+    pub(super) fn of(
+        kind: usize,
+        count: u64,
+        templates: impl IntoIterator<Item = usize>,
+        within: Option<(usize, Vec<Domain>)>,
+    ) -> Self {
+        Self { kind, count, pods: 1, templates: templates.into_iter().collect(), within, beside: Vec::new() }
+    }
+
+    /// The kinds of all pods that it stands for.
+    pub(super) fn kinds(&self) -> impl Iterator<Item = usize> {
+        std::iter::once(self.kind).chain(self.beside.iter().map(|(kind, _)| *kind))
+    }
 }
 
 /// What to plan for. Pods with spreads are dealt out to domains, the emptiest first, those that must be alone in their domain
@@ -36,7 +55,7 @@ pub(super) fn planned(search: &Search<'_>, reach: &Reach, counts: &[u64], greedy
         let templates: Vec<usize> = reach.templates(kind).collect();
         let rules = &search.kinds[kind].shape.relations.rules;
         if is_one_heap(search, &members, kind) {
-            wanted.push(Wanted { kind, count: 1, pods: count, templates, within: None });
+            wanted.push(Wanted { pods: count, ..Wanted::of(kind, 1, templates, None) });
             continue;
         }
         if let Some((key, group)) = is_alone(search, &members, kind) {
@@ -49,7 +68,7 @@ pub(super) fn planned(search: &Search<'_>, reach: &Reach, counts: &[u64], greedy
             for domain in free.take(usize::try_from(count).unwrap_or(usize::MAX)).collect::<Vec<_>>() {
                 alone.insert((group, domain));
                 let within = Some((key, vec![domain]));
-                wanted.push(Wanted { kind, count: 1, pods: 1, templates: templates.clone(), within });
+                wanted.push(Wanted::of(kind, 1, templates.clone(), within));
             }
             continue;
         }
@@ -67,7 +86,7 @@ pub(super) fn planned(search: &Search<'_>, reach: &Reach, counts: &[u64], greedy
         if left_out {
             continue;
         }
-        let whole = |within| Wanted { kind, count, pods: 1, templates: templates.clone(), within };
+        let whole = |within| Wanted::of(kind, count, templates.clone(), within);
         if let Some((key, rule)) = on_label.clone().find(|(_, rule)| near(rule)) {
             let domains: Vec<Domain> = greedy.topology.populated_domains(rule.group);
             wanted.push(whole((!domains.is_empty()).then_some((key, domains))));
@@ -80,13 +99,8 @@ pub(super) fn planned(search: &Search<'_>, reach: &Reach, counts: &[u64], greedy
             });
             let possible = possible(search, reach, kind, key);
             let dealt = deal(filled, &possible, count);
-            wanted.extend(dealt.into_iter().map(|(domain, count)| Wanted {
-                kind,
-                count,
-                pods: 1,
-                templates: templates.clone(),
-                within: Some((key, vec![domain])),
-            }));
+            let inside = |(domain, count)| Wanted::of(kind, count, templates.clone(), Some((key, vec![domain])));
+            wanted.extend(dealt.into_iter().map(inside));
         } else {
             wanted.push(whole(None));
         }
@@ -155,18 +169,18 @@ pub(super) fn unavoidable(search: &Search<'_>, reach: &Reach, counts: &[u64]) ->
         if let Some((key, least, domains)) = least_in_each(search, &members, kind, count) {
             for domain in domains.into_iter().filter(|_| least > 0) {
                 let within = Some((key, vec![domain]));
-                wanted.push(Wanted { kind, count: least, pods: 1, templates: templates.clone(), within });
+                wanted.push(Wanted::of(kind, least, templates.clone(), within));
                 free -= least;
             }
         }
         if free > 0 {
-            wanted.push(Wanted { kind, count: free, pods: 1, templates, within: None });
+            wanted.push(Wanted::of(kind, free, templates, None));
         }
     }
     wanted
 }
 
-fn counted(counts: &[u64]) -> impl Iterator<Item = (usize, u64)> {
+pub(super) fn counted(counts: &[u64]) -> impl Iterator<Item = (usize, u64)> {
     counts.iter().copied().enumerate().filter(|(_, count)| *count > 0)
 }
 

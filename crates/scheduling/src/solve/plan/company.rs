@@ -1,0 +1,132 @@
+//! Pods that must be on a node with others, planned with room kept for them where these others go.
+//!
+//! The greedy rule lets the others come first, and may fill their nodes with them: then those that must be beside them have
+//! no place, for good. Here each of the others that goes on a new node takes some of those that follow it along, as if they
+//! were one large pod. How many is tried several times: as few as it takes to place all, then twice as many on half as many
+//! nodes, and so on, for the cheapest plan may be any of these.
+
+use super::{
+    super::search::Search,
+    Task,
+    carry_out::{Plan, Way},
+    model::Model,
+    reach::Reach,
+    wanted::{Wanted, counted},
+};
+
+/// How many ways of taking pods along are tried; each gets an equal share of the work.
+const ATTEMPTS: u32 = 6;
+
+/// Whether pods of the kind have to be on nodes with pods of some group.
+pub(super) fn follows(search: &Search<'_>, kind: usize) -> bool {
+    search.kinds[kind].shape.relations.companions().is_some()
+}
+
+impl Task<'_, '_> {
+    /// Offers plans in which pods take those that must be beside them along: `planned` is for the pods that are not on nodes
+    /// there are, `everywhere` for all of them.
+    pub(super) fn plan_company(&self, planned: &[Wanted], everywhere: &[Wanted], offer: &mut dyn FnMut(Plan, &[Way])) {
+        let search = &self.start.search;
+        let work = search.settings.search_work_units / u64::from(ATTEMPTS) / 2;
+        let variants = [(planned, &self.left, false), (everywhere, &self.as_planned, true)];
+        for (wanted, counts, with_existing) in variants {
+            let there = self.there(wanted).filter(|there| !there.is_empty());
+            if with_existing && there.is_none() {
+                continue;
+            }
+            let mut before = Vec::new();
+            for attempt in 0..ATTEMPTS {
+                if (self.stop)() {
+                    return;
+                }
+                let mut wanted = taking_along(search, &self.reach, wanted.to_vec(), counts, 1 << attempt);
+                if wanted == before {
+                    break;
+                }
+                before.clone_from(&wanted);
+                wanted.iter_mut().for_each(|wanted| self.keep_heaviest(wanted));
+                let mut model = Model::of(search, &self.reach, wanted);
+                let mut plan = Plan::new(self.left.len());
+                if with_existing {
+                    model.add_existing(search, &self.reach);
+                } else {
+                    self.kept.iter().for_each(|(kind, existing)| plan.keep(*kind, *existing));
+                }
+                plan.add(&model, &self.pack(&model, work, None));
+                offer(plan, &self.stages.ways());
+            }
+        }
+    }
+}
+
+/// What is wanted, with pods that must be beside others taken along by these, `times` as many by each as there have to be if
+/// each takes its share.
+fn taking_along(
+    search: &Search<'_>,
+    reach: &Reach,
+    mut wanted: Vec<Wanted>,
+    counts: &[u64],
+    times: u64,
+) -> Vec<Wanted> {
+    let on_their_own = |kind: usize| wanted.iter().any(|wanted| wanted.kind == kind);
+    let mut waiting: Vec<(usize, u64)> =
+        counted(counts).filter(|(kind, _)| follows(search, *kind) && !on_their_own(*kind)).collect();
+    // Whoever follows those that follow others comes when these have been taken along.
+    loop {
+        let before = waiting.len();
+        waiting.retain(|(kind, count)| !attach(search, reach, &mut wanted, *kind, *count, times));
+        if waiting.is_empty() || waiting.len() == before {
+            return wanted;
+        }
+    }
+}
+
+/// Lets pods of this kind be taken along; `false` if none of what is wanted can.
+fn attach(search: &Search<'_>, reach: &Reach, wanted: &mut Vec<Wanted>, kind: usize, count: u64, times: u64) -> bool {
+    let Some(group) = search.kinds[kind].shape.relations.companions() else { return false };
+    let is_host = |one: &Wanted| {
+        let mut kinds = one.kinds();
+        kinds.any(|kind| search.kinds[kind].shape.relations.counted.iter().any(|(counted, _)| *counted == group))
+            && shared(reach, one, kind).next().is_some()
+    };
+    let hosts: u64 = wanted.iter().filter(|one| is_host(one)).map(|one| one.count).sum();
+    if hosts == 0 {
+        return false;
+    }
+    let share = count.div_ceil(hosts).saturating_mul(times);
+    let (mut seen, mut dealt) = (0, 0);
+    let mut all = Vec::new();
+    for one in wanted.drain(..) {
+        if !is_host(&one) {
+            all.push(one);
+            continue;
+        }
+        seen += one.count;
+        let until = u64::try_from(u128::from(count) * u128::from(seen) / u128::from(hosts)).unwrap_or(count);
+        let here = until - dealt;
+        dealt = until;
+        let (full, rest) = (here / share, here % share);
+        for (copies, along) in [(full, share), (u64::from(rest > 0), rest)] {
+            if copies > 0 {
+                let mut with = Wanted { count: copies, templates: shared(reach, &one, kind).collect(), ..one.clone() };
+                with.beside.push((kind, along));
+                all.push(with);
+            }
+        }
+        let alone = one.count.saturating_sub(full + u64::from(rest > 0));
+        if alone > 0 {
+            all.push(Wanted { count: alone, ..one });
+        }
+    }
+    *wanted = all;
+    true
+}
+
+/// The pools that can have one node for what is wanted and a pod of the kind.
+fn shared<'r>(reach: &'r Reach, wanted: &'r Wanted, kind: usize) -> impl Iterator<Item = usize> + 'r {
+    wanted.templates.iter().copied().filter(move |template| {
+        let mut common = reach.choices(kind, *template).clone();
+        wanted.kinds().for_each(|other| common.keep_common(reach.choices(other, *template)));
+        !common.is_empty()
+    })
+}
