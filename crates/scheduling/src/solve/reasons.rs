@@ -226,7 +226,9 @@ impl Search<'_> {
         });
         let free: Vec<Vec<i64>> = free.collect();
         let mut most = free.first()?.clone();
-        free.iter().for_each(|one| axis::max(&mut most, one));
+        for one in free.iter() {
+            axis::max(&mut most, one);
+        }
         let lacks = |free: &[i64]| (0..asked.len()).find(|position| asked[*position] > free[*position].max(0));
         let (position, free) = lacks(&most).map(|position| (position, most[position])).or_else(|| {
             let position = lacks(&free[0])?;

@@ -44,7 +44,9 @@ impl Task<'_, '_> {
                     break;
                 }
                 before.clone_from(&wanted);
-                wanted.iter_mut().for_each(|wanted| self.keep_heaviest(wanted));
+                for wanted in wanted.iter_mut() {
+                    self.keep_heaviest(wanted);
+                }
                 let mut model = Model::of(search, &self.reach, wanted);
                 let mut plan = Plan::new(self.left.len());
                 if with_existing {

@@ -39,7 +39,9 @@ impl Task<'_, '_> {
         offer: &mut dyn FnMut(Plan, &[Way]),
     ) {
         let search = &self.start.search;
-        wanted.iter_mut().for_each(|wanted| self.keep_heaviest(wanted));
+        for wanted in wanted.iter_mut() {
+            self.keep_heaviest(wanted);
+        }
         let mut model = Model::of(search, &self.reach, wanted);
         model.add_existing(search, &self.reach);
         let warm = self.warm(&model).unwrap_or_else(|| known.of(&model));
