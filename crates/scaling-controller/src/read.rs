@@ -189,7 +189,7 @@ mod tests {
             tokio::time::sleep(Duration::from_secs(2)).await;
             sampled(9)
         });
-        assert!(tokio::time::timeout(Duration::from_secs(1), read).await.is_err());
+        assert!(timeout(Duration::from_secs(1), read).await.is_err());
         let other = cell.read(Duration::ZERO, || async { sampled(1) }).await;
         assert_eq!(other, sampled(9), "the read under way is used");
     }

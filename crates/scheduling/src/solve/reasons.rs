@@ -226,7 +226,7 @@ impl Search<'_> {
         });
         let free: Vec<Vec<i64>> = free.collect();
         let mut most = free.first()?.clone();
-        for one in free.iter() {
+        for one in &free {
             axis::max(&mut most, one);
         }
         let lacks = |free: &[i64]| (0..asked.len()).find(|position| asked[*position] > free[*position].max(0));

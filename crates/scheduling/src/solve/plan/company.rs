@@ -44,7 +44,7 @@ impl Task<'_, '_> {
                     break;
                 }
                 before.clone_from(&wanted);
-                for wanted in wanted.iter_mut() {
+                for wanted in &mut wanted {
                     self.keep_heaviest(wanted);
                 }
                 let mut model = Model::of(search, &self.reach, wanted);

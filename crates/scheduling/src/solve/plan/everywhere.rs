@@ -39,7 +39,7 @@ impl Task<'_, '_> {
         offer: &mut dyn FnMut(Plan, &[Way]),
     ) {
         let search = &self.start.search;
-        for wanted in wanted.iter_mut() {
+        for wanted in &mut wanted {
             self.keep_heaviest(wanted);
         }
         let mut model = Model::of(search, &self.reach, wanted);
