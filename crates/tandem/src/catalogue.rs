@@ -20,7 +20,7 @@ use std::{
 
 use requirements::{Requirement, Requirements, labels};
 use scheduling::{InstanceType, Offering};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use units::{Amount, Quantity, ResourceList, ResourceName, UsdMicrosPerHour};
 
@@ -92,7 +92,8 @@ pub fn types(document: &Document) -> Result<Arc<[InstanceType]>, BadInput> {
     if problems.is_empty() { Ok(found) } else { Err(BadInput(problems)) }
 }
 
-/// The instance types of a catalogue document with which nothing is wrong, by name, and what is wrong with the others.
+/// The instance types of a catalogue document with which nothing is wrong, by name, without the offerings that something is
+/// wrong with, and what is wrong with the others.
 pub(crate) fn sound_types(document: &Document) -> (Arc<[InstanceType]>, Vec<Problem>) {
     let Value::Array(entries) = &document.value else {
         let message =
@@ -105,21 +106,47 @@ pub(crate) fn sound_types(document: &Document) -> (Arc<[InstanceType]>, Vec<Prob
         let object = format!("instance type {}", if name.is_empty() { format!("[{index}]") } else { name.to_owned() });
         let problem =
             |field: String, message: String| Problem::at(&document.origin, message).of(object.as_str()).field(field);
-        let listed: Result<Listed, _> = serde_path_to_error::deserialize(entry);
-        let listed = listed.map_err(|error| (error.path().to_string(), in_words(&error.inner().to_string())));
-        match listed.and_then(|one| read(&one)) {
-            Ok(one) => {
-                if found.insert(one.name.clone(), one).is_some() {
-                    problems.push(problem("name".to_owned(), "there is one of this name already".to_owned()));
-                }
+        let (entry, wrong) = without_bad_offerings(entry);
+        let none_left = !wrong.is_empty() && entry["offerings"].as_array().is_some_and(Vec::is_empty);
+        problems.extend(wrong.into_iter().map(|(field, message)| problem(field, message)));
+        match of_entry::<Listed>(&entry).and_then(|one| read(&one)) {
+            Ok(one) if found.contains_key(&one.name) => {
+                problems.push(problem("name".to_owned(), "there is one of this name already".to_owned()));
             }
+            // What remains could not be bought.
+            Ok(_) if none_left => {}
+            Ok(one) => drop(found.insert(one.name.clone(), one)),
             Err((field, message)) => problems.push(problem(field, message)),
         }
     }
     (found.into_values().collect(), problems)
 }
 
+/// Path and message.
 type Wrong = (String, String);
+
+fn of_entry<T: DeserializeOwned>(entry: &Value) -> Result<T, Wrong> {
+    let read: Result<T, _> = serde_path_to_error::deserialize(entry);
+    read.map_err(|error| (error.path().to_string(), in_words(&error.inner().to_string())))
+}
+
+/// An entry without those of its offerings that cannot be read, and what is wrong with these.
+fn without_bad_offerings(entry: &Value) -> (Value, Vec<Wrong>) {
+    let (mut entry, mut wrong) = (entry.clone(), Vec::new());
+    if let Some(Value::Array(offerings)) = entry.get_mut("offerings") {
+        let mut index = 0;
+        offerings.retain(|one| {
+            let at = format!("offerings[{index}]");
+            index += 1;
+            let read = of_entry::<ListedOffering>(one).map_err(|(field, message)| match field.as_str() {
+                "." => (at.clone(), message),
+                field => (format!("{at}.{field}"), message),
+            });
+            read.and_then(|listed| offering(&listed, &at)).map_err(|found| wrong.push(found)).is_ok()
+        });
+    }
+    (entry, wrong)
+}
 
 fn read(listed: &Listed) -> Result<InstanceType, Wrong> {
     let mut capacity = resources(&listed.resources, "resources")?;

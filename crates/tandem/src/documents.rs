@@ -149,13 +149,23 @@ fn parse_one(text: &str, first_line: usize) -> Result<Value, String> {
                 let line = first_line + error.line().saturating_sub(1);
                 let what = error.to_string();
                 let what = what.split(" at line ").next().unwrap_or(&what);
-                return Err(format!("line {line}: this is not JSON: {what}"));
+                // What is no number in JSON (NaN) is text in YAML, and then told with its field.
+                return parse_yaml(text, first_line).map_err(|_| format!("line {line}: this is not JSON: {what}"));
             }
             Err(_) => {}
         }
     }
-    // No budget: the file is the user's own, and a cluster's dump is large.
-    serde_saphyr::from_str_with_options(text, serde_saphyr::options! { budget: None }).map_err(|error| {
+    parse_yaml(text, first_line)
+}
+
+fn parse_yaml(text: &str, first_line: usize) -> Result<Value, String> {
+    // No budget: the file is the user's own, and a cluster's dump is large. What is no number is text, so that whoever wants a
+    // number says which one it is.
+    let options = serde_saphyr::options! {
+        budget: None,
+        non_finite_float_policy: serde_saphyr::options::NonFiniteFloatPolicy::AsString,
+    };
+    serde_saphyr::from_str_with_options(text, options).map_err(|error| {
         let said = error.without_snippet().to_string();
         let what = said.lines().next().unwrap_or_default();
         let what = what.split(" at line ").next().unwrap_or(what);

@@ -38,17 +38,19 @@ pub fn read(path: &Path, types: Option<&Path>) -> Result<Input, BadInput> {
         }
     })?;
     if let Some(only) = first {
+        let (types, problems) = types.map(read_sound_types).transpose()?.unzip();
         let snapshot = instance::from_document(&only, path, types)?;
         return Ok(Input {
             snapshot,
             remarks: Remarks::default(),
             left_out: LeftOut::default(),
             shipped_types: false,
-            problems: Vec::new(),
+            problems: problems.unwrap_or_default(),
         });
     }
-    let types = types.map(read_types).transpose()?;
-    let input = what_is_sound(path, reader, types);
+    let (types, of_types) = types.map(read_sound_types).transpose()?.unzip();
+    let mut input = what_is_sound(path, reader, types);
+    input.problems.extend(of_types.unwrap_or_default());
     // Without a pod there is nothing to plan, and what is wrong is all there is to say.
     if input.problems.is_empty() || !input.snapshot.pods.is_empty() { Ok(input) } else { Err(BadInput(input.problems)) }
 }
@@ -102,12 +104,18 @@ fn what_is_sound(path: &Path, reader: Reader, types: Option<Arc<[InstanceType]>>
     Input { snapshot, remarks, left_out, shipped_types: shipped, problems }
 }
 
-/// Instance types from a file of their own.
+/// Instance types from a file of their own, none of which something is wrong with.
 pub(crate) fn read_types(path: &Path) -> Result<Arc<[InstanceType]>, BadInput> {
+    let (types, problems) = read_sound_types(path)?;
+    if problems.is_empty() { Ok(types) } else { Err(BadInput(problems)) }
+}
+
+/// Those with which nothing is wrong, and what is wrong with the others.
+fn read_sound_types(path: &Path) -> Result<(Arc<[InstanceType]>, Vec<Problem>), BadInput> {
     let documents = documents::read(path)?;
     match documents.as_slice() {
-        [one] if instance::is_one(&one.value) => instance::types_of(one),
-        [one @ Document { value: Value::Array(_), .. }] => catalogue::types(one),
+        [one] if instance::is_one(&one.value) => Ok((instance::types_of(one)?, Vec::new())),
+        [one @ Document { value: Value::Array(_), .. }] => Ok(catalogue::sound_types(one)),
         _ => Err(Problem::of_file(
             path.display().to_string(),
             "this is not a catalogue: an array of instance types, or a packing instance that has some",

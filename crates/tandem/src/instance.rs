@@ -21,11 +21,16 @@ use serde::Deserialize;
 use serde_json::Value;
 use units::{Amount, ResourceList, ResourceName};
 
-use crate::{BadInput, Document, Problem, catalogue::price, documents, problem::in_words};
+use crate::{BadInput, Document, Problem, catalogue::price, documents, problem::in_words, workloads};
 
 const FORMAT: &str = "node-packing-instance/1";
 const GPU: &str = "nvidia.com/gpu";
 const MIB: i64 = 1 << 20;
+/// More than any machine has of anything, and little enough to be counted in bytes. Unit: MiB, or millicores.
+const MOST_ASKED: i64 = 1 << 40;
+/// No region has so many zones, and no node so many DaemonSets.
+const MOST_ZONES: usize = 100;
+const MOST_DAEMONS: i64 = 1000;
 /// The label that says which shape a pod is of.
 const SHAPE: &str = "shape";
 /// The first of the host ports that stand for labels of which a node holds one.
@@ -45,12 +50,16 @@ pub(crate) fn is_one(value: &Value) -> bool {
     value.get("format").and_then(Value::as_str).is_some_and(|format| format.starts_with("node-packing-instance/"))
 }
 
-/// `types`: the file that has the types instead.
-pub(crate) fn from_document(document: &Document, path: &Path, types: Option<&Path>) -> Result<Snapshot, BadInput> {
+/// `types`: what to take instead of its own.
+pub(crate) fn from_document(
+    document: &Document,
+    path: &Path,
+    types: Option<Arc<[InstanceType]>>,
+) -> Result<Snapshot, BadInput> {
     let instance = parse(document)?;
     let problem = |field: &str, message: String| BadInput::from(Problem::at(&document.origin, message).field(field));
     let types = match (&instance.types_from, types) {
-        (_, Some(file)) => crate::input::read_types(file)?,
+        (_, Some(types)) => types,
         (None, None) => instance.types().map_err(|(field, message)| problem(&field, message))?,
         (Some(name), None) => {
             let beside = path.with_file_name(format!("{name}.json"));
@@ -84,8 +93,12 @@ fn parse(document: &Document) -> Result<Instance, BadInput> {
     if format != FORMAT {
         return Err(wrong("format".to_owned(), format!("{format:?} is not known here: {FORMAT:?} is")));
     }
-    serde_path_to_error::deserialize(&document.value)
-        .map_err(|error| wrong(error.path().to_string(), in_words(&error.inner().to_string())))
+    let instance: Instance = serde_path_to_error::deserialize(&document.value)
+        .map_err(|error| wrong(error.path().to_string(), in_words(&error.inner().to_string())))?;
+    if !(1..=MOST_ZONES).contains(&instance.zones) {
+        return Err(wrong("zones".to_owned(), format!("{} is not between 1 and {MOST_ZONES}", instance.zones)));
+    }
+    Ok(instance)
 }
 
 /// An instance as it is written; results and best plans in it are not looked at.
@@ -165,6 +178,35 @@ impl Instance {
         Ok(found.into_values().collect())
     }
 
+    /// Says what is more than can be planned for, before anything is made of it.
+    fn bounded(&self) -> Result<(), Wrong> {
+        let Daemons { cpu_m, memory_mib, pods } = self.daemonset_per_node;
+        let mut amounts = vec![
+            ("daemonset_per_node.cpu_m".to_owned(), cpu_m),
+            ("daemonset_per_node.memory_mib".to_owned(), memory_mib),
+        ];
+        if !(0..=MOST_DAEMONS).contains(&pods) {
+            return Err(("daemonset_per_node.pods".to_owned(), format!("{pods} is not between 0 and {MOST_DAEMONS}")));
+        }
+        let mut total = 0_usize;
+        for (index, shape) in self.shapes.iter().enumerate() {
+            let at = |field: &str| format!("shapes[{index}].{field}");
+            total = total.saturating_add(shape.count);
+            workloads::at_once(total).map_err(|message| (at("count"), message))?;
+            let asked = [
+                ("cpu_m", shape.cpu_m),
+                ("memory_mib", shape.memory_mib),
+                ("ephemeral_mib", shape.ephemeral_mib),
+                ("gpu", shape.gpu),
+            ];
+            amounts.extend(asked.map(|(field, amount)| (at(field), amount)));
+        }
+        match amounts.into_iter().find(|(_, amount)| !(0..=MOST_ASKED).contains(amount)) {
+            Some((field, amount)) => Err((field, format!("{amount} is not between 0 and {MOST_ASKED}"))),
+            None => Ok(()),
+        }
+    }
+
     fn snapshot(&self, types: Arc<[InstanceType]>) -> Result<Snapshot, Wrong> {
         let has_gpu = |one: &InstanceType| !one.capacity.get(&GPU.into()).is_zero();
         let (gpu_types, plain_types): (Vec<_>, Vec<_>) = types.iter().cloned().partition(has_gpu);
@@ -179,8 +221,8 @@ impl Instance {
         let exclusive: BTreeSet<&str> =
             self.shapes.iter().flat_map(|shape| shape.exclusive_on_node.iter().map(String::as_str)).collect();
         let ports: BTreeMap<&str, u16> = exclusive.into_iter().zip(FIRST_PORT..).collect();
-        let total = self.shapes.iter().map(|shape| shape.count).sum();
-        let mut pods = Vec::with_capacity(total);
+        self.bounded()?;
+        let mut pods = Vec::new();
         for (index, shape) in self.shapes.iter().enumerate() {
             if shape.zone.is_some_and(|zone| zone >= self.zones) {
                 return Err((format!("shapes[{index}].zone"), format!("there are zones 0 to {}", self.zones - 1)));
@@ -211,7 +253,9 @@ impl Row<'_> {
     }
 
     fn number(&self, name: &str) -> Result<i64, Wrong> {
-        self.get(name, "a whole number of 0 or more", |value| value.as_i64().filter(|number| *number >= 0))
+        self.get(name, "a whole number of 0 or more", |value| {
+            value.as_i64().filter(|number| (0..=MOST_ASKED).contains(number))
+        })
     }
 
     fn text(&self, name: &str) -> Result<String, Wrong> {

@@ -1,5 +1,7 @@
 use std::{fmt, sync::Arc};
 
+use scheduling::{PoolKey, PoolKind};
+
 /// Where in the input something was read.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Origin {
@@ -56,6 +58,21 @@ impl Problem {
     pub fn of(mut self, object: impl Into<String>) -> Self {
         self.object = Some(object.into());
         self
+    }
+
+    /// The pool it is about, and what is wrong there: field and message.
+    pub(crate) fn of_pool(&self) -> Option<(PoolKey, String)> {
+        let (kind, name) = self.object.as_deref()?.split_once(' ')?;
+        let kind = match kind {
+            "NodePool" => PoolKind::NodePool,
+            "Provisioner" => PoolKind::Provisioner,
+            _ => return None,
+        };
+        let why = match &self.field {
+            Some(field) => format!("{field}: {}", self.message),
+            None => self.message.clone(),
+        };
+        Some((PoolKey { kind, name: name.to_owned() }, why))
     }
 
     /// The same, about this field.

@@ -3,11 +3,11 @@
 use std::{fmt::Write as _, path::PathBuf, time::Instant};
 
 use clap::{Args, ValueEnum};
-use scheduling::{PodKey, Settings, check, solve_within};
+use scheduling::{PodKey, PoolKey, Settings, Solution, Unfit, check, solve_within};
 use serde::Serialize;
 
 use crate::{
-    BadInput, ec2,
+    BadInput, Problem, ec2,
     input::{self, Input},
     report::{Detail, Explanation, Flexibility, Look, Played, Report, counted},
 };
@@ -117,7 +117,7 @@ pub fn simulate(arguments: &Simulate, look: Look) -> Result<Output, Failure> {
         && !snapshot.pods.iter().any(|one| one.key == *pod)
     {
         let message = format!("there is no pod {pod} to place in it");
-        return Err(BadInput::from(crate::Problem::of_file(arguments.input.display().to_string(), message)).into());
+        return Err(BadInput::from(Problem::of_file(arguments.input.display().to_string(), message)).into());
     }
     let settings = Settings {
         ignore_preferences: arguments.preference_policy == PreferencePolicy::Ignore,
@@ -126,12 +126,13 @@ pub fn simulate(arguments: &Simulate, look: Look) -> Result<Output, Failure> {
     };
     let started = Instant::now();
     let is_over = || arguments.budget_ms.is_some_and(|budget| started.elapsed().as_millis() >= u128::from(budget));
-    let solution = solve_within(snapshot, &settings, &is_over);
+    let mut solution = solve_within(snapshot, &settings, &is_over);
     let milliseconds = (started.elapsed().as_secs_f64() * 1e6).round() / 1e3;
     let violations = check::check(snapshot, &solution);
     if !violations.is_empty() {
         return Err(Failure::WrongPlan(violations.iter().map(ToString::to_string).collect()));
     }
+    tell_refused_pools(&input, &mut solution);
     let result = if let Some(pod) = &arguments.pod {
         let explanation = Explanation::new(snapshot, &solution, pod, &settings)
             .expect("every pod of a checked plan is placed or has its reasons");
@@ -152,6 +153,22 @@ pub fn simulate(arguments: &Simulate, look: Look) -> Result<Output, Failure> {
     let problems = if input.problems.is_empty() { String::new() } else { BadInput(input.problems.clone()).to_string() };
     let problems = problems.lines().map(str::to_owned).collect();
     Ok(Output { result, remarks: remarks(&input), problems })
+}
+
+/// Says to the pods without a place which pools take no part, and why: to their readers these are pools like others.
+fn tell_refused_pools(input: &Input, solution: &mut Solution) {
+    let is_used = |key: &PoolKey| input.snapshot.pools.iter().any(|pool| pool.key == *key);
+    let refused = input.problems.iter().filter_map(Problem::of_pool).filter(|(pool, _)| !is_used(pool));
+    let refused: Vec<Unfit> = refused.map(|(pool, why)| Unfit::PoolRefused { pool, why }).collect();
+    // A pod that something is wrong with is not told of pools.
+    let of_pools = |why: &Unfit| why.pool().is_some() || matches!(why, Unfit::NoPools | Unfit::Nodes(_));
+    for reasons in solution.unplaced.values_mut().filter(|_| !refused.is_empty()) {
+        if reasons.iter().any(of_pools) {
+            reasons.retain(|why| *why != Unfit::NoPools);
+            let before_nodes = reasons.iter().position(|why| matches!(why, Unfit::Nodes(_))).unwrap_or(reasons.len());
+            reasons.splice(before_nodes..before_nodes, refused.iter().cloned());
+        }
+    }
 }
 
 /// How to solve: within so many milliseconds, time is the only bound and no plan is good enough that is not proven to be the

@@ -40,6 +40,15 @@ pub(crate) struct Missing<'a> {
     pub(crate) problem: Option<Problem>,
 }
 
+/// Whether so many pods can be planned for at once, or why not.
+pub(crate) fn at_once(pods: usize) -> Result<(), String> {
+    if pods <= MOST {
+        Ok(())
+    } else {
+        Err(format!("{pods} pods are more than the {MOST} that are planned for at once"))
+    }
+}
+
 /// As many pods as are asked for (`count`) by what is written, or none and what is wrong with that.
 fn bounded(
     asked: usize,
@@ -50,8 +59,10 @@ fn bounded(
 ) -> (usize, Option<Problem>) {
     let message = match written {
         Some(written) if written < 0 => format!("{written} is less than 0"),
-        _ if asked <= MOST => return (asked, None),
-        _ => format!("{asked} pods are more than the {MOST} that are planned for at once"),
+        _ => match at_once(asked) {
+            Ok(()) => return (asked, None),
+            Err(message) => message,
+        },
     };
     (0, Some(Problem::at(origin, message).of(workload).field(field)))
 }

@@ -394,6 +394,63 @@ fn an_instance_may_take_the_types_of_another() {
 }
 
 #[test]
+fn nothing_is_made_of_what_nobody_could_plan_for() {
+    let checked = |before: &str, after: &str, expected: Expect| {
+        assert!(INSTANCE.contains(before));
+        check_instance(&INSTANCE.replace(before, after), &[], &expected);
+    };
+    checked(
+        "\"id\": 3, \"count\": 1",
+        "\"id\": 3, \"count\": 2000000000",
+        expect![[r"
+        all.json, document 1: shapes[3].count: 2000000004 pods are more than the 300000 that are planned for at once
+    "]],
+    );
+    checked(
+        "\"id\": 0, \"count\": 2",
+        "\"id\": 0, \"count\": 300000",
+        expect![[r"
+        all.json, document 1: shapes[1].count: 300001 pods are more than the 300000 that are planned for at once
+    "]],
+    );
+    checked(
+        "\"gpu\": 1, \"zone\"",
+        "\"gpu\": 9223372036854775807, \"zone\"",
+        expect![[r"
+        all.json, document 1: shapes[3].gpu: 9223372036854775807 is not between 0 and 1099511627776
+    "]],
+    );
+    checked(
+        "\"ephemeral_mib\": 512",
+        "\"ephemeral_mib\": -1",
+        expect![[r"
+        all.json, document 1: shapes[0].ephemeral_mib: -1 is not between 0 and 1099511627776
+    "]],
+    );
+    checked(
+        "7000",
+        "9223372036854775807",
+        expect![[r"
+        all.json, document 1: types[0][4]: alloc_memory_mib must be a whole number of 0 or more
+    "]],
+    );
+    checked(
+        "\"pods\": 2",
+        "\"pods\": 2000000000",
+        expect![[r"
+        all.json, document 1: daemonset_per_node.pods: 2000000000 is not between 0 and 1000
+    "]],
+    );
+    checked(
+        "\"zones\": 2",
+        "\"zones\": 2000000000",
+        expect![[r"
+        all.json, document 1: zones: 2000000000 is not between 1 and 100
+    "]],
+    );
+}
+
+#[test]
 fn a_mistake_in_an_instance_is_found() {
     check_instance(
         &INSTANCE.replace("instance/1", "instance/2"),

@@ -134,3 +134,68 @@ fn each_new_node_says_what_it_may_become_and_why() {
     assert_eq!(node["pods"].as_array().unwrap().len(), 1);
     assert_eq!(node["why"][0], "opened for pod default/p");
 }
+
+/// A pool with a field that is wrong, and a pod that is told so.
+fn refused_pool(wrong: &str) -> String {
+    let bad = pool("c").replace("spec: { template", &format!("spec: {{ {wrong}, template"));
+    let (code, plan, said) = run(&[bad, pod("p", "1")], TYPES, &[]);
+    assert_eq!((code, &plan["unplaced"]), (2, &1.into()), "{said}");
+    plan["refusals"][0]["reasons"].to_string()
+}
+
+#[test]
+fn a_pool_that_is_refused_is_not_said_to_be_missing() {
+    for (wrong, field) in
+        [("limits: { cpu: -5 }", "spec.limits.cpu"), ("weight: 101", "spec.weight"), ("weight: x", "spec.weight")]
+    {
+        let told = refused_pool(wrong);
+        assert!(told.contains(&format!("NodePool/default: not used, {field}: ")), "{told}");
+        assert!(!told.contains("there is no"), "{told}");
+    }
+}
+
+#[test]
+fn one_bad_type_or_offering_does_not_take_the_others_from_the_catalogue() {
+    let offering = |price: &str, zone: &str| {
+        format!(
+            r#"{{ {price} "Requirements": [{{ "key": "karpenter.sh/capacity-type", "operator": "In", "values": ["on-demand"] }},
+            {{ "key": "topology.kubernetes.io/zone", "operator": "In", "values": ["{zone}"] }}] }}"#
+        )
+    };
+    let machine = |name: &str, cpu: &str, offerings: &[String]| {
+        format!(
+            r#"{{ "name": "{name}", "architecture": "amd64", "operatingSystems": ["linux"],
+            "resources": {{ "cpu": {cpu}, "memory": "16Gi" }}, "offerings": [{}] }}"#,
+            offerings.join(",")
+        )
+    };
+    let good = machine("m.good", "4", &[offering("\"Price\": 0.1,", "a")]);
+    let types = |bad: &str| format!("[{good}, {bad}]");
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("types.yaml");
+    // All of these are written as JSON, whatever the file is called.
+    for price in
+        ["", "\"Price\": -1,", "\"Price\": null,", "\"Price\": \"cheap\",", "\"Price\": NaN,", "\"Price\": .nan,"]
+    {
+        let bad = machine("m.bad", "4", &[offering("\"Price\": 0.01,", "b"), offering(price, "a")]);
+        fs::write(&file, types(&bad)).unwrap();
+        let (code, plan, said) =
+            run(&[pool("c"), pod("p", "1")], TYPES, &["--catalogue", file.to_str().unwrap(), "--verbose"]);
+        assert!(said.contains("instance type m.bad: offerings[1]"), "{price}: {said}");
+        assert_eq!((code, &plan["unplaced"]), (2, &0.into()), "{price}: {said}");
+        // Its other offering can be bought.
+        let offerings = plan["planned_nodes"][0]["offerings"].to_string();
+        assert!(offerings.contains("m.bad in b") && !offerings.contains("m.bad in a"), "{price}: {offerings}");
+    }
+    for (bad, field) in [
+        (machine("m.bad", "0", &[offering("\"Price\": 0.01,", "a")]), "m.bad: resources.cpu"),
+        (machine("m.bad", "4", &[offering("", "a")]), "m.bad: offerings[0]"),
+        (machine("m.good", "8", &[offering("\"Price\": 0.01,", "a")]), "m.good: name"),
+    ] {
+        fs::write(&file, types(&bad)).unwrap();
+        let (code, plan, said) =
+            run(&[pool("c"), pod("p", "1")], TYPES, &["--catalogue", file.to_str().unwrap(), "--verbose"]);
+        assert!(said.contains(field), "{said}");
+        assert_eq!((code, &plan["cost_usd_per_hour"]), (2, &0.1.into()), "{said}");
+    }
+}

@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 use requirements::{Operator, labels};
+use units::UsdMicrosPerHour;
 
 use super::{solve, tests::edited};
 use crate::{InstanceType, Pod, Settings, Snapshot, Solution, testing::*};
@@ -47,6 +48,15 @@ fn those_that_follow_share_few_of_many_nodes_where_that_is_cheaper() {
     let pods = app("web", 12, 1500).chain(beside("web", "cache", 6, 1000));
     let plan = plan(&world(pods, vec![machine("m.xlarge", "amd64", 4)]));
     assert_eq!((plan.unplaced.len(), plan.new_nodes.len()), (0, 8));
+}
+
+#[test]
+fn few_pods_that_must_be_beside_others_are_planned_by_price() {
+    let pods = app("web", 10, 1500).chain(beside("web", "cache", 10, 500));
+    let machines = [2, 4, 16, 32].map(|cpus| machine(&format!("m.{cpus}"), "amd64", cpus));
+    let plan = plan(&world(pods, machines.into()));
+    // All on the largest are 0.64 $.
+    assert_eq!((plan.greedy_cost, plan.cost), (Some(UsdMicrosPerHour(640_000)), UsdMicrosPerHour(440_000)));
 }
 
 #[test]

@@ -17,8 +17,8 @@
 //! (`everywhere`): the greedy rule may have given their room to the wrong ones. A plan without any wishes tells what wishes
 //! cost.
 //!
-//! Pods that must be on a node with others, and are left without a place when these have filled it, are planned once more
-//! with room kept for them (`company`).
+//! Pods that must be on a node with others are planned once more with room kept for them (`company`) where pods are few, or where
+//! some of them are left without a place because these others have filled their nodes.
 //!
 //! If the pods are few and nothing is proven, `exact` tries every way. A plan counts as cheaper only if it gives up no more
 //! wishes than the greedy one and puts no more pods on pools of less weight (`kept`).
@@ -63,7 +63,8 @@ use self::{
 use super::{Greedy, Queue, Rank, Rest, axis::Axis, prepare};
 use crate::{LowerBound, NodeKey, Note, PodKey, Settings, Snapshot, Solution, Target};
 
-/// Up to so many pods, the search goes on until the plan is proven to be the cheapest or the budget ends.
+/// Up to so many pods, the search goes on until the plan is proven to be the cheapest or the budget ends, and pods that must be
+/// beside others are planned by price.
 const FEW: usize = 200;
 /// If there are more kinds of pods and the guard says that time is up when the greedy plan is there, that plan is it.
 const MANY: usize = 300;
@@ -145,17 +146,22 @@ pub(super) fn cheapest(
                 Purpose::Comparison => without_wishes = Some(attempt.rank(&rest)),
             }
         });
+        let closed = |best: &Best<'_>| {
+            best.rest.refused.is_empty() && proven.as_ref().is_some_and(|bound| bound.cost >= best.rank.1)
+        };
+        // Of few pods the cheapest plan is looked for, of many one that leaves none of these out.
+        let to_mend = |best: &Best<'_>| {
+            (queue.len() <= FEW && !closed(best)) || best.rest.refused.iter().any(|(_, asked)| follows(*asked))
+        };
         if let Some((wanted, all)) = for_company
-            && best.rest.refused.iter().any(|(_, asked)| follows(*asked))
+            && to_mend(&best)
         {
             task.plan_company(&wanted, &all, &mut |plan, ways| {
                 let (attempt, rest) = carried_out(plan, ways);
                 best.consider(attempt, rest);
+                to_mend(&best)
             });
         }
-        let closed = |best: &Best<'_>| {
-            best.rest.refused.is_empty() && proven.as_ref().is_some_and(|bound| bound.cost >= best.rank.1)
-        };
         let is_best =
             !closed(&best) && !stop() && exact::improve(&start, &queue, &stages, &task.reach, stop, &mut best);
         let exactly = LowerBound { cost: best.rank.1, ignores: Vec::new() };

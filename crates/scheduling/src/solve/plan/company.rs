@@ -24,8 +24,13 @@ pub(super) fn follows(search: &Search<'_>, kind: usize) -> bool {
 
 impl Task<'_, '_> {
     /// Offers plans in which pods take those that must be beside them along: `planned` is for the pods that are not on nodes
-    /// there are, `everywhere` for all of them.
-    pub(super) fn plan_company(&self, planned: &[Wanted], everywhere: &[Wanted], offer: &mut dyn FnMut(Plan, &[Way])) {
+    /// there are, `everywhere` for all of them. `offer` says whether there should be more.
+    pub(super) fn plan_company(
+        &self,
+        planned: &[Wanted],
+        everywhere: &[Wanted],
+        offer: &mut dyn FnMut(Plan, &[Way]) -> bool,
+    ) {
         let search = &self.start.search;
         let work = search.settings.search_work_units / u64::from(ATTEMPTS) / 2;
         let variants = [(planned, &self.left, false), (everywhere, &self.as_planned, true)];
@@ -55,7 +60,9 @@ impl Task<'_, '_> {
                     self.kept.iter().for_each(|(kind, existing)| plan.keep(*kind, *existing));
                 }
                 plan.add(&model, &self.pack(&model, work, None));
-                offer(plan, &self.stages.ways());
+                if !offer(plan, &self.stages.ways()) {
+                    return;
+                }
             }
         }
     }
