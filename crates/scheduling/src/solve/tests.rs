@@ -380,14 +380,14 @@ fn a_node_is_selected_by_its_name_whatever_its_hostname_is() {
     ];
     check(
         &snapshot(pods, vec![there], vec![amd64("default")]),
-        &expect![[r#"
+        &expect![[r"
             shop/host-h1 on node n1: a ready node has room
             shop/name-n1 on node n1: a ready node has room
             shop/not-n1 on new node 0: no node takes it, so a new one is opened
             new 0 of NodePool/default: m.large in a (spot) $0.04/h, 9 offerings up to m.2xlarge in b (on-demand)
             shop/host-n1 unplaced: NodePool/default: wants kubernetes.io/hostname in [n1], which nothing defines | 0 of 1 nodes fit: 1 other labels
             shop/name-h1 unplaced: NodePool/default: wants .metadata.name in [h1], which nothing defines | 0 of 1 nodes fit: 1 other labels
-        "#]],
+        "]],
     );
 }
 

@@ -266,10 +266,10 @@ fn pods_that_must_share_a_node_stay_on_it_even_when_it_is_full() {
     });
     check(
         &snapshot(web, vec![], vec![pool("default")]),
-        &expect![[r#"
+        &expect![[r"
             new node 0 (a spot, a on-demand, b on-demand): web0 web1
             web2 unplaced: NodePool/default: the pods it must share its kubernetes.io/hostname with are on new node 1: it asks for 7 of cpu, the most that is free there is 1900m
-        "#]],
+        "]],
     );
 }
 
