@@ -149,8 +149,10 @@ fn parse_one(text: &str, first_line: usize) -> Result<Value, String> {
                 let line = first_line + error.line().saturating_sub(1);
                 let what = error.to_string();
                 let what = what.split(" at line ").next().unwrap_or(&what);
-                // What is no number in JSON (NaN) is text in YAML, and then told with its field.
-                return parse_yaml(text, first_line).map_err(|_| format!("line {line}: this is not JSON: {what}"));
+                let wrong = || format!("line {line}: this is not JSON: {what}");
+                // What is no number in JSON is text in YAML, and then told with its field.
+                let has_no_number = ["NaN", "Infinity", ".nan", ".inf"].iter().any(|word| text.contains(word));
+                return if has_no_number { parse_yaml(text, first_line).map_err(|_| wrong()) } else { Err(wrong()) };
             }
             Err(_) => {}
         }

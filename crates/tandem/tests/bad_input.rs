@@ -66,9 +66,9 @@ fn a_catalogue_with_prices_that_are_none_is_refused() {
         Available: true
           all.yaml, document 4, instance type m.large: offerings[0]: missing field `Price`
         Price: .nan
-          all.yaml, document 4: line 24, column 12: this is not YAML: non-finite float `.nan` rejected by the configured policy
+          all.yaml, document 4, instance type m.large: offerings[0].Price: invalid type: string ".nan", expected a number
         Price: .inf
-          all.yaml, document 4: line 24, column 12: this is not YAML: non-finite float `.inf` rejected by the configured policy
+          all.yaml, document 4, instance type m.large: offerings[0].Price: invalid type: string ".inf", expected a number
         Price: -0.1
           all.yaml, document 4, instance type m.large: offerings[0].Price: is not a price
         Price: 1e300
@@ -125,7 +125,7 @@ fn quantities_that_cannot_be_are_refused() {
         -1
           all.yaml, document 3, Pod default/odd: spec.containers[0].resources.requests.cpu: quantity "-1" is negative
         1e400
-          all.yaml, document 3: line 16, column 66: this is not YAML: non-finite float `1e400` rejected by the configured policy
+          all.yaml, document 3, Pod default/odd: spec.containers[0].resources.requests.cpu: quantity ".inf" does not begin with a number
         99999999999999999999Ei
           all.yaml, document 3, Pod default/odd: spec.containers[0].resources.requests.cpu: quantity "99999999999999999999Ei" is more than anybody can have
         1.2.3
@@ -138,7 +138,7 @@ fn quantities_that_cannot_be_are_refused() {
         ''
           all.yaml, document 3, Pod default/odd: spec.containers[0].resources.requests.cpu: a quantity must not be empty
         .nan
-          all.yaml, document 3: line 16, column 66: this is not YAML: non-finite float `.nan` rejected by the configured policy
+          all.yaml, document 3, Pod default/odd: spec.containers[0].resources.requests.cpu: quantity ".nan" does not begin with a number
         1GiB
           all.yaml, document 3, Pod default/odd: spec.containers[0].resources.requests.cpu: quantity "1GiB" has the unknown suffix "GiB" (write Gi)
         --1

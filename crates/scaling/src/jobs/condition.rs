@@ -29,7 +29,7 @@ pub fn decided(decision: &JobDecision) -> [Condition; 2] {
         Condition::not_active()
     } else {
         // A source that does not answer does not say that nothing waits.
-        Condition::activity_unknown(texts)
+        Condition::activity_unknown("Some triggers do not answer, so nobody knows what waits")
     };
     [ready, active]
 }

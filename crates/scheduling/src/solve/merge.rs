@@ -58,6 +58,7 @@ impl Greedy<'_> {
     fn leave_out(&mut self, gone: &[bool]) {
         let mut gone = gone.iter();
         self.search.open.retain(|_| gone.next() == Some(&false));
+        self.search.topology.rehome(self.search.open.iter().map(|node| &node.here));
         for (index, node) in self.search.open.iter().enumerate() {
             for (position, put) in node.pods.iter().enumerate() {
                 let (_, placement) = &mut self.placed[put.turn];

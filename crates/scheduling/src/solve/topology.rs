@@ -352,6 +352,18 @@ impl<'a> Topology<'a> {
         &self.tallies[group].homes
     }
 
+    /// The new nodes are these now, in this order, with these pods.
+    pub(super) fn rehome<'h>(&mut self, open: impl Iterator<Item = &'h Here>) {
+        for tally in &mut self.tallies {
+            tally.homes.retain(|spot| matches!(spot, Spot::Existing(_)));
+        }
+        for (index, here) in open.enumerate() {
+            for (group, _) in here.0.iter().filter(|(_, count)| count.pods > 0) {
+                self.tallies[*group].homes.push(Spot::Open(index));
+            }
+        }
+    }
+
     /// So many pods of the group, with no demand to be near it, are yet to be placed.
     pub(super) fn await_pods(&mut self, group: usize, pods: u32) {
         self.tallies[group].waiting = self.tallies[group].waiting.saturating_add(pods);
