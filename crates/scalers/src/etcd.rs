@@ -211,7 +211,8 @@ mod tests {
         let endpoints = format!("{},{healthy}", silent.local_addr().unwrap());
         let metadata = [("endpoints", endpoints.as_str()), ("watchKey", "k"), ("value", "5")];
         let connected = Trigger::new(&metadata).connect::<Etcd>().unwrap();
-        assert_eq!(connected.source.read().await.unwrap().milli.thousandths(), 7_000);
+        let reading = timeout(connected.timeout, connected.source.read()).await.unwrap().unwrap();
+        assert_eq!(reading.milli.thousandths(), 7_000);
     }
 
     #[test]
