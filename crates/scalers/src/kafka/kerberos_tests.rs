@@ -128,21 +128,7 @@ fn refusal(code: i32) -> Vec<u8> {
     let hint = Hint { etype: 18, salt: Some("salt".into()), parameters: None };
     let data = [(PA_ETYPE_INFO2, encode(&vec![hint])), (PA_ENC_TIMESTAMP, Vec::new())];
     let data: Vec<PaData> = data.into_iter().map(|(kind, value)| PaData { kind, value: octets(value) }).collect();
-    let error = KrbError {
-        version: VERSION,
-        kind: KRB_ERROR,
-        client_time: None,
-        client_micros: None,
-        time: time(now()),
-        micros: 0,
-        code,
-        client_realm: None,
-        client: None,
-        realm: "R".into(),
-        service: Principal::granting("R").name(NameKind::Service),
-        text: None,
-        data: Some(octets(encode(&data))),
-    };
+    let error = KrbError { data: Some(octets(encode(&data))), ..KrbError::of(code, now()) };
     encode_as(KRB_ERROR, error)
 }
 

@@ -65,6 +65,7 @@ fn whoever_follows_those_that_follow_has_a_place_too() {
     assert_eq!(plan(&world(pods, vec![machine("m.xlarge", "amd64", 4)])).unplaced.len(), 0);
 }
 
+/// Ten pods are planned by trying every way; with more, two would have no place here (docs/known-gaps.md).
 #[test]
 fn a_node_that_is_there_keeps_room_for_those_that_must_be_beside_its_pods() {
     let mut there = node("n1", 4000);

@@ -75,9 +75,8 @@ async fn exchange(kdc: &Address, question: &[u8]) -> io::Result<Vec<u8>> {
 mod tests {
     use tokio::net::TcpListener;
 
-    use super::super::encoding::{encode_as, time};
-    use super::super::messages::{KRB_ERROR, KrbError, VERSION};
-    use super::super::principal::{NameKind, Principal};
+    use super::super::encoding::encode_as;
+    use super::super::messages::{KRB_ERROR, KrbError};
     use super::*;
 
     /// A server that answers everything with these bytes.
@@ -96,21 +95,7 @@ mod tests {
     }
 
     fn refusal(code: i32) -> Vec<u8> {
-        let error = KrbError {
-            version: VERSION,
-            kind: KRB_ERROR,
-            client_time: None,
-            client_micros: None,
-            time: time(Duration::ZERO),
-            micros: 0,
-            code,
-            client_realm: None,
-            client: None,
-            realm: "R".into(),
-            service: Principal::granting("R").name(NameKind::Service),
-            text: None,
-            data: None,
-        };
+        let error = KrbError::of(code, Duration::ZERO);
         let error = encode_as(KRB_ERROR, error);
         [&u32::try_from(error.len()).unwrap().to_be_bytes()[..], &error].concat()
     }

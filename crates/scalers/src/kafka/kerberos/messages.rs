@@ -292,3 +292,25 @@ pub(super) struct KrbError {
     #[asn1(context_specific = "12", optional = "true")]
     pub(super) data: Option<OctetString>,
 }
+
+#[cfg(test)]
+impl KrbError {
+    /// An error of a KDC whose clock is at this time.
+    pub(super) fn of(code: i32, at: std::time::Duration) -> Self {
+        Self {
+            version: VERSION,
+            kind: KRB_ERROR,
+            client_time: None,
+            client_micros: None,
+            time: super::encoding::time(at),
+            micros: 0,
+            code,
+            client_realm: None,
+            client: None,
+            realm: "R".into(),
+            service: super::principal::Principal::granting("R").name(super::principal::NameKind::Service),
+            text: None,
+            data: None,
+        }
+    }
+}

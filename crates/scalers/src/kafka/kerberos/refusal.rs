@@ -69,29 +69,12 @@ fn skew(theirs: Duration, ours: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kafka::kerberos::encoding::time;
-    use crate::kafka::kerberos::messages::{KRB_ERROR, VERSION};
-    use crate::kafka::kerberos::principal::{NameKind, Principal};
 
     const NOW: Duration = Duration::from_secs(1_000_000);
 
     /// An error of a KDC whose clock is there.
     fn error(code: i32, at: Duration) -> KrbError {
-        KrbError {
-            version: VERSION,
-            kind: KRB_ERROR,
-            client_time: None,
-            client_micros: None,
-            time: time(at),
-            micros: 0,
-            code,
-            client_realm: None,
-            client: None,
-            realm: "R".into(),
-            service: Principal::granting("R").name(NameKind::Service),
-            text: Some("a text".into()),
-            data: None,
-        }
+        KrbError { text: Some("a text".into()), ..KrbError::of(code, at) }
     }
 
     fn text(code: i32, at: Duration) -> String {
