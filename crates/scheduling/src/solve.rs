@@ -63,8 +63,9 @@ use crate::{NodeStage, Note, Placement, PlacementReason, Pod, PodKey, Settings, 
 /// Pods and nodes have distinct keys; the names of a pool's instance types are distinct.
 ///
 /// # Caveats
-/// A spread holds when its pod is placed. Pods that count in it and do not demand it themselves may come later and lie
-/// unevenly, as with the kube-scheduler.
+/// A spread holds when its pod is placed. Pods that count in it and do not demand it themselves come first if they can, for the
+/// kube-scheduler reckons with them as soon as they are nominated for a node. Those of lower priority come later and may
+/// lie unevenly, and so may those that must be spread, or near somebody, themselves.
 pub fn solve(snapshot: &Snapshot, settings: &Settings) -> Solution {
     solve_within(snapshot, settings, &|| false)
 }
@@ -130,6 +131,7 @@ fn prepare<'a>(snapshot: &'a Snapshot, settings: &'a Settings, axis: &'a Axis) -
             }
         }
     }
+    queue.sort_by_key(|(pod, asked)| (Reverse(pod.priority), search.turns[*asked]));
     search.expect_pods(queue.iter().map(|(_, asked)| *asked));
     let given_up = vec![0; numbers_of(&queue)];
     (Greedy { search, placed: Vec::new(), relaxed: 0, given_up }, queue, solution)

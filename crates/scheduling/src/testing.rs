@@ -15,7 +15,7 @@ use crate::{
     check::{Violation, check},
 };
 
-pub(crate) use exhaustive::{Best, best, best_beyond};
+pub(crate) use exhaustive::{Best, best, best_beyond, counts};
 
 pub(crate) const GIB: i64 = 1 << 30;
 

@@ -4,7 +4,7 @@
 //! --release -p tandem --example fuzz` as many as there is time for, and `cargo +nightly fuzz run snapshot` (in `fuzz/`)
 //! looks for those that reach code no others did.
 
-use std::{path::Path, sync::Arc};
+use std::{cmp::Reverse, path::Path, sync::Arc};
 
 use scheduling::{Settings, Snapshot, Solution, check, realise, solve, solve_after, solve_greedy};
 
@@ -59,6 +59,7 @@ pub fn judge(snapshot: &Snapshot) -> Vec<String> {
             broken.push(format!("{name}: {pod} has no place and no reason"));
         }
     }
+    let rank = |plan: &Solution| rank(snapshot, plan);
     if rank(&plan) > rank(&greedy) {
         broken.push(format!("dearer than the greedy plan: {:?} > {:?}", rank(&plan), rank(&greedy)));
     }
@@ -81,8 +82,12 @@ pub fn judge(snapshot: &Snapshot) -> Vec<String> {
     broken
 }
 
-fn rank(plan: &Solution) -> (usize, i64) {
-    (plan.unplaced.len(), plan.cost.0)
+/// The priorities of the pods without a place, the highest first, and the cost: the less, the better.
+fn rank(snapshot: &Snapshot, plan: &Solution) -> (Vec<i32>, i64) {
+    let without = snapshot.pods.iter().filter(|pod| plan.unplaced.contains_key(&pod.key));
+    let mut without: Vec<i32> = without.map(|pod| pod.priority).collect();
+    without.sort_unstable_by_key(|priority| Reverse(*priority));
+    (without, plan.cost.0)
 }
 
 /// The same in another order.

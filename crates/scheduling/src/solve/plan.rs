@@ -13,6 +13,9 @@
 //! feasible here that is not feasible there, and what the model does not know costs money at worst. If the greedy plan is
 //! no dearer, it is the answer.
 //!
+//! Where the greedy rule leaves pods without a place that could have one, they come first the next time (`promote`), and the best
+//! order is that of all plans.
+//!
 //! Where nodes there are may take pods, all pods are planned once more, with their wishes and on these nodes too
 //! (`everywhere`): the greedy rule may have given their room to the wrong ones. A plan without any wishes tells what wishes
 //! cost.
@@ -36,6 +39,7 @@ mod kept;
 mod known;
 mod model;
 mod ports;
+mod promote;
 mod reach;
 mod repeat;
 mod stages;
@@ -100,6 +104,17 @@ pub(super) fn cheapest(
         solution.lower_bound = bound.filter(|_| solution.unplaced.is_empty());
         return solution;
     }
+    let mut is_by_rule = true;
+    let (mut queue, mut rest) = (queue, rest);
+    if !rest.refused.is_empty() && !out_of_work {
+        let reach = Reach::of(&start.search);
+        let is_nowhere = |asked: usize| reach.is_nowhere(stages.least[asked]);
+        let better = promote::in_better_order(&start, &queue, (&greedy, &rest), is_nowhere, stop);
+        if let Some(better) = better {
+            (queue, greedy, rest) = better;
+            is_by_rule = false;
+        }
+    }
     let kind_of: BTreeMap<&PodKey, usize> = previous.map_or_else(BTreeMap::new, |previous| {
         let of_earlier = queue.iter().filter(|(pod, _)| previous.placed.contains_key(&pod.key));
         of_earlier.map(|(pod, asked)| (&pod.key, stages.planned[*asked].0)).collect()
@@ -113,7 +128,7 @@ pub(super) fn cheapest(
         let planned = |counts: &[u64]| wanted::planned(&start.search, &task.reach, counts, &greedy.search);
         (planned(&task.left), planned(&task.as_planned))
     });
-    let mut best = Best { rank: by_rule.rank.clone(), kept: Kept::by(&greedy), plan: greedy, rest, is_by_rule: true };
+    let mut best = Best { rank: greedy.rank(&rest), kept: Kept::by(&greedy), plan: greedy, rest, is_by_rule };
     if let Some(previous) = previous {
         let ways = stages.ways();
         // Once as it was, and with its nodes once and twice more if about as many pods are new.

@@ -23,7 +23,7 @@ use super::{
     template::{Choice, Template},
     topology::{Here, Seat, Spot, Topology},
     twins::Twins,
-    wishes::Asked,
+    wishes::{Asked, Turn},
 };
 use crate::{NodeStage, Pod, PodKey, Settings, Snapshot, Unfit};
 
@@ -47,6 +47,8 @@ pub(super) struct Search<'a> {
     stages: Vec<Vec<usize>>,
     /// By number of pods written alike: groups that others wait for them to begin.
     free_member_of: Rc<[Vec<usize>]>,
+    /// By number of pods written alike: when they come.
+    pub(super) turns: Rc<[Turn]>,
     shapes: Map<Rc<Shape<'a>>, usize>,
     twins: Rc<Twins<'a>>,
     /// By label and domain: the nodes there are.
@@ -109,6 +111,11 @@ impl<'a> Search<'a> {
         existing.sort_by_key(|one| (one.node.stage, &one.node.key));
         topology.find_domains(&existing, &templates);
         let left = Left::new(&mut templates);
+        let groups = &topology.groups;
+        let demanded: BTreeSet<usize> =
+            asked.iter().flat_map(Asked::spreads).map(|group| groups.first_alike[group]).collect();
+        let turn = |one: &Asked<'a>| if demanded.is_empty() { Turn::Last } else { one.turn(groups, &demanded) };
+        let turns = asked.iter().map(turn).collect();
         let twins = Rc::new(Twins::of(&snapshot.nodes, &existing));
         let keys = topology.groups.keys.len();
         let named = Named::new(&asked, &existing);
@@ -124,6 +131,7 @@ impl<'a> Search<'a> {
             stages: vec![Vec::new(); asked.len()],
             asked: asked.into(),
             free_member_of: Rc::default(),
+            turns,
             shapes: Map::default(),
             twins,
             existing_in: Rc::default(),

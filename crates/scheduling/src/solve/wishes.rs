@@ -5,7 +5,7 @@
 //! preferred node affinities only the heaviest that is left counts. Karpenter begins by dropping alternatives of the
 //! required node affinity; here all alternatives are tried anyway.
 
-use std::cmp::Reverse;
+use std::{cmp::Reverse, collections::BTreeSet};
 
 use requirements::{Requirement, RequirementTerm, Requirements, TermError};
 
@@ -14,7 +14,7 @@ use units::Amount;
 use super::{
     axis::Axis,
     kind::Shape,
-    relations::{Groups, Place, Relation, Relations, Rule, is_wish, weight},
+    relations::{Demand, Groups, Place, Relation, Relations, Rule, is_wish, weight},
 };
 use crate::{Pod, Settings, Strength, Unfit};
 
@@ -29,6 +29,18 @@ pub(super) struct Asked<'a> {
     wishes: Vec<Wish>,
     /// Whether it has wishes besides that nobody could grant.
     pub(super) is_in_vain: bool,
+}
+
+/// When pods come, among those of their priority. Whoever counts in others' spreads and demands none of them itself may go
+/// where it likes at any time, and the kube-scheduler counts it from the moment on at which it is nominated for a node there. So
+/// those who must be evenly spread come after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Turn {
+    /// It counts in a spread of others, and need not wait for anybody.
+    First,
+    /// It counts in a spread of others, but it must, or would like to, be spread or be near somebody itself.
+    Second,
+    Last,
 }
 
 #[derive(Clone)]
@@ -113,6 +125,23 @@ impl<'a> Asked<'a> {
         let own: Vec<usize> = self.rules.iter().chain(wished).map(|rule| rule.group).collect();
         let near = |group: &usize| groups.found[*group].relation == Relation::Near && !own.contains(group);
         counted.into_iter().map(|(group, _)| group).filter(near).collect()
+    }
+
+    /// The groups over which it must be evenly spread.
+    pub(super) fn spreads(&self) -> impl Iterator<Item = usize> {
+        self.rules.iter().filter(|rule| matches!(rule.demand, Demand::Spread { .. })).map(|rule| rule.group)
+    }
+
+    /// When such pods come. `demanded`: the groups over which some pods must be evenly spread, of those alike the first.
+    pub(super) fn turn(&self, groups: &Groups<'a>, demanded: &BTreeSet<usize>) -> Turn {
+        let [counted, _] = groups.of(&self.pod.key.namespace, &self.pod.labels);
+        let own: Vec<usize> = self.spreads().map(|group| groups.first_alike[group]).collect();
+        if !counted.iter().any(|(group, _)| demanded.contains(group) && !own.contains(group)) {
+            return Turn::Last;
+        }
+        let wished = self.wishes.iter().filter_map(|wish| if let Wish::Rule(rule) = wish { Some(rule) } else { None });
+        let mut waits = self.rules.iter().chain(wished).filter(|rule| rule.demand != Demand::Apart);
+        if waits.next().is_some() { Turn::Second } else { Turn::First }
     }
 
     /// What it wants, or wishes, of a label.

@@ -2,11 +2,13 @@
 
 use std::{cell::Cell, collections::BTreeMap, sync::Arc};
 
+use requirements::labels;
 use units::{ResourceList, UsdMicrosPerHour};
 
+use super::node;
 use crate::{
     InstanceType, NewNode, Offering, OfferingKey, Placement, PlacementReason, Pod, Pool, PricedOffering, Snapshot,
-    Solution, Target, Unfit, check::check,
+    Solution, Target, Unfit, WhenUnsatisfiable, check::check,
 };
 
 /// How good the best plan is.
@@ -219,5 +221,59 @@ fn passes(snapshot: &Snapshot, places: &[Place], new_nodes: &[NewNode]) -> bool 
         let placement = Placement { node, why: PlacementReason::CheapestPlan, turn: 0 };
         solution.placed.insert(pod.key.clone(), placement);
     }
-    check(snapshot, &solution).is_empty()
+    check(snapshot, &solution).is_empty() && holds_after_the_counted(snapshot, &solution)
+}
+
+/// Whether a pod demands a spread in which another one counts.
+pub(crate) fn counts(pod: &Pod, other: &Pod) -> bool {
+    pod.topology_spread.iter().any(|spread| {
+        spread.when_unsatisfiable == WhenUnsatisfiable::DoNotSchedule
+            && spread.selector.as_ref().is_some_and(|selector| selector.matches(&other.labels))
+    })
+}
+
+/// Whether the plan can be carried out when those are there already that a spread counts and that wait for nobody: the
+/// kube-scheduler counts them as soon as they are nominated.
+fn holds_after_the_counted(snapshot: &Snapshot, solution: &Solution) -> bool {
+    let is_first = |pod: &Pod| {
+        pod.topology_spread.is_empty()
+            && pod.pod_affinity.is_empty()
+            && snapshot.pods.iter().any(|other| counts(other, pod))
+    };
+    if !snapshot.pods.iter().any(|pod| is_first(pod)) {
+        return true;
+    }
+    let mut after = snapshot.clone();
+    let mut nodes: BTreeMap<Target, usize> = BTreeMap::new();
+    for (index, node) in after.nodes.iter().enumerate() {
+        nodes.insert(Target::Existing(node.key.clone()), index);
+    }
+    for (index, new) in solution.new_nodes.iter().enumerate() {
+        let OfferingKey { instance_type, zone, capacity_type } = &new.offerings[0].key;
+        let mut node = node(&format!("new-{index}"), 0);
+        node.labels.clone_from(&new.labels);
+        for (key, value) in [
+            (labels::INSTANCE_TYPE, instance_type.as_str()),
+            (labels::ZONE, zone),
+            (labels::CAPACITY_TYPE, capacity_type.as_str()),
+        ] {
+            node.labels.insert(key.to_owned(), value.to_owned());
+        }
+        node.allocatable = new.capacity.clone();
+        nodes.insert(Target::New(index), after.nodes.len());
+        after.nodes.push(node);
+    }
+    let mut rest = Solution { unplaced: solution.unplaced.clone(), ..Solution::default() };
+    for (key, placement) in &solution.placed {
+        let node = &mut after.nodes[nodes[&placement.node]];
+        let pod = snapshot.pods.iter().find(|pod| pod.key == *key).expect("a pod of the snapshot");
+        if is_first(pod) {
+            node.pods.push(Arc::clone(pod));
+            after.pods.retain(|pod| pod.key != *key);
+        } else {
+            let node = Target::Existing(node.key.clone());
+            rest.placed.insert(key.clone(), Placement { node, ..placement.clone() });
+        }
+    }
+    check(&after, &rest).is_empty()
 }

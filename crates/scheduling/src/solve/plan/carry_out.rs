@@ -13,6 +13,7 @@ use super::{
         make::Preset,
         relations::{Demand, Place, Relations},
         topology::Domain,
+        wishes::Turn,
     },
     MANY,
     model::{Model, Nodes},
@@ -24,18 +25,19 @@ use crate::{Placement, PlacementReason, Pod, Target};
 const ROUNDS: usize = 3;
 
 /// The last of the phases in which pods are put where a plan has them.
-const LAST: usize = 2;
+const LAST: usize = 8;
 
-/// When such pods come: those to be spread over a label, those to be spread over hosts, all others.
-fn phase(relations: &Relations) -> usize {
+/// When such pods come: by their turn, and then those to be spread over a label, those to be spread over hosts, all others.
+fn phase(turn: Turn, relations: &Relations) -> usize {
     let spreads = || relations.rules.iter().filter(|rule| matches!(rule.demand, Demand::Spread { .. }));
-    if spreads().any(|rule| rule.place != Place::Host) {
+    let then = if spreads().any(|rule| rule.place != Place::Host) {
         0
     } else if spreads().next().is_some() {
         1
     } else {
-        LAST
-    }
+        2
+    };
+    turn as usize * 3 + then
 }
 
 /// As what pods of one number are put on the nodes of a plan.
@@ -140,14 +142,16 @@ impl<'a> Greedy<'a> {
     /// by number of pods written alike.
     pub(super) fn carry_out(&mut self, queue: &Queue<'a>, ways: &[Way], mut plan: Plan) -> Rest<'a> {
         let mut left = queue.clone();
-        // Those with a spread first: whoever is counted in it and demands nothing may lie unevenly, and comes after them. Where
-        // kinds are many, they are not planned for (`wanted`).
-        let phases: Vec<usize> = self.search.kinds.iter().map(|kind| phase(&kind.shape.relations)).collect();
-        for now in if phases.len() > MANY { LAST } else { 0 }..=LAST {
+        // Those with a spread first, but not before those that count in it. Where kinds are many, they are not planned for (`wanted`).
+        let are_many = self.search.kinds.len() > MANY;
+        let relations = |way: &Way| &self.search.kinds[way.planned].shape.relations;
+        let turns = self.search.turns.iter();
+        let phases: Vec<usize> = turns.zip(ways).map(|(turn, way)| phase(*turn, relations(way))).collect();
+        for now in if are_many { LAST } else { 0 }..=LAST {
             for _ in 0..ROUNDS {
                 let before = left.len();
                 left.retain(|(pod, asked)| {
-                    phases[ways[*asked].planned] > now || !self.is_put_as_planned(pod, *asked, ways, &mut plan)
+                    phases[*asked] > now || !self.is_put_as_planned(pod, *asked, ways, &mut plan)
                 });
                 if left.is_empty() || left.len() == before {
                     break;
@@ -155,7 +159,7 @@ impl<'a> Greedy<'a> {
             }
         }
         // Where all are planned for, only what had to be opened beside the plan may be needless.
-        let planned = if phases.len() > MANY { 0 } else { self.search.open.len() };
+        let planned = if are_many { 0 } else { self.search.open.len() };
         let rest = self.place_all(left);
         self.widen();
         self.merge(planned);

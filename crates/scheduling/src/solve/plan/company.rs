@@ -3,7 +3,8 @@
 //! The greedy rule lets the others come first, and may fill their nodes with them: then those that must be beside them have
 //! no place, for good. Here each of the others that goes on a new node takes some of those that follow it along, as if they
 //! were one large pod. How many is tried several times: as few as it takes to place all, then twice as many on half as many
-//! nodes, and so on, for the cheapest plan may be any of these.
+//! nodes, and so on, for the cheapest plan may be any of these; and half as many, and fewer, for no node may hold so many: the
+//! rest goes where room is left.
 
 use super::{
     super::search::Search,
@@ -14,8 +15,9 @@ use super::{
     wanted::{Wanted, counted},
 };
 
-/// How many ways of taking pods along are tried; each gets an equal share of the work.
-const ATTEMPTS: u32 = 6;
+/// The ways of taking pods along that are tried: so many times as few as it takes, for one in so many of them. Each gets an equal
+/// share of the work.
+const WAYS: [(u64, u64); 9] = [(1, 1), (2, 1), (4, 1), (8, 1), (16, 1), (32, 1), (1, 2), (1, 4), (1, 8)];
 
 /// Whether pods of the kind have to be on nodes with pods of some group.
 pub(super) fn follows(search: &Search<'_>, kind: usize) -> bool {
@@ -32,7 +34,7 @@ impl Task<'_, '_> {
         offer: &mut dyn FnMut(Plan, &[Way]) -> bool,
     ) {
         let search = &self.start.search;
-        let work = search.settings.search_work_units / u64::from(ATTEMPTS) / 2;
+        let work = search.settings.search_work_units / WAYS.len() as u64 / 2;
         let variants = [(planned, &self.left, false), (everywhere, &self.as_planned, true)];
         for (wanted, counts, with_existing) in variants {
             let there = self.there(wanted).filter(|there| !there.is_empty());
@@ -40,13 +42,14 @@ impl Task<'_, '_> {
                 continue;
             }
             let mut before = Vec::new();
-            for attempt in 0..ATTEMPTS {
+            for (times, parts) in WAYS {
                 if (self.stop)() {
                     return;
                 }
-                let mut wanted = taking_along(search, &self.reach, wanted.to_vec(), counts, 1 << attempt);
+                let nodes = Nodes { reach: &self.reach, with_existing };
+                let mut wanted = taking_along(search, &nodes, wanted.to_vec(), counts, (times, parts));
                 if wanted == before {
-                    break;
+                    continue;
                 }
                 before.clone_from(&wanted);
                 for wanted in &mut wanted {
@@ -68,14 +71,14 @@ impl Task<'_, '_> {
     }
 }
 
-/// What is wanted, with pods that must be beside others taken along by these, `times` as many by each as there have to be if
-/// each takes its share.
+/// What is wanted, with one in so many `parts` of the pods that must be beside others taken along by these, `times` as many by
+/// each as there have to be if each takes its share.
 fn taking_along(
     search: &Search<'_>,
-    reach: &Reach,
+    nodes: &Nodes<'_>,
     mut wanted: Vec<Wanted>,
     counts: &[u64],
-    times: u64,
+    (times, parts): (u64, u64),
 ) -> Vec<Wanted> {
     let on_their_own = |kind: usize| wanted.iter().any(|wanted| wanted.kind == kind);
     let mut waiting: Vec<(usize, u64)> =
@@ -83,7 +86,7 @@ fn taking_along(
     // Whoever follows those that follow others comes when these have been taken along.
     loop {
         let before = waiting.len();
-        waiting.retain(|(kind, count)| !attach(search, reach, &mut wanted, *kind, *count, times));
+        waiting.retain(|(kind, count)| !attach(search, nodes, &mut wanted, *kind, count.div_ceil(parts), times));
         if waiting.is_empty() || waiting.len() == before {
             return wanted;
         }
@@ -91,12 +94,19 @@ fn taking_along(
 }
 
 /// Lets pods of this kind be taken along; `false` if none of what is wanted can.
-fn attach(search: &Search<'_>, reach: &Reach, wanted: &mut Vec<Wanted>, kind: usize, count: u64, times: u64) -> bool {
+fn attach(
+    search: &Search<'_>,
+    nodes: &Nodes<'_>,
+    wanted: &mut Vec<Wanted>,
+    kind: usize,
+    count: u64,
+    times: u64,
+) -> bool {
     let Some(group) = search.kinds[kind].shape.relations.companions() else { return false };
     let is_host = |one: &Wanted| {
         let mut kinds = one.kinds();
         kinds.any(|kind| search.kinds[kind].shape.relations.counted.iter().any(|(counted, _)| *counted == group))
-            && shared(reach, one, kind).next().is_some()
+            && nodes.have_both(one, kind)
     };
     let hosts: u64 = wanted.iter().filter(|one| is_host(one)).map(|one| one.count).sum();
     if hosts == 0 {
@@ -117,7 +127,7 @@ fn attach(search: &Search<'_>, reach: &Reach, wanted: &mut Vec<Wanted>, kind: us
         let (full, rest) = (here / share, here % share);
         for (copies, along) in [(full, share), (u64::from(rest > 0), rest)] {
             if copies > 0 {
-                let mut with = Wanted { count: copies, templates: shared(reach, &one, kind).collect(), ..one.clone() };
+                let mut with = Wanted { count: copies, templates: nodes.shared(&one, kind).collect(), ..one.clone() };
                 with.beside.push((kind, along));
                 all.push(with);
             }
@@ -131,11 +141,26 @@ fn attach(search: &Search<'_>, reach: &Reach, wanted: &mut Vec<Wanted>, kind: us
     true
 }
 
-/// The pools that can have one node for what is wanted and a pod of the kind.
-fn shared<'r>(reach: &'r Reach, wanted: &'r Wanted, kind: usize) -> impl Iterator<Item = usize> + 'r {
-    wanted.templates.iter().copied().filter(move |template| {
-        let mut common = reach.choices(kind, *template).clone();
-        wanted.kinds().for_each(|other| common.keep_common(reach.choices(other, *template)));
-        !common.is_empty()
-    })
+/// Where pods may be together.
+struct Nodes<'r> {
+    reach: &'r Reach,
+    /// Not on new nodes alone.
+    with_existing: bool,
+}
+
+impl Nodes<'_> {
+    /// The pools that can have one node for what is wanted and a pod of the kind.
+    fn shared<'s>(&'s self, wanted: &'s Wanted, kind: usize) -> impl Iterator<Item = usize> + 's {
+        wanted.templates.iter().copied().filter(move |template| {
+            let mut common = self.reach.choices(kind, *template).clone();
+            wanted.kinds().for_each(|other| common.keep_common(self.reach.choices(other, *template)));
+            !common.is_empty()
+        })
+    }
+
+    /// Whether some node may have what is wanted and a pod of the kind.
+    fn have_both(&self, wanted: &Wanted, kind: usize) -> bool {
+        let all = |there: &usize| wanted.kinds().all(|other| self.reach.existing(other).contains(there));
+        self.shared(wanted, kind).next().is_some() || self.with_existing && self.reach.existing(kind).iter().any(all)
+    }
 }

@@ -9,7 +9,7 @@
 //! becomes narrower with its pods, as everywhere. So what costs least is found among all plans that place as many pods, give
 //! up no wish more than the best plan had to before, and put no more pods on pools of less weight. Pods that nothing relates
 //! to others come last and in one order only; for the others every order counts, since a spread or an affinity may let in
-//! later what it refuses now.
+//! later what it refuses now; but whoever counts in a spread and demands none comes before those that do.
 //!
 //! What a state costs at least is worked out for all pods that are left together (`least`), zone by zone where they demand
 //! something of others in their zone (`zones`); of zones that nothing tells apart only one is looked at (`mirrors`).
@@ -31,7 +31,9 @@ use self::{
     sorts::{Sort, Sorts},
 };
 use super::{
-    super::{Greedy, Queue, Rank, Rest, make::Preset, map::Set, open::Fit, relations::Demand, search::Search},
+    super::{
+        Greedy, Queue, Rank, Rest, make::Preset, map::Set, open::Fit, relations::Demand, search::Search, wishes::Turn,
+    },
     Best, Stages,
     carry_out::Planned,
     kept::{self, Kept},
@@ -87,6 +89,8 @@ struct Tree<'t, 'a> {
     alike: Vec<u32>,
     /// By pod: whether others matter for it, or it for others.
     related: Vec<bool>,
+    /// By pod: the set of those that come before it, because it must be spread evenly with them (see [`Turn`]).
+    after: Vec<usize>,
     /// Whether the order of the related matters.
     ordered: bool,
     /// The nodes there are that may take one of the pods.
@@ -192,6 +196,19 @@ impl<'t, 'a> Tree<'t, 'a> {
             let of = relations(kind);
             of.rules.iter().all(|rule| rule.demand == Demand::Apart && of.repels.contains(&(rule.group, rule.place)))
         };
+        let after = |(pod, asked): &(&Pod, usize)| {
+            let spreads = kinds(*asked)
+                .flat_map(|kind| &relations(kind).rules)
+                .filter(|rule| search.turns[*asked] != Turn::First && matches!(rule.demand, Demand::Spread { .. }));
+            let spreads: Vec<usize> = spreads.map(|rule| rule.group).collect();
+            let first = pods.iter().enumerate().filter(|(_, (other, asked))| {
+                let counts = |group: &usize| {
+                    kinds(*asked).any(|kind| search.topology.groups.are_counted(relations(kind), *group))
+                };
+                search.turns[*asked] == Turn::First && other.priority >= pod.priority && spreads.iter().any(counts)
+            });
+            first.fold(0, |set, (index, _)| set | 1 << index)
+        };
         let mut numbers: BTreeMap<(usize, i32), u32> = BTreeMap::new();
         let mut number = |pod: &Pod, asked: usize| {
             let next = u32::try_from(numbers.len()).unwrap_or(u32::MAX);
@@ -200,6 +217,7 @@ impl<'t, 'a> Tree<'t, 'a> {
         let tree = Self {
             alike: pods.iter().map(|(pod, asked)| number(pod, *asked)).collect(),
             related: pods.iter().map(|(_, asked)| related(*asked)).collect(),
+            after: pods.iter().map(after).collect(),
             ordered: all().any(|kind| !mutual(kind)),
             reach,
             least: None,
@@ -295,8 +313,10 @@ impl<'t, 'a> Tree<'t, 'a> {
         if related.is_empty() || !self.ordered {
             return related.first().or(state.left.first()).copied().into_iter().collect();
         }
+        let left = related.iter().fold(0, |set, pod| set | 1 << pod);
         let mut seen = Set::default();
-        related.into_iter().filter(|pod| seen.insert(self.alike[*pod])).collect()
+        let may_come = |pod: &usize| self.after[*pod] & left == 0;
+        related.into_iter().filter(|pod| may_come(pod) && seen.insert(self.alike[*pod])).collect()
     }
 
     fn children(&mut self, state: &State<'a>) -> Vec<Child> {

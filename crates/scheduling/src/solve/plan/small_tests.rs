@@ -8,7 +8,10 @@ use units::UsdMicrosPerHour;
 
 use crate::{
     CapacityType, InstanceType, Note, Offering, Pod, PodKey, Settings, Snapshot, Solution, Strength, WhenUnsatisfiable,
-    check::check, solve, solve_greedy, testing::*,
+    check::check,
+    realise::{Opening, nominations, realise_nominated},
+    solve, solve_greedy,
+    testing::*,
 };
 
 /// Plans that the trial looks at for one problem; problems that need more are left out.
@@ -195,7 +198,8 @@ fn only_where_there_is_something(extra: &mut InstanceType, of: &Snapshot) {
     extra.offerings.retain(|offering| offered.contains(&(offering.zone.clone(), offering.capacity_type)));
 }
 
-/// Demands on other pods. A demand on the node's labels says which domains a spread is over: dropped, there may be more.
+/// Demands on other pods. A demand on the node's labels says which domains a spread is over: dropped, there may be more. A pod that
+/// others' spreads count and that drops its own, or its affinity, may come at any time, and they have to reckon with it.
 const RELATIONS: [fn(&mut Pod); 3] =
     [|pod| pod.topology_spread.clear(), |pod| pod.pod_affinity.clear(), |pod| pod.pod_anti_affinity.clear()];
 
@@ -222,6 +226,8 @@ proptest! {
         let strict = plan(&snapshot);
         let mut free = snapshot;
         let pod = pod.index(free.pods.len());
+        let counts = |other: &Arc<Pod>| other.key != free.pods[pod].key && counts(other, &free.pods[pod]);
+        prop_assume!(which == 2 || !free.pods.iter().any(counts));
         RELATIONS[which](Arc::make_mut(&mut free.pods[pod]));
         let free = plan(&free);
         prop_assert!(rank(&free) <= rank(&strict), "{:?} > {:?}", rank(&free), rank(&strict));
@@ -385,4 +391,39 @@ fn the_pod_that_matters_more_gets_what_is_short() {
     high.priority = 1000;
     let plan = plan(&snapshot(vec![pod("low-1", 1500, 1), pod("low-2", 1500, 1), high], Vec::new(), vec![pool]));
     assert_eq!(plan.placed.keys().collect::<Vec<_>>(), [&PodKey::new("shop", "high")]);
+}
+
+/// Pods that must be in a zone, and older ones to be spread evenly that count them: the scheduler counts the former as soon as they
+/// are nominated. A plan that had the latter see an empty zone would leave some of them behind.
+#[test]
+fn pods_that_a_spread_counts_are_there_when_it_is_planned() {
+    for (in_zone, even) in [(2, 4), (6, 12)] {
+        let mut pool = pool("p");
+        pool.instance_types = twos(&[("a", 10), ("b", 10), ("c", 10)]);
+        let web = |name: String, created: i64| {
+            let mut pod = pod(&name, 1500, 1);
+            pod.labels = labels_of(&[("app", "web")]);
+            pod.created_at_unix_seconds = created;
+            pod
+        };
+        let in_zone = (0..in_zone).map(|index| {
+            let mut pod = web(format!("z{index}"), 9);
+            pod.node_selector = labels_of(&[(labels::ZONE, "a")]);
+            pod
+        });
+        let even = (0..even).map(|index| {
+            let mut pod = web(format!("e{index}"), 0);
+            pod.topology_spread = vec![spread("web", labels::ZONE)];
+            pod
+        });
+        let snapshot = snapshot(in_zone.chain(even).collect(), Vec::new(), vec![pool]);
+        for plan in [plan(&snapshot), solve_greedy(&snapshot, &Settings::default())] {
+            let all = nominations(&snapshot, &plan);
+            assert_eq!((plan.unplaced.len(), all.len()), (0, snapshot.pods.len()));
+            for seed in 0..20 {
+                let realised = realise_nominated(&snapshot, &plan, &all, Opening::Together, seed);
+                assert_eq!(realised.stranded, [], "{} pods, seed {seed}", snapshot.pods.len());
+            }
+        }
+    }
 }
