@@ -5,7 +5,6 @@
 //! rows bound every plan. They are found by branch and bound. A branch is left when its bound, computed in integers from
 //! the relaxation's multipliers, leaves no room below the best plan, so the result needs no trust in floating point.
 
-#[cfg(any(test, feature = "highs"))]
 mod mip;
 
 use std::collections::BinaryHeap;
@@ -14,7 +13,7 @@ use crate::bound::whole_prices;
 use crate::columns::Cut;
 use crate::knapsack::Knapsack;
 use crate::meter::Meter;
-use crate::model::{Model, UNLIMITED};
+use crate::model::{Kind, Model, UNLIMITED};
 use crate::relax::Relaxation;
 use crate::separate::values_too_large;
 
@@ -25,6 +24,10 @@ const PRICE_ROWS: usize = 12;
 const THRESHOLDS: usize = 8;
 /// Multipliers may not exceed this, so that sums of products stay inside `i128`.
 const MULTIPLIER: f64 = (1_u128 << 85) as f64;
+/// What is nearer to a whole number is one.
+const WHOLE: f64 = 1e-6;
+/// Up to so many counts of the relaxation are rounded by a solver of mixed integer programs.
+const TO_ROUND: usize = 12;
 /// Search nodes per knapsack of a row.
 const EFFORT: usize = 5_000;
 
@@ -96,13 +99,15 @@ pub(crate) fn count_nodes(
     }
     master.forget(meter);
     let counts = master.search(bound, free, knapsack, meter, end);
+    if counts.nodes.is_some() || counts.bound >= best {
+        return counts;
+    }
+    // The bound is as good as it gets; counts that may lead to a better plan can be had more cheaply.
     #[cfg(feature = "highs")]
-    let counts = if counts.nodes.is_none() && counts.bound < best {
-        Counts { nodes: master.by_mip(mip::highs), ..counts }
-    } else {
-        counts
-    };
-    counts
+    let nodes = master.by_mip(mip::highs, &vec![0; master.bins.len()], &master.highest());
+    #[cfg(not(feature = "highs"))]
+    let nodes = master.by_rounding(meter);
+    Counts { nodes, ..counts }
 }
 
 struct Master<'a> {
@@ -116,14 +121,34 @@ struct Master<'a> {
 }
 
 impl Master<'_> {
-    /// The cheapest counts that keep all rows, as a solver of mixed integer programs finds them. They bound nothing.
-    #[cfg(any(test, feature = "highs"))]
-    fn by_mip<S: good_lp::Solver>(&self, solver: S) -> Option<Vec<(usize, u64)>> {
+    /// The cheapest counts between these that keep all rows, as a solver of mixed integer programs finds them. They bound
+    /// nothing.
+    fn by_mip<S: good_lp::Solver>(&self, solver: S, low: &[u64], high: &[u64]) -> Option<Vec<(usize, u64)>> {
         let prices: Vec<i64> = self.bins.iter().map(|bin| self.model.bins[*bin].price).collect();
         let short = |row: &Row| (self.bins.iter().map(|bin| row.most[*bin]).collect(), row.need);
         let rows: Vec<mip::Row> = self.rows.iter().map(short).collect();
-        let counts = mip::cheapest(&prices, &rows, &self.highest(), solver)?;
+        let counts = mip::cheapest(&prices, &rows, low, high, solver)?;
         Some(self.bins.iter().copied().zip(counts).filter(|(_, count)| *count > 0).collect())
+    }
+
+    /// The cheapest way to round the relaxation's counts up or down so that all rows are kept, if that is cheaper than the best
+    /// plan. Where many would have to be rounded, none: the solver knows no bound to its work but time.
+    #[cfg_attr(feature = "highs", allow(dead_code, reason = "HiGHS, whose work is bounded, gets the whole problem"))]
+    fn by_rounding(&mut self, meter: &Meter<'_>) -> Option<Vec<(usize, u64)>> {
+        let (none, most) = (vec![0; self.bins.len()], self.highest());
+        let _ = self.relax(&none, &most, meter);
+        let counts: Vec<f64> = (0..self.bins.len()).map(|at| self.count(at)).collect();
+        let is_whole = |count: &f64| (count - count.round()).abs() <= WHOLE;
+        if counts.iter().filter(|count| !is_whole(count)).count() > TO_ROUND {
+            return None;
+        }
+        let low: Vec<u64> = counts.iter().map(|count| (count + WHOLE).floor() as u64).collect();
+        let high = |((count, low), most): ((&f64, &u64), &u64)| (low + u64::from(!is_whole(count))).min(*most);
+        let high: Vec<u64> = counts.iter().zip(&low).zip(&most).map(high).collect();
+        let nodes = self.by_mip(good_lp::solvers::microlp::microlp, &low, &high)?;
+        let cost: i128 =
+            nodes.iter().map(|(bin, count)| i128::from(self.model.bins[*bin].price) * i128::from(*count)).sum();
+        (cost < self.best).then_some(nodes)
     }
 
     fn row(&mut self, values: &[i64], uppers: &[i128]) {
@@ -216,6 +241,11 @@ impl Master<'_> {
         (i128::from(self.model.bins[bin].price) << FRACTION) - worth.sum::<i128>()
     }
 
+    /// How many nodes the relaxation that was solved last has, beyond the fewest.
+    fn count(&self, at: usize) -> f64 {
+        self.relaxation.dual[at].max(0.0) / price_of(&self.model.bins[self.bins[at]])
+    }
+
     /// The bound that multipliers prove for a branch, times 2^FRACTION.
     fn exact(&self, low: &[u64], high: &[u64], multipliers: &[i128]) -> i128 {
         let needs = self.rows.iter().zip(multipliers).map(|(row, by)| i128::from(row.need).saturating_mul(*by));
@@ -229,7 +259,7 @@ impl Master<'_> {
     /// Solve the relaxation of a branch through its dual: multipliers of rows are the unknowns, counts of nodes the duals.
     fn relax(&mut self, low: &[u64], high: &[u64], meter: &Meter<'_>) -> (Branch, Vec<i128>) {
         let model = self.model;
-        let price = |at: usize| (model.bins[self.bins[at]].price as f64).max(1e-3);
+        let price = |at: usize| price_of(&model.bins[self.bins[at]]);
         let bins = self.bins.len();
         self.relaxation.clear(bins);
         // With multipliers this large, a row that cannot be met by a ten-millionth already proves too much.
@@ -254,9 +284,9 @@ impl Master<'_> {
         let bound = whole_prices(model, up(self.exact(low, high, &multipliers)));
         // The most fractional count splits.
         let mut split = None;
-        let mut most = 1e-6;
+        let mut most = WHOLE;
         for (at, low) in low.iter().enumerate() {
-            let count = *low as f64 + self.relaxation.dual[at].max(0.0) / price(at);
+            let count = *low as f64 + self.count(at);
             let part = (count - count.round()).abs();
             if part > most {
                 most = part;
@@ -338,10 +368,14 @@ impl Master<'_> {
     /// The whole counts of a branch whose relaxation came out whole.
     fn whole(&mut self, branch: &Branch, meter: &Meter<'_>) -> Vec<(usize, u64)> {
         let _ = self.relax(&branch.low, &branch.high, meter);
-        let price = |at: usize| (self.model.bins[self.bins[at]].price as f64).max(1e-3);
-        let count = |at: usize| branch.low[at] + (self.relaxation.dual[at].max(0.0) / price(at)).round() as u64;
+        let count = |at: usize| branch.low[at] + self.count(at).round() as u64;
         (0..self.bins.len()).map(|at| (self.bins[at], count(at))).filter(|(_, count)| *count > 0).collect()
     }
+}
+
+/// What the relaxation divides by: never zero.
+fn price_of(bin: &Kind) -> f64 {
+    (bin.price as f64).max(1e-3)
 }
 
 fn up(scaled: i128) -> i128 {
@@ -356,9 +390,8 @@ mod tests {
     use super::*;
     use crate::{Bin, Bits, Group, Problem};
 
-    /// The least that counts of nodes cost which keep these rows: by the search here, in whole numbers, and by a solver of
-    /// mixed integer programs; `None` where 60 of each do not keep the rows.
-    fn both<S: good_lp::Solver>(prices: &[i64], rows: &[(Vec<i64>, i64)], solver: S) -> (Option<i128>, Option<i128>) {
+    /// What the master of these prices and rows says; 60 nodes of each bin are more than the best plan has.
+    fn of_master<R>(prices: &[i64], rows: &[(Vec<i64>, i64)], ask: impl FnOnce(&mut Master<'_>) -> R) -> R {
         let bin = |price: &i64| Bin { price: *price, capacity: vec![1], ..Bin::default() };
         let problem = Problem {
             resources: 1,
@@ -376,23 +409,37 @@ mod tests {
         let mut model = Model::new(&problem);
         // Without rows the dearer ones would do no good, and are gone; here they do.
         let kind = model.bins[0].clone();
-        model.bins = prices.iter().map(|price| crate::model::Kind { price: *price, ..kind.clone() }).collect();
+        model.bins = prices.iter().map(|price| Kind { price: *price, ..kind.clone() }).collect();
         let rows: Vec<Row> = rows.iter().map(|(most, need)| Row { most: most.clone(), need: *need }).collect();
-        let dearest = 60 * prices.iter().map(|price| i128::from(*price)).sum::<i128>() + 1;
-        let mut master = Master {
-            model: &model,
-            bins: (0..prices.len()).collect(),
-            rows,
-            best: dearest,
-            relaxation: Relaxation::default(),
-            branches: 0,
-        };
-        let found = master.by_mip(solver);
-        let cost = |counts: Vec<(usize, u64)>| -> i128 {
-            counts.iter().map(|(bin, count)| i128::from(prices[*bin]) * i128::from(*count)).sum()
-        };
-        let counts = master.search(0, &[true], &mut Knapsack::default(), &Meter::endless(), u64::MAX);
-        ((counts.bound < dearest).then_some(counts.bound), found.map(cost))
+        let best = dearest(prices);
+        let bins = (0..prices.len()).collect();
+        ask(&mut Master { model: &model, bins, rows, best, relaxation: Relaxation::default(), branches: 0 })
+    }
+
+    /// Beyond every plan.
+    fn dearest(prices: &[i64]) -> i128 {
+        60 * prices.iter().map(|price| i128::from(*price)).sum::<i128>() + 1
+    }
+
+    fn cost(prices: &[i64], counts: &[(usize, u64)]) -> i128 {
+        counts.iter().map(|(bin, count)| i128::from(prices[*bin]) * i128::from(*count)).sum()
+    }
+
+    /// The least that counts of nodes cost which keep these rows, by the search here, in whole numbers; `None` where 60 of each
+    /// do not keep the rows.
+    fn searched(prices: &[i64], rows: &[(Vec<i64>, i64)]) -> Option<i128> {
+        of_master(prices, rows, |master| {
+            let counts = master.search(0, &[true], &mut Knapsack::default(), &Meter::endless(), u64::MAX);
+            (counts.bound < master.best).then_some(counts.bound)
+        })
+    }
+
+    /// The same by a solver of mixed integer programs.
+    fn solved<S: good_lp::Solver>(prices: &[i64], rows: &[(Vec<i64>, i64)], solver: S) -> Option<i128> {
+        of_master(prices, rows, |master| {
+            let found = master.by_mip(solver, &vec![0; prices.len()], &master.highest());
+            found.map(|counts| cost(prices, &counts))
+        })
     }
 
     fn some_rows() -> impl Strategy<Value = (Vec<i64>, Vec<(Vec<i64>, i64)>)> {
@@ -407,15 +454,29 @@ mod tests {
 
         #[test]
         fn a_solver_of_mixed_integer_programs_finds_the_same_cost((prices, rows) in some_rows()) {
-            let (ours, theirs) = both(&prices, &rows, good_lp::solvers::microlp::microlp);
-            prop_assert_eq!(ours, theirs);
+            prop_assert_eq!(searched(&prices, &rows), solved(&prices, &rows, good_lp::solvers::microlp::microlp));
+        }
+
+        #[test]
+        fn rounding_keeps_the_rows_and_is_at_most_a_node_of_each_row_dearer((prices, rows) in some_rows()) {
+            let least = searched(&prices, &rows);
+            let rounded = of_master(&prices, &rows, |master| master.by_rounding(&Meter::endless()));
+            prop_assert_eq!(least.is_some(), rounded.is_some());
+            let (Some(least), Some(rounded)) = (least, rounded) else { return Ok(()) };
+            for (most, need) in &rows {
+                let held: i64 = rounded.iter().map(|(bin, count)| most[*bin] * i64::try_from(*count).unwrap()).sum();
+                prop_assert!(held >= *need, "{rounded:?} hold {held}");
+            }
+            // No more counts are broken than there are rows.
+            let dearest = i128::from(*prices.iter().max().unwrap());
+            let cost = cost(&prices, &rounded);
+            prop_assert!((least..=least + dearest * rows.len() as i128).contains(&cost), "{cost} for {least}");
         }
 
         #[cfg(feature = "highs")]
         #[test]
         fn highs_finds_the_same_cost((prices, rows) in some_rows()) {
-            let (ours, theirs) = both(&prices, &rows, mip::highs);
-            prop_assert_eq!(ours, theirs);
+            prop_assert_eq!(searched(&prices, &rows), solved(&prices, &rows, mip::highs));
         }
     }
 }

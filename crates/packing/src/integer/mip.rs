@@ -13,11 +13,20 @@ const MOST: u64 = 1 << 30;
 /// `sum of most[at] * count[at] >= need`.
 pub(super) type Row = (Vec<i64>, i64);
 
-/// The cheapest counts within their bounds that keep all rows, if the solver finds some.
-pub(super) fn cheapest<S: Solver>(prices: &[i64], rows: &[Row], high: &[u64], solver: S) -> Option<Vec<u64>> {
+/// The cheapest counts from `low` to `high` that keep all rows, if the solver finds some.
+pub(super) fn cheapest<S: Solver>(
+    prices: &[i64],
+    rows: &[Row],
+    low: &[u64],
+    high: &[u64],
+    solver: S,
+) -> Option<Vec<u64>> {
+    if low.iter().any(|least| *least > MOST) {
+        return None;
+    }
     let mut problem = ProblemVariables::new();
-    let whole = |most: &u64| variable().integer().min(0.0).max((*most).min(MOST) as f64);
-    let counts: Vec<_> = high.iter().map(|most| problem.add(whole(most))).collect();
+    let whole = |(least, most): (&u64, &u64)| variable().integer().min(*least as f64).max((*most).min(MOST) as f64);
+    let counts: Vec<_> = low.iter().zip(high).map(|range| problem.add(whole(range))).collect();
     let cost: Expression = counts.iter().zip(prices).map(|(count, price)| *price as f64 / 1e6 * *count).sum();
     let mut model = problem.minimise(cost).using(solver);
     for (most, need) in rows {
@@ -31,7 +40,8 @@ pub(super) fn cheapest<S: Solver>(prices: &[i64], rows: &[Row], high: &[u64], so
         let held: i128 = most.iter().zip(&counts).map(|(most, count)| i128::from(*most) * i128::from(*count)).sum();
         held >= i128::from(*need)
     };
-    (rows.iter().all(keeps) && counts.iter().zip(high).all(|(count, high)| count <= high)).then_some(counts)
+    let is_within = |((count, low), high): ((&u64, &u64), &u64)| (low..=high).contains(&count);
+    (rows.iter().all(keeps) && counts.iter().zip(low).zip(high).all(is_within)).then_some(counts)
 }
 
 /// HiGHS on one thread, as long as its tree is small.
