@@ -6,9 +6,11 @@
 mod decode;
 
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use reqwest::Url;
+use tokio::time::timeout;
 
 use crate::context::TriggerContext;
 use crate::error::{BuildError, ScalerError};
@@ -51,6 +53,8 @@ pub(crate) struct NatsJetStream {
     stream: String,
     consumer: String,
     client: reqwest::Client,
+    /// How long all of them together may take.
+    timeout: Duration,
     /// The server that led the consumer when it was last asked.
     leader: Mutex<Option<(String, Url)>>,
 }
@@ -73,6 +77,7 @@ impl Source for NatsJetStream {
             stream: settings.stream,
             consumer: settings.consumer,
             client: context.http.client(true)?,
+            timeout: context.http.timeout(),
             leader: Mutex::new(None),
         };
         Ok(Connected {
@@ -86,7 +91,7 @@ impl Source for NatsJetStream {
 
     async fn read(&self) -> Result<Reading, ScalerError> {
         if let Some((name, url)) = self.known() {
-            match self.consumer_at(&url).await {
+            match within(self.share(1), &url, self.consumer_at(&url)).await {
                 Ok(Some(found)) if found.leader.as_deref() == Some(name.as_str()) => return found.lag(),
                 // It is somebody else now, or the server is gone.
                 _ => self.remember(None),
@@ -94,7 +99,7 @@ impl Source for NatsJetStream {
         }
         let mut last = ScalerError::Unavailable("there is no endpoint".into());
         for endpoint in &self.endpoints {
-            match self.search(endpoint).await {
+            match within(self.share(0), endpoint, self.search(endpoint)).await {
                 Err(error @ ScalerError::Unavailable(_)) => last = error,
                 reading => return reading,
             }
@@ -121,9 +126,11 @@ impl NatsJetStream {
             return found.lag();
         }
         let mut missing = None;
-        for url in own.others(endpoint) {
+        let others = own.others(endpoint);
+        let share = self.share(0) / u32::try_from(others.len() + 1).unwrap_or(u32::MAX);
+        for url in others {
             // A server of the cluster that is away may not be the leader.
-            match self.led_by(&url).await {
+            match within(share, &url, self.led_by(&url)).await {
                 Ok(Some((name, found))) => {
                     self.remember(Some((name, url)));
                     return found.lag();
@@ -160,6 +167,11 @@ impl NatsJetStream {
         answer(SETTING, &url, answered.map_err(|error| unavailable(SETTING, &url, error))?).await
     }
 
+    /// How long each server may take, and as many more, so that one that never answers leaves time for the others.
+    fn share(&self, more: usize) -> Duration {
+        self.timeout / u32::try_from(self.endpoints.len() + more).unwrap_or(u32::MAX).max(1)
+    }
+
     fn known(&self) -> Option<(String, Url)> {
         self.leader.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -167,6 +179,16 @@ impl NatsJetStream {
     fn remember(&self, leader: Option<(String, Url)>) {
         *self.leader.lock().unwrap_or_else(PoisonError::into_inner) = leader;
     }
+}
+
+/// The answer of a server, or that it did not come in this time.
+async fn within<T>(
+    share: Duration,
+    url: &Url,
+    answer: impl Future<Output = Result<T, ScalerError>>,
+) -> Result<T, ScalerError> {
+    let silent = |_| Err(ScalerError::Unavailable(format!("{url} did not answer within {share:?}").into()));
+    timeout(share, answer).await.unwrap_or_else(silent)
 }
 
 #[cfg(test)]
@@ -204,5 +226,18 @@ mod tests {
         let address = address.trim_start_matches("http://").to_owned();
         let metadata = [&METADATA[..], &[("natsServerMonitoringEndpoint", address.as_str())]].concat();
         assert_eq!(Trigger::new(&metadata).sample::<NatsJetStream>().await.unwrap().value.thousandths(), 9_000);
+    }
+
+    #[tokio::test]
+    async fn a_server_that_never_answers_leaves_time_for_the_others() {
+        let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let alone = r#"{"account_details": [{"name": "$G", "stream_detail": [{"name": "orders.new", "consumer_detail":
+            [{"name": "c", "num_pending": 7, "num_ack_pending": 0}]}]}]}"#;
+        let (healthy, _served) = serve(vec![ok(alone)]).await;
+        let endpoints = format!("{},{}", silent.local_addr().unwrap(), healthy.trim_start_matches("http://"));
+        let metadata = [&METADATA[..], &[("natsServerMonitoringEndpoint", endpoints.as_str())]].concat();
+        let connected = Trigger::new(&metadata).connect::<NatsJetStream>().unwrap();
+        let reading = timeout(connected.timeout, connected.source.read()).await.unwrap().unwrap();
+        assert_eq!(reading.milli.thousandths(), 7_000);
     }
 }
