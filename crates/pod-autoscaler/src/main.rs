@@ -21,6 +21,7 @@ use controller_runtime::tls::{Authority, CaTarget, ClientCerts, keep_ca_bundle_i
 use scaling_controller::admission::Admission;
 use scaling_controller::external_metrics::{self, API_SERVICE};
 use scaling_controller::{CloudEventSettings, Controller, Metrics, Settings, Sources};
+use tikv_jemallocator::Jemalloc;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -29,6 +30,10 @@ use tokio_util::sync::CancellationToken;
 const COMPONENT: &str = "keda-operator";
 /// The Lease's name.
 const LEASE: &str = "pod-autoscaler";
+
+/// After ten thousand objects were created at once, the system's allocator kept a quarter more from the system.
+#[global_allocator]
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 #[tokio::main]
 async fn main() -> ExitCode {

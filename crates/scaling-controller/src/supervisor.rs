@@ -52,6 +52,10 @@ pub struct Settings {
 const ACTING: usize = 24;
 /// Changes are gathered for so long, so that a burst costs one pass.
 const GATHER: Duration = Duration::from_millis(100);
+/// Or for so many times as long as the pass took, but no longer than the other: it looks at every object, and where these are
+/// many, changes never end.
+const REST: u32 = 10;
+const GATHER_MOST: Duration = Duration::from_secs(1);
 /// First polls after a start are spread over this time, or one polling interval if that is shorter.
 pub(crate) const SPREAD: Duration = Duration::from_secs(10);
 /// An actor that panicked starts again after this time.
@@ -143,14 +147,16 @@ impl Controller {
         loop {
             changes.mark_unchanged();
             let acts = *leading.borrow_and_update();
+            let began = Instant::now();
             crew.pass(&self.settings.namespaces, acts);
+            let gather = (began.elapsed() * REST).clamp(GATHER, GATHER_MOST);
             let rested = crew.rested();
             tokio::select! {
                 () = shutdown.cancelled() => break,
                 changed = leading.changed() => if changed.is_err() || (acts && !*leading.borrow()) { break },
                 changed = changes.changed() => {
                     if changed.is_err() { break }
-                    tokio::time::sleep(GATHER).await;
+                    tokio::time::sleep(gather).await;
                 }
                 Some(ended) = crew.actors.join_next_with_id() => crew.ended(ended),
                 () = rested => {}

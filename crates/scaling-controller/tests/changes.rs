@@ -16,14 +16,14 @@ use testkit::apply::apply;
 use testkit::bed::{Bed, Options};
 use testkit::eventually::{eventually, when};
 
-use running::{SOON, install, start};
+use running::{Running, SOON, install, start};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_changes_around_an_object_is_told_and_forgotten() -> Result<()> {
     let bed = Bed::start(Options::default()).await?;
     install(&bed).await?;
-    let _running = start(&bed).await?;
-    let ends: [Result<()>; 9] = tokio::join!(
+    let running = start(&bed).await?;
+    let ends: [Result<()>; 10] = tokio::join!(
         a_lost_target(&bed, "lost", 1),
         a_lost_target(&bed, "asleep", 0),
         a_rival(&bed),
@@ -32,11 +32,13 @@ async fn what_changes_around_an_object_is_told_and_forgotten() -> Result<()> {
         a_broken_pause(&bed),
         an_idle_count(&bed),
         a_daemon_set(&bed),
-        a_job(&bed)
+        a_job(&bed),
+        a_pause_amid_a_batch(&bed)
     )
     .into();
     let failed: Vec<String> = ends.into_iter().filter_map(Result::err).map(|error| format!("{error:#}")).collect();
     ensure!(failed.is_empty(), "{}", failed.join("\n"));
+    what_changes_while_nobody_looks(&bed, running).await?;
     bed.check().context("a server of the test bed ended")
 }
 
@@ -236,11 +238,77 @@ async fn a_job(bed: &Bed) -> Result<()> {
     warning(bed, "mistyped", "spec.jobTargetRef.backofLimit: unknown field").await?;
     condition(bed, "ScaledJob", "mistyped", "Ready", "True", "").await?;
     let jobs: Api<Job> = Api::default_namespaced(bed.client());
-    let made = jobs.list(&ListParams::default()).await?.items.len();
+    let own = ListParams::default().labels("scaledjob.keda.sh/name in (plain, restless, mistyped)");
+    let made = jobs.list(&own).await?.items.len();
     ensure!(made == 0, "{made} Jobs were made by asking");
 
     apply(&bed.client(), &object("restless", Some("Never"))).await?;
     condition(bed, "ScaledJob", "restless", "Ready", "True", "").await
+}
+
+/// A thousand Jobs are wanted at once, and somebody who sees the first of them pauses it.
+async fn a_pause_amid_a_batch(bed: &Bed) -> Result<()> {
+    const NAME: &str = "flood";
+    let labels = json!({"batch": NAME});
+    let herald = json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "herald", "namespace": "default", "labels": {"app": "herald"}},
+        "spec": {"containers": [{"name": "main", "image": "none"}]},
+    });
+    apply(&bed.client(), &herald).await?;
+    let wanted = 1000;
+    let mut object = json!({
+        "apiVersion": "keda.sh/v1alpha1", "kind": "ScaledJob", "metadata": {"name": NAME, "namespace": "default"},
+        "spec": {
+            "pollingInterval": 1, "maxReplicaCount": wanted,
+            "triggers": [{"type": "kubernetes-workload", "metadata": {"podSelector": "app=herald", "value": "0.001"}}],
+            // Nobody makes pods of them.
+            "jobTargetRef": {"parallelism": 0, "template": {
+                "metadata": {"labels": labels},
+                "spec": {"restartPolicy": "Never", "containers": [{"name": "main", "image": "none"}]},
+            }},
+        },
+    });
+    apply(&bed.client(), &object).await?;
+    let jobs: Api<Job> = Api::default_namespaced(bed.client());
+    let of_it = ListParams::default().labels(&format!("scaledjob.keda.sh/name={NAME}"));
+    let count = async || anyhow::Ok(jobs.list_metadata(&of_it).await?.items.len());
+    eventually("the first Job", SOON, async || {
+        let made = count().await?;
+        Ok(when(made > 0, made))
+    })
+    .await?;
+    object["metadata"]["annotations"] = json!({"autoscaling.keda.sh/paused": "true"});
+    apply(&bed.client(), &object).await?;
+    condition(bed, "ScaledJob", NAME, "Paused", "True", "").await?;
+    let made = count().await?;
+    ensure!(made < wanted, "all {made} Jobs were made");
+    Ok(())
+}
+
+/// An object gets another workload and another name for its HPA while no controller runs: the size that it remembers is that of the
+/// new workload, which it would give back when it goes.
+async fn what_changes_while_nobody_looks(bed: &Bed, running: Running) -> Result<()> {
+    let mut object = scaled_object("mover", 1);
+    for (name, replicas) in [("mover", 1), ("moved-to", 4)] {
+        let mut deployment = deployment(name);
+        deployment["spec"]["replicas"] = json!(replicas);
+        apply(&bed.client(), &deployment).await?;
+    }
+    apply(&bed.client(), &object).await?;
+    condition(bed, "ScaledObject", "mover", "Ready", "True", "").await?;
+    running.end().await?;
+    object["spec"]["scaleTargetRef"]["name"] = json!("moved-to");
+    object["spec"]["advanced"] = json!({"horizontalPodAutoscalerConfig": {"name": "another"}});
+    apply(&bed.client(), &object).await?;
+    let running = start(bed).await?;
+    eventually("the HPA of the new name scales the new workload, and the old one is gone", SOON, async || {
+        let scaled = hpa(bed, "another").await?.map(|hpa| hpa.spec.scale_target_ref.name);
+        let old = hpa(bed, "keda-hpa-mover").await?.is_some();
+        let original = status(bed, "mover").await?["originalReplicaCount"].clone();
+        Ok(when(scaled.as_deref() == Some("moved-to") && !old && original == 4, (scaled, old, original)))
+    })
+    .await?;
+    running.end().await
 }
 
 fn deployment(name: &str) -> Value {

@@ -14,6 +14,7 @@ use testkit::apply::apply_crds;
 use testkit::bed::Bed;
 use testkit::charts::apply_chart;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub(crate) const NAMESPACE: &str = "keda";
@@ -33,7 +34,17 @@ pub(crate) async fn install(bed: &Bed) -> Result<Vec<Value>> {
 /// A controller that leads.
 pub(crate) struct Running {
     _leading: watch::Sender<bool>,
-    _stop: DropGuard,
+    stop: DropGuard,
+    task: JoinHandle<()>,
+}
+
+impl Running {
+    /// Ends it, and waits until it has ended.
+    #[allow(dead_code, reason = "of the tests that start one, some only")]
+    pub(crate) async fn end(self) -> Result<()> {
+        drop(self.stop);
+        Ok(self.task.await?)
+    }
 }
 
 /// Starts it with the rights that [`install`] gave. It ends with what is returned.
@@ -51,6 +62,6 @@ pub(crate) async fn start(bed: &Bed) -> Result<Running> {
     let controller = Controller::start(&rights, recorder, metrics, settings, &shutdown);
     let (alone, leading) = watch::channel(true);
     let ready = Health::default().check("scaled-objects");
-    tokio::spawn(controller.run(leading, ready, shutdown.clone()));
-    Ok(Running { _leading: alone, _stop: shutdown.drop_guard() })
+    let task = tokio::spawn(controller.run(leading, ready, shutdown.clone()));
+    Ok(Running { _leading: alone, stop: shutdown.drop_guard(), task })
 }
