@@ -102,3 +102,21 @@ fn nodes_that_nobody_has_to_look_at_are_counted_all_the_same() {
         ]
     );
 }
+
+/// Which machines were left out of the new nodes for the sake of limits of 1000 cpu and so many GiB.
+fn narrowed(pods: Vec<Pod>, gib: i64) -> Vec<String> {
+    let limited = Pool { limits: Some(resources(1_000_000, gib, 1000)), ..pool("p") };
+    let plan = solve(&snapshot(pods, Vec::new(), vec![limited]), &Settings::default());
+    let said = plan.new_nodes.iter().flat_map(|node| &node.why).map(ToString::to_string);
+    said.filter(|why| why.contains("left out")).collect()
+}
+
+#[test]
+fn a_node_names_the_limit_that_left_larger_machines_out() {
+    let alone = |name| edited(pod(name, 100, 1), |pod| pod.host_ports = vec![port(80)]);
+    assert_eq!(narrowed(vec![alone("p")], 34), ["machines with more than 32Gi memory were left out by the limit"]);
+    // One node leaves the other nothing as long as it may become so large.
+    let more_than = |gib| format!("machines with more than {gib}Gi memory were left out by the limit");
+    assert_eq!(narrowed(vec![alone("p"), alone("q")], 34), [more_than(8), more_than(16)]);
+    assert_eq!(narrowed(vec![alone("p"), alone("q")], 3400), Vec::<String>::new());
+}
