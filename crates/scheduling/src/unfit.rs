@@ -303,7 +303,7 @@ pub(crate) struct Distance {
 }
 
 /// An amount that is asked for. What is too much to be counted is held at the most that can be.
-fn asked(name: &ResourceName, amount: Amount) -> String {
+fn asked_for(name: &ResourceName, amount: Amount) -> String {
     match amount {
         Amount(i64::MAX) if name.is_bytes() => "8Ei or more".to_owned(),
         amount => Quantity::of(name, amount).to_string(),
@@ -320,7 +320,7 @@ impl fmt::Display for Unfit {
             }
             Self::Taint { pool, taint } => write!(f, "{pool}: taint {taint} is not tolerated"),
             Self::Resource { pool, name, asked, largest_free, daemons } => {
-                let (asked, free) = (self::asked(name, *asked), Quantity::of(name, *largest_free));
+                let (asked, free) = (asked_for(name, *asked), Quantity::of(name, *largest_free));
                 write!(f, "{pool}: asks for {asked} of {name}, the largest node has {free} free")?;
                 if largest_free.0 == 0 && daemons.0 > 0 {
                     write!(f, ": the DaemonSets on it ask for {}", Quantity::of(name, *daemons))?;

@@ -9,11 +9,14 @@ mod ranges;
 #[expect(clippy::needless_raw_string_hashes, reason = "expect-test writes them when it updates")]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use k8s_openapi::api::{
-    core::v1::{Container, Pod, PodSpec},
-    node::v1::RuntimeClass,
+use k8s_openapi::{
+    api::{
+        core::v1::{Container, Pod, PodSpec},
+        node::v1::RuntimeClass,
+    },
+    apimachinery::pkg::apis::meta::v1::LabelSelector,
 };
 use units::Quantity;
 
@@ -84,7 +87,8 @@ impl<'a> Admission<'a> {
         for range in ranges {
             containers(spec).for_each(|container| range.complete(container));
         }
-        let mut refused = self.add_runtime_class(spec, path);
+        let mut refused = keys_said_twice(spec, path);
+        refused.extend(self.add_runtime_class(spec, path));
         if !ranges.is_empty() {
             refused.extend(asks_beyond_limits(spec, path));
         }
@@ -149,6 +153,31 @@ fn ask_for_limits(spec: &mut PodSpec) {
             requests.entry(name.clone()).or_insert_with(|| limit.clone());
         }
     }
+}
+
+/// Labels by which pods are told apart (`matchLabelKeys`, `mismatchLabelKeys`) that the selector beside them names, too. In a pod
+/// that has been admitted they are in both: an API server writes them into the selector.
+fn keys_said_twice(spec: &PodSpec, path: &str) -> Vec<Fault> {
+    let mut found = Vec::new();
+    let mut look = |keys: &Option<Vec<String>>, selector: &Option<LabelSelector>, field: String| {
+        let selector = selector.as_ref();
+        let labels = selector.into_iter().flat_map(|all| all.match_labels.iter().flatten()).map(|(key, _)| key);
+        let expressions = selector.into_iter().flat_map(|all| all.match_expressions.iter().flatten());
+        let named: BTreeSet<&String> = labels.chain(expressions.map(|one| &one.key)).collect();
+        let twice = keys.iter().flatten().filter(|key| named.contains(key));
+        found.extend(
+            twice.map(|key| (field.clone(), format!("labelSelector names {key}, too: name it in one of them"))),
+        );
+    };
+    for (index, spread) in spec.topology_spread_constraints.iter().flatten().enumerate() {
+        let at = format!("{path}.topologySpreadConstraints[{index}].matchLabelKeys");
+        look(&spread.match_label_keys, &spread.label_selector, at);
+    }
+    for (term, at) in faults::pod_terms(spec, path) {
+        look(&term.match_label_keys, &term.label_selector, format!("{at}.matchLabelKeys"));
+        look(&term.mismatch_label_keys, &term.label_selector, format!("{at}.mismatchLabelKeys"));
+    }
+    found
 }
 
 /// Containers that ask for more than they may use: an API server refuses these, too, where a LimitRange has set the limit.

@@ -197,7 +197,7 @@ impl Reader {
                 keep!(self, priority_classes: PriorityClass, value, origin, Scope::Cluster);
             }
             ("node.k8s.io", "RuntimeClass") => {
-                keep!(self, runtime_classes: RuntimeClass, value, origin, Scope::Cluster)
+                keep!(self, runtime_classes: RuntimeClass, value, origin, Scope::Cluster);
             }
             ("", "LimitRange") => keep!(self, limit_ranges: LimitRange, value, origin, Scope::Namespace),
             ("karpenter.sh", "Provisioner") => {

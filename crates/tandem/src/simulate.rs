@@ -138,7 +138,7 @@ pub fn simulate(arguments: &Simulate, look: Look) -> Result<Output, Failure> {
         let explanation = Explanation::new(snapshot, &solution, pod, &settings)
             .expect("every pod of a checked plan is placed or has its reasons");
         match arguments.format {
-            Format::Text => explanation.to_string(),
+            Format::Text => look.fitted(explanation.to_string()),
             Format::Json => json(&explanation),
         }
     } else {

@@ -44,6 +44,12 @@ pub enum QuantityError {
         /// What was written.
         text: String,
     },
+    /// More points than one.
+    #[error("quantity {text:?} has more than one point")]
+    Points {
+        /// What was written.
+        text: String,
+    },
     /// The part after the number is no suffix.
     #[error("quantity {text:?} has the unknown suffix {suffix:?}{}", hint(.suffix))]
     Suffix {
@@ -192,8 +198,11 @@ impl FromStr for Quantity {
         let end = unsigned.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(unsigned.len());
         let (number, suffix) = unsigned.split_at(end);
         let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-        if whole.len() + fraction.len() == 0 || fraction.contains('.') {
+        if whole.len() + fraction.len() == 0 {
             return Err(no_number());
+        }
+        if fraction.contains('.') {
+            return Err(QuantityError::Points { text: text.to_owned() });
         }
         let (family, scale) = parse_suffix(suffix)
             .ok_or_else(|| QuantityError::Suffix { text: text.to_owned(), suffix: suffix.to_owned() })?;

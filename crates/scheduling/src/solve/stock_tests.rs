@@ -115,10 +115,10 @@ fn pools_share_what_is_reserved() {
     let pods = (0..2).map(|index| pod(&format!("p{index}"), 1500, 0)).collect();
     check(
         &snapshot(pods, vec![], vec![only("x"), only("y")]),
-        &expect![[r#"
+        &expect![[r"
             new node 0 (a reserved): p0
             p1 unplaced: NodePool/x: the one offering that would do is reserved, and other new nodes use it up | NodePool/y: the one offering that would do is reserved, and other new nodes use it up
-        "#]],
+        "]],
     );
 }
 

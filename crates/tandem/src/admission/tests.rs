@@ -217,3 +217,39 @@ fn a_limit_range_that_cannot_be_read_sets_nothing() {
         "#]],
     );
 }
+
+#[test]
+fn a_label_that_a_selector_names_does_not_tell_pods_apart_again() {
+    let term = |keys: &str| {
+        format!(
+            "{{ topologyKey: zone, {keys}: [app, rev], labelSelector: {{ matchLabels: {{ app: web }}, matchExpressions: [{{ key: \
+             rev, operator: Exists }}] }} }}"
+        )
+    };
+    let spread = |keys| {
+        let term = term(keys).replace("{ topologyKey", "{ maxSkew: 1, whenUnsatisfiable: DoNotSchedule, topologyKey");
+        format!("topologySpreadConstraints: [{term}],")
+    };
+    let wish = format!(
+        "affinity: {{ podAntiAffinity: {{ preferredDuringSchedulingIgnoredDuringExecution: [{{ weight: 1, podAffinityTerm: {} }}] }} \
+         }},",
+        term("mismatchLabelKeys").replace("app, ", "")
+    );
+    check(
+        &[
+            &workload("Deployment", "spread", &spread("matchLabelKeys"), "{}"),
+            &workload("Deployment", "away", &wish, "{}"),
+            &pod("written", "", &spread("matchLabelKeys"), "{}"),
+            // What an API server makes of `matchLabelKeys`.
+            &pod("kept", ", uid: u", &spread("matchLabelKeys"), "{}"),
+        ],
+        &expect![[r#"
+            shop/kept asks for pods: 1
+            all.yaml, document 3, Pod shop/written: spec.topologySpreadConstraints[0].matchLabelKeys: labelSelector names app, too: name it in one of them
+            all.yaml, document 3, Pod shop/written: spec.topologySpreadConstraints[0].matchLabelKeys: labelSelector names rev, too: name it in one of them
+            all.yaml, document 2, Deployment shop/away: spec.template.spec.affinity.podAntiAffinity.preferredDuringSchedulingIgnoredDuringExecution[0].podAffinityTerm.mismatchLabelKeys: labelSelector names rev, too: name it in one of them
+            all.yaml, document 1, Deployment shop/spread: spec.template.spec.topologySpreadConstraints[0].matchLabelKeys: labelSelector names app, too: name it in one of them
+            all.yaml, document 1, Deployment shop/spread: spec.template.spec.topologySpreadConstraints[0].matchLabelKeys: labelSelector names rev, too: name it in one of them
+        "#]],
+    );
+}

@@ -62,7 +62,7 @@ fn what_is_no_quantity_says_why() {
     refused(" 1", &expect![[r#"quantity " 1" has a space: write 1 instead"#]]);
     refused("Gi", &expect![[r#"quantity "Gi" does not begin with a number"#]]);
     refused(".", &expect![[r#"quantity "." does not begin with a number"#]]);
-    refused("1.2.3", &expect![[r#"quantity "1.2.3" does not begin with a number"#]]);
+    refused("1.2.3", &expect![[r#"quantity "1.2.3" has more than one point"#]]);
     refused("--1", &expect![[r#"quantity "--1" does not begin with a number"#]]);
     refused("16GB", &expect![[r#"quantity "16GB" has the unknown suffix "GB" (write G or Gi)"#]]);
     refused("5K", &expect![[r#"quantity "5K" has the unknown suffix "K" (thousands are a small k, 1024 is Ki)"#]]);
