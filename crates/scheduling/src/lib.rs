@@ -22,8 +22,8 @@
 //!
 //! # One pod, from the snapshot to the reason
 //!
-//! Three files tell it: `snapshot.rs` what is known, `solve.rs` what is done with it, `unfit.rs` what is said when there is no
-//! place.
+//! Three files tell it: `snapshot.rs` what is known, `solve.rs` the pod's turn and what is tried at it, `solve/reasons.rs` what is
+//! asked of every pool when nothing takes the pod.
 //!
 //! ```
 //! use scheduling::*;
@@ -80,15 +80,18 @@
 //! assert_eq!(reasons, ["NodePool/default: limit of 3 cpu, 0 used, the smallest node would add 4"]);
 //! ```
 //!
-//! On its way through `solve.rs` the pod is first put in a row with the others (`in_order`). Pods written alike share a
-//! number, so that what they ask for is worked out once: labels, tolerations, ports, volumes, and rules about other pods, with
-//! the wishes that may be given up (`wishes.rs`). At its turn (`Greedy::place`) it goes to the first node that takes it:
-//! one there is (`find_existing`), one this solve has opened (`find_open`), or a new one of the first pool by weight that can
-//! have one within its limit (`open_for`). If none takes it, its wishes are given up one by one; then `reasons.rs` asks every
-//! pool what was in the way and sorts the answers by how near they came ([`Unfit`]). That is the greedy plan. For what it
-//! puts on new nodes `plan.rs` then looks for cheaper machines by price, with all pods in view, and carries the plan out by
-//! the same rules; the cheaper of the two is the answer. If the pods are few and that is not proven to be the cheapest,
-//! `plan/exact.rs` tries every way.
+//! `snapshot.rs` has the pod among all that is known. In `solve.rs`, `prepare` puts it in a row with the others (`in_order`); pods
+//! written alike share a number, so that what they ask for is worked out once. At its turn (`Greedy::place`) it goes to the first
+//! node that takes it, as `anywhere` asks them: one there is, one this solve has opened, or a new one of the first pool by weight
+//! that can have one within its limit. If none takes it, its wishes are given up one by one. `finish` has `solve/reasons.rs`
+//! tell why none did: `reasons` asks every pool (`pool_reasons`) for each demand whether that was in the way, and sorts the
+//! answers by how near they came. Each answer is an [`Unfit`]; its words are in `unfit.rs`.
+//!
+//! What these three call and do not show: `solve/wishes.rs` reads the pod's demands, `solve/find.rs` looks through the nodes
+//! (`find_existing`, `find_open`), `solve/make.rs` opens new ones (`open_for`). All that is the greedy plan. For what it puts on
+//! new nodes `solve/plan.rs` then looks for cheaper machines by price, with all pods in view, and carries the plan out by the
+//! same rules; the cheaper of the two is the answer. If the pods are few and that is not proven to be the cheapest,
+//! `solve/plan/exact.rs` tries every way.
 //!
 //! Left to others: reading the cluster, launching, and which nodes to take away.
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_types))]

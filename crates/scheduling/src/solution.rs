@@ -213,7 +213,7 @@ impl fmt::Display for NewNodeReason {
                 write!(f, "by the greedy rule it would be {} for {}, with {pods}", offering.key, offering.price)
             }
             Self::NarrowedByLimit { resource, left } => {
-                let left = units::Quantity::of(resource, *left);
+                let left = units::Quantity::about(resource, *left);
                 write!(f, "machines with more than {left} {resource} were left out by the limit")
             }
         }

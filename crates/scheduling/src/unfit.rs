@@ -65,6 +65,9 @@ pub enum Unfit {
         pool: PoolKey,
         /// How many offerings would do, if they were available.
         unavailable: usize,
+        /// How many of these are available, and reserved for other new nodes of this plan.
+        #[serde(default)]
+        used_up: usize,
     },
     /// Nothing that can be bought meets a requirement of the pool's own.
     NothingOffered {
@@ -226,9 +229,10 @@ impl NodeRefusals {
 impl Unfit {
     /// How far from a placement this is: what is nearer comes first among a pod's reasons.
     ///
-    /// A limit or missing offerings can be lifted by a person or by time; wrong labels were never going to fit.
-    pub(crate) fn distance(&self) -> u8 {
-        match self {
+    /// A limit or missing offerings can be lifted by a person or by time; wrong labels were never going to fit. Among reasons
+    /// of one kind that one is nearer which lacks less of what is needed.
+    pub(crate) fn distance(&self) -> Distance {
+        let kind = match self {
             Self::Invalid { .. } | Self::NotSupportedYet { .. } | Self::NoPools => 0,
             Self::NotTried | Self::Gang { .. } => 1,
             Self::NoOffering { unavailable, .. } if *unavailable > 0 => 2,
@@ -243,7 +247,26 @@ impl Unfit {
             Self::Taint { .. } => 8,
             Self::NoOffering { .. } | Self::NothingOffered { .. } | Self::Contradiction { .. } => 9,
             Self::Nodes(_) => 10,
-        }
+        };
+        Distance { kind, lacking_ppm: self.lacking_ppm() }
+    }
+
+    /// How much is missing of what is needed, in millionths of that; 0 where neither is an amount.
+    fn lacking_ppm(&self) -> i128 {
+        let (needed, there): (i128, i128) = match self {
+            Self::Resource { asked, largest_free, .. } => (asked.0.into(), largest_free.0.into()),
+            Self::Limit { limit, used, would_add, .. } => {
+                (would_add.0.into(), i128::from(limit.0) - i128::from(used.0))
+            }
+            Self::MinValues { needed, found, .. } => {
+                ((*needed).into(), i64::try_from(*found).unwrap_or(i64::MAX).into())
+            }
+            Self::PodAffinity { shortage: Some(shortage), .. } => {
+                (shortage.asked.0.into(), shortage.largest_free.0.into())
+            }
+            _ => (0, 0),
+        };
+        (needed - there).max(0) * 1_000_000 / needed.max(1)
     }
 
     /// The pool it speaks of, if it speaks of one.
@@ -272,6 +295,21 @@ impl Unfit {
     }
 }
 
+/// How far a reason is from a placement; the less, the nearer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Distance {
+    kind: u8,
+    lacking_ppm: i128,
+}
+
+/// An amount that is asked for. What is too much to be counted is held at the most that can be.
+fn asked_for(name: &ResourceName, amount: Amount) -> String {
+    match amount {
+        Amount(i64::MAX) if name.is_bytes() => "8Ei or more".to_owned(),
+        amount => Quantity::of(name, amount).to_string(),
+    }
+}
+
 impl fmt::Display for Unfit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -282,7 +320,7 @@ impl fmt::Display for Unfit {
             }
             Self::Taint { pool, taint } => write!(f, "{pool}: taint {taint} is not tolerated"),
             Self::Resource { pool, name, asked, largest_free, daemons } => {
-                let (asked, free) = (Quantity::of(name, *asked), Quantity::of(name, *largest_free));
+                let (asked, free) = (asked_for(name, *asked), Quantity::of(name, *largest_free));
                 write!(f, "{pool}: asks for {asked} of {name}, the largest node has {free} free")?;
                 if largest_free.0 == 0 && daemons.0 > 0 {
                     write!(f, ": the DaemonSets on it ask for {}", Quantity::of(name, *daemons))?;
@@ -293,10 +331,27 @@ impl fmt::Display for Unfit {
                 let [limit, used, add] = [limit, used, would_add].map(|amount| Quantity::of(resource, *amount));
                 write!(f, "{pool}: limit of {limit} {resource}, {used} used, the smallest node would add {add}")
             }
-            Self::NoOffering { pool, unavailable: 0 } => write!(f, "{pool}: no instance type is offered"),
-            Self::NoOffering { pool, unavailable } => {
+            Self::NoOffering { pool, unavailable: 0, .. } => write!(f, "{pool}: no instance type is offered"),
+            Self::NoOffering { pool, unavailable: 1, used_up: 0 } => {
+                write!(f, "{pool}: the one offering that would do is not available now")
+            }
+            Self::NoOffering { pool, unavailable, used_up: 0 } => {
                 write!(f, "{pool}: none of the {unavailable} offerings that would do is available now")
             }
+            Self::NoOffering { pool, unavailable: 1, .. } => {
+                write!(f, "{pool}: the one offering that would do is reserved, and other new nodes use it up")
+            }
+            Self::NoOffering { pool, unavailable, used_up } if unavailable == used_up => {
+                write!(
+                    f,
+                    "{pool}: the {unavailable} offerings that would do are reserved, and other new nodes use them up"
+                )
+            }
+            Self::NoOffering { pool, unavailable, used_up } => write!(
+                f,
+                "{pool}: of the {unavailable} offerings that would do, other new nodes use up the {used_up} reserved, and no other \
+                 is available now"
+            ),
             Self::NothingOffered { pool, wanted, offered: Some(offered) } => {
                 write!(f, "{pool}: it requires {wanted}, its instance types have {offered}")
             }

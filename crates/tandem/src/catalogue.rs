@@ -215,10 +215,14 @@ fn offering(listed: &ListedOffering, field: &str) -> Result<Offering, Wrong> {
         }
     }
     let missing = |key: &str| (format!("{field}.Requirements"), format!("{key} is missing"));
+    let no_price = || {
+        let written = format!("{:?}", listed.price);
+        format!("{} is not a price", written.trim_end_matches(".0"))
+    };
     Ok(Offering {
         zone: zone.ok_or_else(|| missing(labels::ZONE))?,
         capacity_type: capacity_type.ok_or_else(|| missing(labels::CAPACITY_TYPE))?,
-        price: price(listed.price).ok_or_else(|| (format!("{field}.Price"), "is not a price".to_owned()))?,
+        price: price(listed.price).ok_or_else(|| (format!("{field}.Price"), no_price()))?,
         available: listed.available,
         remaining: listed.remaining,
     })

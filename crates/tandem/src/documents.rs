@@ -171,6 +171,11 @@ fn parse_yaml(text: &str, first_line: usize) -> Result<Value, String> {
         let said = error.without_snippet().to_string();
         let what = said.lines().next().unwrap_or_default();
         let what = what.split(" at line ").next().unwrap_or(what);
+        // Whoever writes the file sets no options of ours.
+        let what = match what.rsplit_once(", set ") {
+            Some((what, advice)) if advice.contains(" in Options") => what,
+            _ => what,
+        };
         match error.location() {
             Some(at) => {
                 let line = first_line + usize::try_from(at.line()).unwrap_or(usize::MAX).saturating_sub(1);
@@ -213,6 +218,12 @@ mod tests {
             "a: 1\n---\nb: [1\nc: 2\n",
             &expect![[r"
             f.yaml, document 2: line 4, column 2: this is not YAML: illegal placement of ':' indicator
+        "]],
+        );
+        check(
+            "a: 1\nb: 2\na: 3\n",
+            &expect![[r"
+            f.yaml, document 1: line 3, column 1: this is not YAML: duplicate mapping key: a
         "]],
         );
         check(

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::{
-    api::core::v1::{Affinity, Container, NodeSelectorRequirement, NodeSelectorTerm, PodSpec},
+    api::core::v1::{Affinity, Container, NodeSelectorRequirement, NodeSelectorTerm, PodAffinityTerm, PodSpec},
     apimachinery::pkg::api::resource::Quantity as Text,
 };
 use units::{Quantity, QuantityError, ResourceName};
@@ -29,9 +29,46 @@ pub(crate) fn of_spec(spec: &PodSpec, path: &str) -> Vec<(String, String)> {
         }
         let choices = ["DoNotSchedule", "ScheduleAnyway"];
         one_of(&mut found, Some(&spread.when_unsatisfiable), &choices, &format!("{at}.whenUnsatisfiable"));
+        topology_key(&mut found, &spread.topology_key, &at);
+    }
+    for (term, at) in pod_terms(spec, path) {
+        topology_key(&mut found, &term.topology_key, &at);
     }
     if let Some(affinity) = &spec.affinity {
         node_affinity(&mut found, affinity, &format!("{path}.affinity.nodeAffinity"));
+    }
+    found
+}
+
+/// The terms of a pod's affinity and anti-affinity to pods, and their paths.
+pub(crate) fn pod_terms<'a>(spec: &'a PodSpec, path: &str) -> Vec<(&'a PodAffinityTerm, String)> {
+    let affinity = spec.affinity.as_ref();
+    let near = affinity.and_then(|affinity| affinity.pod_affinity.as_ref());
+    let away = affinity.and_then(|affinity| affinity.pod_anti_affinity.as_ref());
+    let near = near.map(|near| {
+        let (required, preferred) = (
+            &near.required_during_scheduling_ignored_during_execution,
+            &near.preferred_during_scheduling_ignored_during_execution,
+        );
+        (required, preferred, "podAffinity")
+    });
+    let away = away.map(|away| {
+        let (required, preferred) = (
+            &away.required_during_scheduling_ignored_during_execution,
+            &away.preferred_during_scheduling_ignored_during_execution,
+        );
+        (required, preferred, "podAntiAffinity")
+    });
+    let mut found = Vec::new();
+    for (required, preferred, kind) in near.into_iter().chain(away) {
+        let at = format!("{path}.affinity.{kind}");
+        for (index, term) in required.iter().flatten().enumerate() {
+            found.push((term, format!("{at}.requiredDuringSchedulingIgnoredDuringExecution[{index}]")));
+        }
+        for (index, wish) in preferred.iter().flatten().enumerate() {
+            let at = format!("{at}.preferredDuringSchedulingIgnoredDuringExecution[{index}].podAffinityTerm");
+            found.push((&wish.pod_affinity_term, at));
+        }
     }
     found
 }
@@ -64,6 +101,12 @@ fn quantities(found: &mut Vec<(String, String)>, list: Option<&BTreeMap<String, 
             Ok(_) => {}
             Err(message) => found.push((format!("{path}.{name}"), message)),
         }
+    }
+}
+
+fn topology_key(found: &mut Vec<(String, String)>, key: &str, path: &str) {
+    if key.is_empty() {
+        found.push((format!("{path}.topologyKey"), "is empty: it names a label of nodes".to_owned()));
     }
 }
 
@@ -108,5 +151,33 @@ fn requirement(found: &mut Vec<(String, String)>, one: &NodeSelectorRequirement,
     };
     if let Some(wrong) = wrong {
         found.push((format!("{path}.values"), format!("operator {} {wrong}", one.operator)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_topology_without_a_key_is_found_wherever_it_is() {
+        let terms = json!([{ "topologyKey": "" }, { "topologyKey": "zone" }]);
+        let wishes = json!([{ "weight": 1, "podAffinityTerm": { "topologyKey": "" } }]);
+        let spec = json!({ "containers": [],
+            "topologySpreadConstraints": [{ "maxSkew": 1, "topologyKey": "", "whenUnsatisfiable": "DoNotSchedule" }],
+            "affinity": {
+                "podAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": terms },
+                "podAntiAffinity": { "preferredDuringSchedulingIgnoredDuringExecution": wishes } } });
+        let found = of_spec(&serde_json::from_value(spec).unwrap(), "spec");
+        let fields: Vec<&str> = found.iter().map(|(field, _)| field.as_str()).collect();
+        assert_eq!(
+            fields,
+            [
+                "spec.topologySpreadConstraints[0].topologyKey",
+                "spec.affinity.podAffinity.requiredDuringSchedulingIgnoredDuringExecution[0].topologyKey",
+                "spec.affinity.podAntiAffinity.preferredDuringSchedulingIgnoredDuringExecution[0].podAffinityTerm.topologyKey",
+            ]
+        );
     }
 }

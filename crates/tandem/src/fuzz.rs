@@ -75,7 +75,7 @@ pub fn judge(snapshot: &Snapshot) -> Vec<String> {
     }
     // These are to end, whatever they say.
     let _ = realise(snapshot, &plan, 1);
-    let _ = Report::new(snapshot, &plan, 0.0, Detail::EveryPod).text(Look::Plain);
+    let _ = Report::new(snapshot, &plan, 0.0, Detail::EveryPod).text(Look::PLAIN);
     for pod in snapshot.pods.iter().take(3) {
         let _ = Explanation::new(snapshot, &plan, &pod.key, &settings).map(|one| one.to_string());
     }

@@ -10,6 +10,7 @@
 //! is counted ([`Remarks`]). Conversion into core values is `api`'s, decisions are `scheduling`'s; the clock and the
 //! terminal are the program's alone.
 
+mod admission;
 pub mod bench;
 pub mod catalogue;
 pub mod documents;

@@ -15,6 +15,7 @@ use tandem::{
     report::Look,
     simulate::{Failure, Simulate, simulate},
 };
+use terminal_size::{Width, terminal_size_of};
 
 /// Pod and node elasticity for Kubernetes, from the command line.
 #[derive(Debug, Parser)]
@@ -69,10 +70,14 @@ fn main() -> ExitCode {
     }
 }
 
-/// As the reader's terminal can show it. Nobody who sets `NO_COLOR` wants escape codes.
+/// As the reader's terminal can show it, if there is one. Nobody who sets `NO_COLOR` wants escape codes.
 fn look() -> Look {
+    let terminal = io::stdout();
     let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    if io::stdout().is_terminal() && !plain { Look::Terminal } else { Look::Plain }
+    Look {
+        emphasis: terminal.is_terminal() && !plain,
+        columns: terminal_size_of(&terminal).map(|(Width(columns), _)| usize::from(columns)),
+    }
 }
 
 fn print(text: &str) -> ExitCode {

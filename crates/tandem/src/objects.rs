@@ -11,7 +11,8 @@ use k8s_openapi::{
     api::{
         apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet},
         batch::v1::Job,
-        core::v1::{Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod},
+        core::v1::{LimitRange, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod},
+        node::v1::RuntimeClass,
         scheduling::v1::PriorityClass,
         storage::v1::{CSINode, StorageClass},
     },
@@ -26,7 +27,7 @@ use crate::{Document, Origin, Problem, problem::in_words};
 const DEFAULT_NAMESPACE: &str = "default";
 
 /// The kinds that matter for placing, as they are written.
-const KINDS: [&str; 17] = [
+const KINDS: [&str; 19] = [
     "Pod",
     "Node",
     "DaemonSet",
@@ -40,6 +41,8 @@ const KINDS: [&str; 17] = [
     "CSINode",
     "Namespace",
     "PriorityClass",
+    "RuntimeClass",
+    "LimitRange",
     "Provisioner",
     "NodePool",
     "NodeClaim",
@@ -72,6 +75,8 @@ pub struct Objects {
     pub csi_nodes: Vec<Read<CSINode>>,
     pub namespaces: Vec<Read<Namespace>>,
     pub priority_classes: Vec<Read<PriorityClass>>,
+    pub runtime_classes: Vec<Read<RuntimeClass>>,
+    pub limit_ranges: Vec<Read<LimitRange>>,
     pub provisioners: Vec<Read<Provisioner>>,
     pub node_pools: Vec<Read<NodePool>>,
     pub node_overlays: Vec<Read<NodeOverlay>>,
@@ -191,6 +196,10 @@ impl Reader {
             ("scheduling.k8s.io", "PriorityClass") => {
                 keep!(self, priority_classes: PriorityClass, value, origin, Scope::Cluster);
             }
+            ("node.k8s.io", "RuntimeClass") => {
+                keep!(self, runtime_classes: RuntimeClass, value, origin, Scope::Cluster);
+            }
+            ("", "LimitRange") => keep!(self, limit_ranges: LimitRange, value, origin, Scope::Namespace),
             ("karpenter.sh", "Provisioner") => {
                 keep!(self, provisioners: Provisioner, value, origin, Scope::Cluster);
             }
@@ -286,11 +295,12 @@ impl Reader {
 /// The version in which a kind of this group is understood; `None` for what is not looked at.
 fn version_of(group: &str, kind: &str) -> Option<&'static str> {
     Some(match (group, kind) {
-        ("", "Pod" | "Node" | "PersistentVolume" | "PersistentVolumeClaim" | "Namespace") => "v1",
+        ("", "Pod" | "Node" | "PersistentVolume" | "PersistentVolumeClaim" | "Namespace" | "LimitRange") => "v1",
         ("apps", "DaemonSet" | "Deployment" | "ReplicaSet" | "StatefulSet") => "apps/v1",
         ("batch", "Job") => "batch/v1",
         ("storage.k8s.io", "StorageClass" | "CSINode") => "storage.k8s.io/v1",
         ("scheduling.k8s.io", "PriorityClass") => "scheduling.k8s.io/v1",
+        ("node.k8s.io", "RuntimeClass") => "node.k8s.io/v1",
         ("karpenter.sh", "Provisioner") => "karpenter.sh/v1alpha5",
         ("karpenter.sh", "NodePool" | "NodeClaim") => "karpenter.sh/v1",
         ("karpenter.sh", "NodeOverlay") => "karpenter.sh/v1alpha1",
@@ -344,6 +354,7 @@ impl Objects {
         by_name(&mut self.stateful_sets, |o| &o.metadata);
         by_name(&mut self.jobs, |o| &o.metadata);
         by_name(&mut self.storage_classes, |o| &o.metadata);
+        by_name(&mut self.limit_ranges, |o| &o.metadata);
         by_name(&mut self.provisioners, |o| &o.metadata);
         by_name(&mut self.node_pools, |o| &o.metadata);
         by_name(&mut self.node_overlays, |o| &o.metadata);

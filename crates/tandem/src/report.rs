@@ -2,13 +2,15 @@
 
 mod explain;
 mod played;
+mod price;
 mod table;
 mod text;
+mod wrap;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use scheduling::{
-    CapacityType, InstanceType, NewNode, NewNodeReason, Pod, PodKey, PoolKey, Snapshot, Solution, Target,
+    CapacityType, InstanceType, NewNode, NewNodeReason, NodeStage, Pod, PodKey, PoolKey, Snapshot, Solution, Target,
 };
 use serde::{Serialize, Serializer};
 use units::{ResourceName, UsdMicrosPerHour};
@@ -54,7 +56,7 @@ pub struct Report {
     pub unplaced: usize,
     /// The new nodes, those that are bought alike together, the dearest first.
     pub new_nodes: Vec<NodeGroup>,
-    /// The nodes there are that take pods.
+    /// The nodes that take pods and are there or under way.
     pub existing_nodes: Vec<Filled>,
     /// The pods without a place, those with equal reasons together.
     pub refusals: Vec<Refusal>,
@@ -69,11 +71,11 @@ pub struct Report {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub played: Option<Played>,
     /// Where each pod goes and why; only if all of them were asked for.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub placements: Vec<Placed>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub placements: Option<Vec<Placed>>,
     /// What each new node may become and why, in the order of the plan; only if all pods were asked for.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub planned_nodes: Vec<PlannedNode>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub planned_nodes: Option<Vec<PlannedNode>>,
 }
 
 /// One new node.
@@ -146,11 +148,13 @@ pub struct Content {
     pub pods: usize,
 }
 
-/// A node that is there and takes pods.
+/// A node that takes pods and is there or under way.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Filled {
-    /// Its name.
+    /// Its name; that of its claim if it has not joined the cluster.
     pub name: String,
+    /// Whether it is not ready, or only claimed.
+    pub under_way: bool,
     /// What it takes.
     pub contents: Vec<Content>,
 }
@@ -218,29 +222,20 @@ impl Report {
             nodes: solution.new_nodes.len(),
             unplaced: solution.unplaced.len(),
             new_nodes: node_groups(snapshot, solution, &owners),
-            existing_nodes: existing_nodes(solution, &owners),
+            existing_nodes: existing_nodes(snapshot, solution, &owners),
             refusals: refusals(solution, &owners),
             reasons: reasons(solution),
             notes: solution.notes.iter().map(ToString::to_string).collect(),
             flexibility: None,
             played: None,
-            placements: match detail {
-                Detail::Summary => Vec::new(),
-                Detail::EveryPod => placements(solution),
-            },
-            planned_nodes: match detail {
-                Detail::Summary => Vec::new(),
-                Detail::EveryPod => solution.new_nodes.iter().map(planned_node).collect(),
-            },
+            placements: (detail == Detail::EveryPod).then(|| placements(solution)),
+            planned_nodes: (detail == Detail::EveryPod).then(|| solution.new_nodes.iter().map(planned_node).collect()),
         }
     }
 
     /// How much above the proven minimum the plan is at most, in hundredths of a percent, rounded up.
     pub fn gap(&self) -> Option<i64> {
-        let bound = self.lower_bound.filter(|bound| bound.0 > 0)?;
-        let above = i128::from(self.cost.saturating_sub(bound).0.max(0)) * 10_000;
-        let bound = i128::from(bound.0);
-        i64::try_from((above + bound - 1) / bound).ok()
+        price::gap(self.cost, self.lower_bound?)
     }
 }
 
@@ -351,14 +346,21 @@ fn percent(part: i64, whole: i64) -> f64 {
     f64::from(i32::try_from(permille).unwrap_or(i32::MAX)) / 10.0
 }
 
-fn existing_nodes(solution: &Solution, owners: &Owners<'_>) -> Vec<Filled> {
+fn existing_nodes(snapshot: &Snapshot, solution: &Solution, owners: &Owners<'_>) -> Vec<Filled> {
+    let under_way = snapshot.nodes.iter().filter(|node| node.stage == NodeStage::InFlight);
+    let under_way: BTreeSet<&str> = under_way.map(|node| node.key.0.as_str()).collect();
     let mut by_node: BTreeMap<&str, Vec<&PodKey>> = BTreeMap::new();
     for (pod, placement) in &solution.placed {
         if let Target::Existing(node) = &placement.node {
             by_node.entry(&node.0).or_default().push(pod);
         }
     }
-    by_node.into_iter().map(|(name, pods)| Filled { name: name.to_owned(), contents: owners.contents(pods) }).collect()
+    let filled = |(name, pods): (&str, Vec<&PodKey>)| Filled {
+        name: name.to_owned(),
+        under_way: under_way.contains(name),
+        contents: owners.contents(pods),
+    };
+    by_node.into_iter().map(filled).collect()
 }
 
 fn refusals(solution: &Solution, owners: &Owners<'_>) -> Vec<Refusal> {

@@ -18,8 +18,9 @@ pub struct Simulate {
     /// A folder or file of Kubernetes YAML or JSON, a packing instance, or - for standard input.
     ///
     /// Read are Pods, Nodes, DaemonSets, Deployments, ReplicaSets, StatefulSets, Jobs, PersistentVolumes and their claims,
-    /// StorageClasses, CSINodes, Namespaces, PriorityClasses, Provisioners, NodePools, NodeClaims, NodeOverlays and Lists
-    /// of them. A workload counts with the pods that it has yet to make.
+    /// StorageClasses, CSINodes, Namespaces, PriorityClasses, RuntimeClasses, LimitRanges, Provisioners, NodePools, NodeClaims,
+    /// NodeOverlays and Lists of them. A workload counts with the pods that it has yet to make. These, the pods of DaemonSets and
+    /// Pods without a UID get what the API server's admission would write into them for their RuntimeClass and LimitRanges.
     #[arg(value_name = "FILE")]
     pub input: PathBuf,
     /// Instance types and prices: an array as Karpenter's KWOK provider takes it, or a packing instance that has some.
@@ -137,7 +138,7 @@ pub fn simulate(arguments: &Simulate, look: Look) -> Result<Output, Failure> {
         let explanation = Explanation::new(snapshot, &solution, pod, &settings)
             .expect("every pod of a checked plan is placed or has its reasons");
         match arguments.format {
-            Format::Text => explanation.to_string(),
+            Format::Text => look.fitted(explanation.to_string()),
             Format::Json => json(&explanation),
         }
     } else {

@@ -1,6 +1,7 @@
 //! From objects to what the solver reads. Pure: the same objects and instance types give the same snapshot.
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
@@ -15,6 +16,7 @@ use units::{Amount, ResourceList, ResourceName};
 
 use crate::{
     Origin, Problem,
+    admission::{self, Admission},
     fate::{self, Fate},
     faults, kubelet,
     objects::{Objects, Read},
@@ -35,13 +37,9 @@ pub struct LeftOut {
 
 /// The snapshot, what it leaves out, and what is wrong with the objects; an object with a problem is not in it.
 pub fn snapshot(objects: &Objects, types: &Arc<[InstanceType]>) -> (Snapshot, LeftOut, Vec<Problem>) {
-    let mut builder = Builder {
-        storage: Storage::new(objects),
-        priorities: Priorities::new(objects),
-        left_out: LeftOut::default(),
-        problems: Vec::new(),
-        pods: Vec::new(),
-    };
+    let (admission, problems) = Admission::new(objects);
+    let mut builder =
+        Builder { storage: Storage::new(objects), admission, left_out: LeftOut::default(), problems, pods: Vec::new() };
     let nodes = builder.nodes(objects, types);
     builder.homeless(objects, &nodes);
     for missing in workloads::missing(objects) {
@@ -71,7 +69,7 @@ pub fn snapshot(objects: &Objects, types: &Arc<[InstanceType]>) -> (Snapshot, Le
 
 struct Builder<'a> {
     storage: Storage<'a>,
-    priorities: Priorities<'a>,
+    admission: Admission<'a>,
     left_out: LeftOut,
     problems: Vec<Problem>,
     pods: Vec<Arc<Pod>>,
@@ -80,7 +78,7 @@ struct Builder<'a> {
 impl Builder<'_> {
     fn pod(&self, pod: &core::Pod) -> Pod {
         let mut found = convert::pod(pod);
-        found.priority = self.priorities.of(pod.spec.as_ref());
+        found.priority = self.admission.priority(pod.spec.as_ref());
         self.storage.add(pod.spec.as_ref().and_then(|s| s.volumes.as_deref()).unwrap_or_default(), &mut found);
         found
     }
@@ -91,10 +89,28 @@ impl Builder<'_> {
             Some(spec) => faults::of_spec(spec, path),
             None => vec![(path.to_owned(), "is missing".to_owned())],
         };
-        let sound = found.is_empty();
-        let problem = |(field, message): (String, String)| Problem::at(origin, message).of(object).field(field);
+        self.is_fine(found, origin, object)
+    }
+
+    fn is_fine(&mut self, found: Vec<admission::Fault>, origin: &Origin, object: &str) -> bool {
+        let fine = found.is_empty();
+        let problem = |(field, message): admission::Fault| Problem::at(origin, message).of(object).field(field);
         self.problems.extend(found.into_iter().map(problem));
-        sound
+        fine
+    }
+
+    /// Whether an API server would make the pod of this sound spec, which is completed as it would be then.
+    fn is_admitted(
+        &mut self,
+        namespace: Option<&str>,
+        spec: Option<&mut core::PodSpec>,
+        origin: &Origin,
+        object: &str,
+        path: &str,
+    ) -> bool {
+        let complete = |spec| self.admission.complete(namespace.unwrap_or_default(), spec, path);
+        let refused = spec.map(complete).unwrap_or_default();
+        self.is_fine(refused, origin, object)
     }
 
     fn nodes(&mut self, objects: &Objects, types: &[InstanceType]) -> Vec<Node> {
@@ -167,25 +183,41 @@ impl Builder<'_> {
                 Fate::Elsewhere => false,
             };
             let object = format!("Pod {}", key_of(&read.object));
-            if needs_place && self.is_sound(read.object.spec.as_ref(), &read.origin, &object, "spec") {
-                let pod = self.pod(&read.object);
-                self.pods.push(Arc::new(pod));
+            if !needs_place || !self.is_sound(read.object.spec.as_ref(), &read.origin, &object, "spec") {
+                continue;
             }
+            let mut pod = Cow::Borrowed(&read.object);
+            if admission::is_ahead(&pod) {
+                let (namespace, spec) = (read.object.metadata.namespace.as_deref(), &mut pod.to_mut().spec);
+                if !self.is_admitted(namespace, spec.as_mut(), &read.origin, &object, "spec") {
+                    continue;
+                }
+            }
+            let pod = self.pod(&pod);
+            self.pods.push(Arc::new(pod));
         }
     }
 
     fn expand(&mut self, missing: &Missing<'_>) {
         self.problems.extend(missing.problem.clone());
-        let spec = missing.like.spec.as_ref();
-        if !self.is_sound(spec, missing.origin, &missing.workload, "spec.template.spec") {
+        let path = "spec.template.spec";
+        if !self.is_sound(missing.like.spec.as_ref(), missing.origin, &missing.workload, path)
+            || missing.names.is_empty()
+        {
             return;
         }
+        let mut like = missing.like.clone();
+        let namespace = missing.like.metadata.namespace.as_deref();
+        if !self.is_admitted(namespace, like.spec.as_mut(), missing.origin, &missing.workload, path) {
+            return;
+        }
+        let spec = like.spec.as_ref();
         if spec.and_then(|s| s.scheduling_gates.as_ref()).is_some_and(|gates| !gates.is_empty()) {
             self.left_out.gated += missing.names.len();
             return;
         }
-        let mut like = convert::pod(&missing.like);
-        like.priority = self.priorities.of(spec);
+        let mut pod_like = convert::pod(&like);
+        pod_like.priority = self.admission.priority(spec);
         let volumes = spec.and_then(|s| s.volumes.as_deref()).unwrap_or_default();
         // A volume that a claim template names is one of its own, whatever the spec says.
         let is_own = |volume: &&core::Volume| {
@@ -193,7 +225,7 @@ impl Builder<'_> {
         };
         let volumes: Vec<core::Volume> = volumes.iter().filter(is_own).cloned().collect();
         for (name, own_labels) in &missing.names {
-            let mut pod = like.clone();
+            let mut pod = pod_like.clone();
             pod.key.name.clone_from(name);
             pod.labels.extend(own_labels.iter().map(|(key, value)| ((*key).to_owned(), value.clone())));
             self.storage.add(&volumes, &mut pod);
@@ -215,8 +247,13 @@ impl Builder<'_> {
         if !self.is_sound(spec, &read.origin, &object, "spec.template.spec") {
             return None;
         }
-        let mut pod = convert::daemon_set(&read.object);
-        pod.priority = self.priorities.of(spec);
+        let mut set = read.object.clone();
+        let spec = set.spec.as_mut().and_then(|spec| spec.template.spec.as_mut());
+        if !self.is_admitted(Some(namespace), spec, &read.origin, &object, "spec.template.spec") {
+            return None;
+        }
+        let mut pod = convert::daemon_set(&set);
+        pod.priority = self.admission.priority(set.spec.as_ref().and_then(|spec| spec.template.spec.as_ref()));
         Some(Arc::new(pod))
     }
 
@@ -302,32 +339,6 @@ impl Builder<'_> {
                 pool.instance_types = Arc::clone(types);
             }
         }
-    }
-}
-
-/// What the classes of priority are worth.
-struct Priorities<'a> {
-    by_name: BTreeMap<&'a str, i32>,
-    default: i32,
-}
-
-impl<'a> Priorities<'a> {
-    fn new(objects: &'a Objects) -> Self {
-        let classes = objects.priority_classes.iter().map(|read| &read.object);
-        let mut by_name =
-            BTreeMap::from([("system-cluster-critical", 2_000_000_000), ("system-node-critical", 2_000_001_000)]);
-        let default = classes.clone().find(|class| class.global_default == Some(true)).and_then(|class| class.value);
-        by_name.extend(classes.filter_map(|class| Some((class.metadata.name.as_deref()?, class.value?))));
-        Self { by_name, default: default.unwrap_or(0) }
-    }
-
-    /// What an API server would have written into the spec.
-    fn of(&self, spec: Option<&core::PodSpec>) -> i32 {
-        let Some(spec) = spec else { return self.default };
-        spec.priority.unwrap_or_else(|| {
-            let class = spec.priority_class_name.as_deref();
-            class.and_then(|name| self.by_name.get(name).copied()).unwrap_or(self.default)
-        })
     }
 }
 

@@ -137,7 +137,7 @@ fn planned(snapshot: &Snapshot, plan: &Solution, story: &Story) -> String {
         assert!(bound.cost <= plan.cost, "{bound:?}");
     }
     let detail = if story.sum { Detail::Summary } else { Detail::EveryPod };
-    let report = Report::new(snapshot, plan, 0.0, detail).text(Look::Plain);
+    let report = Report::new(snapshot, plan, 0.0, detail).text(Look::PLAIN);
     let mut said = report.replace(" Solved in 0.0 ms.", "");
     if !plan.new_nodes.is_empty() && !story.sum {
         said += "\nEvery new node\n";

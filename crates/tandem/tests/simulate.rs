@@ -461,7 +461,7 @@ fn every_mistake_is_said_at_once_with_its_place() {
             | error: all.yaml, document 5, Pod shop/: metadata.name: the object needs a name
             | error: all.yaml, document 6, Pod default/p: spec.tolerations[0].operator: "Near" is none of Equal, Exists
             | error: all.yaml, document 7, NodePool default: spec.template.spec.requirements[0].operator: "Near" is not an operator
-            | error: types.json, document 1, instance type m.2xlarge: offerings[0].Price: is not a price
+            | error: types.json, document 1, instance type m.2xlarge: offerings[0].Price: -1 is not a price
             exit code 2
         "#]],
     );

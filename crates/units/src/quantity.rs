@@ -44,6 +44,12 @@ pub enum QuantityError {
         /// What was written.
         text: String,
     },
+    /// More points than one.
+    #[error("quantity {text:?} has more than one point")]
+    Points {
+        /// What was written.
+        text: String,
+    },
     /// The part after the number is no suffix.
     #[error("quantity {text:?} has the unknown suffix {suffix:?}{}", hint(.suffix))]
     Suffix {
@@ -83,15 +89,25 @@ impl Quantity {
         Self { nanos: i128::from(milli) * NANOS_PER_MILLI, family: Family::Decimal }
     }
 
-    /// The amount of a resource in the unit it is counted in, as people write it: `1500m` of cpu, `2Gi` of memory.
+    /// The amount of a resource in the unit it is counted in, as people write it: `1500m` of cpu, `2Gi` of memory, and `10G` where
+    /// that is much shorter than what has binary suffixes.
     pub fn of(name: &ResourceName, amount: Amount) -> Self {
         if name.is_cpu() {
-            Self::from_milli(amount.0)
-        } else if name.is_bytes() {
-            Self::from_bytes(amount.0)
-        } else {
-            Self::from_units(amount.0)
+            return Self::from_milli(amount.0);
         }
+        let (decimal, binary) = (Self::from_units(amount.0), Self::from_bytes(amount.0));
+        let is_shorter = || decimal.to_string().len() + 1 < binary.to_string().len();
+        if !name.is_bytes() || is_shorter() { decimal } else { binary }
+    }
+
+    /// The same rounded up to two to five digits, for what is told in passing: `948Gi` instead of `969932Mi`.
+    pub fn about(name: &ResourceName, amount: Amount) -> Self {
+        let (step, mut unit) = if name.is_bytes() { (1024, 1) } else { (1000, 1) };
+        while amount.0 / unit >= 10 * step {
+            unit *= step;
+        }
+        let whole = amount.0 / unit + i64::from(amount.0 % unit > 0);
+        Self::of(name, Amount(whole.saturating_mul(unit)))
     }
 
     /// The amount of this resource, rounded up: for what is asked.
@@ -182,8 +198,11 @@ impl FromStr for Quantity {
         let end = unsigned.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(unsigned.len());
         let (number, suffix) = unsigned.split_at(end);
         let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-        if whole.len() + fraction.len() == 0 || fraction.contains('.') {
+        if whole.len() + fraction.len() == 0 {
             return Err(no_number());
+        }
+        if fraction.contains('.') {
+            return Err(QuantityError::Points { text: text.to_owned() });
         }
         let (family, scale) = parse_suffix(suffix)
             .ok_or_else(|| QuantityError::Suffix { text: text.to_owned(), suffix: suffix.to_owned() })?;

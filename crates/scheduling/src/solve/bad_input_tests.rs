@@ -89,7 +89,7 @@ fn a_limit_that_is_used_up_beyond_all_numbers_is_used_up() {
         &expect![[r"
         shop/p on new node 0: no node takes it, so a new one is opened
         new 0 of NodePool/other: g.large in a (spot) $0.04/h, 15 offerings up to g.4xlarge in b (on-demand)
-        shop/red unplaced: NodePool/below: limit of -1m cpu, 0 used, the smallest node would add 2 | NodePool/full: limit of 9223372036854775807m cpu, 9223372036854775807m used, the smallest node would add 2 | NodePool/other: wants team in [red], which nothing defines
+        shop/red unplaced: NodePool/full: limit of 9223372036854775807m cpu, 9223372036854775807m used, the smallest node would add 2 | NodePool/below: limit of -1m cpu, 0 used, the smallest node would add 2 | NodePool/other: wants team in [red], which nothing defines
     "]],
     );
 }

@@ -94,7 +94,7 @@ impl<'a> Search<'a> {
         let one = &self.templates[template];
         let mut node = Open::new(template, one, &self.topology, &fit, why);
         if let Some(before) = &fit.unlimited {
-            node.note_narrowed(one, before);
+            node.note_narrowed(one, before, before, &self.left.limits[template]);
         }
         let index = self.open.len();
         self.left.charge(one, &node, index);
@@ -155,17 +155,20 @@ impl<'a> Search<'a> {
                 self.left.recharge(one, node, &charge, &choices);
             }
         }
-        let mut left = self.left.limits[template].clone();
+        let short = self.left.limits[template].clone();
+        let mut left = short.clone();
         // The last one opened is the least likely to have had to fit beside others.
         let mut rest = wide.len();
         loop {
-            let may_fit = least.is_some_and(|least| self.templates[template].choices[least].within(&left));
-            if may_fit && let Some(fit) = self.fit_within(template, planned, kind, Some(&left)) {
+            if let Some(least) = least.map(|least| &self.templates[template].choices[least])
+                && least.within(&left)
+                && let Some(fit) = self.fit_within(template, planned, kind, Some(&left))
+            {
                 for index in wide.drain(rest..) {
                     let (node, one) = (&mut self.open[index], &self.templates[template]);
                     let Some(smaller) = node.smallest(one).map(|(choices, _)| choices.clone()) else { continue };
                     let (charge, before) = (node.charge.clone(), node.choices.clone());
-                    node.narrow(one, smaller);
+                    node.narrow(one, smaller, &least.limited, &short);
                     self.left.recharge(one, node, &charge, &before);
                 }
                 return (wide, Some(fit));

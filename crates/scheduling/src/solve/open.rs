@@ -289,20 +289,22 @@ impl<'a> Open<'a> {
         })
     }
 
-    /// Gives up all but these choices, for the sake of the pool's limit.
-    pub(super) fn narrow(&mut self, template: &Template<'_>, choices: Bits) {
+    /// Gives up all but these choices, for the sake of the pool's limits: so much was needed of them, and so much was left.
+    pub(super) fn narrow(&mut self, template: &Template<'_>, choices: Bits, needed: &[i64], left: &[i64]) {
         let before = std::mem::take(&mut self.charge);
         self.choices = choices;
         self.spare = Spare::Nothing;
         self.measure(template);
-        self.note_narrowed(template, &before);
+        self.note_narrowed(template, &before, needed, left);
     }
 
-    /// Says that the largest choice had so much more of what is limited before the limit was looked at.
-    pub(super) fn note_narrowed(&mut self, template: &Template<'_>, before: &[i64]) {
-        let mut each = template.limits.iter().zip(before.iter().zip(&self.charge));
-        if let Some((limit, (_, left))) = each.find(|(_, (before, after))| after < before) {
-            let (resource, left) = (limit.resource.clone(), Amount(*left));
+    /// Says which limit took larger choices away: among those of which the largest choice had more before, the one that left the
+    /// least of what was needed.
+    pub(super) fn note_narrowed(&mut self, template: &Template<'_>, before: &[i64], needed: &[i64], left: &[i64]) {
+        let fell = (0..template.limits.len()).filter(|limit| self.charge[*limit] < before[*limit]);
+        let share = |limit: &usize| i128::from(left[*limit]) * 1_000_000 / i128::from(needed[*limit].max(1));
+        if let Some(limit) = fell.min_by_key(share) {
+            let (resource, left) = (template.limits[limit].resource.clone(), Amount(self.charge[limit]));
             self.narrowed = Some(NewNodeReason::NarrowedByLimit { resource, left });
         }
     }

@@ -1,6 +1,7 @@
 //! Of each pool every reason is told, none hides another.
 
 use requirements::{Operator, Requirement, labels};
+use units::{Amount, ResourceList, ResourceName};
 
 use super::{
     solve,
@@ -101,4 +102,97 @@ fn nodes_that_nobody_has_to_look_at_are_counted_all_the_same() {
             String::new(),
         ]
     );
+}
+
+/// The reasons of the pod `p` in these pools, in their order.
+fn in_order(pod: Pod, pools: Vec<Pool>) -> Vec<String> {
+    let plan = solve(&snapshot(vec![pod], Vec::new(), pools), &Settings::default());
+    plan.unplaced.values().flatten().map(ToString::to_string).collect()
+}
+
+#[test]
+fn of_reasons_of_one_kind_that_one_is_told_first_which_lacks_less() {
+    let of = |name: &str, cpus| Pool { instance_types: [machine("m", "amd64", cpus)].into(), ..pool(name) };
+    assert_eq!(
+        in_order(pod("p", 8000, 60), vec![of("a", 2), of("b", 8), of("c", 4)]),
+        [
+            "NodePool/b: asks for 8 of cpu, the largest node has 7900m free",
+            "NodePool/b: asks for 60Gi of memory, the largest node has 32Gi free",
+            "NodePool/c: asks for 8 of cpu, the largest node has 3900m free",
+            "NodePool/c: asks for 60Gi of memory, the largest node has 16Gi free",
+            "NodePool/a: asks for 8 of cpu, the largest node has 1900m free",
+            "NodePool/a: asks for 60Gi of memory, the largest node has 8Gi free",
+        ]
+    );
+    let limited = |name, cpus: i64, used: i64| Pool {
+        limits: Some(ResourceList::new().with(ResourceName::cpu(), Amount(cpus * 1000))),
+        used: ResourceList::new().with(ResourceName::cpu(), Amount(used * 1000)),
+        ..of(name, 8)
+    };
+    assert_eq!(
+        in_order(pod("p", 7000, 1), vec![limited("a", 100, 98), limited("b", 6, 0), limited("c", 6, 7)]),
+        [
+            "NodePool/b: limit of 6 cpu, 0 used, the smallest node would add 8",
+            "NodePool/a: limit of 100 cpu, 98 used, the smallest node would add 8",
+            "NodePool/c: limit of 6 cpu, 7 used, the smallest node would add 8",
+        ]
+    );
+}
+
+#[test]
+fn of_pools_that_are_equally_near_the_others_reasons_decide() {
+    let tainted = |name: &str, cpus| Pool {
+        taints: vec![taint("gpu")],
+        instance_types: [machine("m", "amd64", cpus)].into(),
+        ..pool(name)
+    };
+    let found = in_order(pod("p", 8000, 1), vec![tainted("a", 2), tainted("b", 4), tainted("c", 16)]);
+    let pools: Vec<&str> = found.iter().filter_map(|reason| reason.split(':').next()).collect();
+    assert_eq!(pools, ["NodePool/c", "NodePool/b", "NodePool/b", "NodePool/a", "NodePool/a"]);
+}
+
+#[test]
+fn what_the_plan_uses_up_itself_is_not_called_unavailable() {
+    let stock = |others_available| {
+        let mut one = machine("m", "amd64", 2);
+        one.offerings[0].remaining = Some(1);
+        one.offerings.iter_mut().skip(1).for_each(|other| other.available = others_available);
+        if others_available {
+            one.offerings.truncate(1);
+        }
+        Pool { instance_types: [one].into(), ..pool("p") }
+    };
+    let reasons = |pool| {
+        let pods = vec![pod("p", 1500, 1), pod("q", 1500, 1)];
+        let plan = solve(&snapshot(pods, Vec::new(), vec![pool]), &Settings::default());
+        plan.unplaced.values().flatten().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        reasons(stock(true)),
+        ["NodePool/p: the one offering that would do is reserved, and other new nodes use it up"]
+    );
+    assert_eq!(
+        reasons(stock(false)),
+        [
+            "NodePool/p: of the 3 offerings that would do, other new nodes use up the 1 reserved, and no other is available now"
+        ]
+    );
+}
+
+/// Which machines were left out of the new nodes for the sake of limits of 1000 cpu and so many GiB.
+fn narrowed(pods: Vec<Pod>, gib: i64) -> Vec<String> {
+    let limited = Pool { limits: Some(resources(1_000_000, gib, 1000)), ..pool("p") };
+    let plan = solve(&snapshot(pods, Vec::new(), vec![limited]), &Settings::default());
+    let said = plan.new_nodes.iter().flat_map(|node| &node.why).map(ToString::to_string);
+    said.filter(|why| why.contains("left out")).collect()
+}
+
+#[test]
+fn a_node_names_the_limit_that_left_larger_machines_out() {
+    let alone = |name| edited(pod(name, 100, 1), |pod| pod.host_ports = vec![port(80)]);
+    assert_eq!(narrowed(vec![alone("p")], 34), ["machines with more than 32Gi memory were left out by the limit"]);
+    // One node leaves the other nothing as long as it may become so large.
+    let more_than = |gib| format!("machines with more than {gib}Gi memory were left out by the limit");
+    assert_eq!(narrowed(vec![alone("p"), alone("q")], 34), [more_than(8), more_than(16)]);
+    assert_eq!(narrowed(vec![alone("p"), alone("q")], 3400), Vec::<String>::new());
 }

@@ -11,14 +11,15 @@ use super::{
     template::Template,
     topology::{Domain, Seat, Spot, Verdict},
 };
-use crate::{NodeRefusals, Shortage, Unfit};
+use crate::{NodeRefusals, Shortage, Unfit, unfit::Distance};
 
 /// How many domains are named.
 const NAMED: usize = 10;
 
 impl Search<'_> {
     /// Why no pod of this kind finds a place, the nearest first. Of several reasons of one pool none may hold for it to come
-    /// nearer, so a pool is as near as its farthest reason, and of those equally near the one with fewer comes first.
+    /// nearer, so a pool is as near as its farthest reason; of those equally near the one with fewer comes first, and then the one
+    /// whose other reasons are nearer.
     pub(super) fn reasons(&self, kind: usize) -> Vec<Unfit> {
         if self.templates.is_empty() && self.existing.is_empty() {
             return vec![Unfit::NoPools];
@@ -29,7 +30,10 @@ impl Search<'_> {
             reasons.sort_by_key(Unfit::distance);
         }
         // Stable: pools that are equally near stay in the order they were tried.
-        pools.sort_by_key(|reasons| (reasons.last().map(Unfit::distance), reasons.len()));
+        pools.sort_by_cached_key(|reasons| {
+            let farthest_first: Vec<Distance> = reasons.iter().rev().map(Unfit::distance).collect();
+            (farthest_first.first().copied(), reasons.len(), farthest_first)
+        });
         let mut all: Vec<Unfit> = pools.into_iter().flatten().collect();
         if self.templates.is_empty() {
             all.push(Unfit::NoPools);
@@ -96,9 +100,10 @@ impl Search<'_> {
         }
         let would_do = left.len();
         left.keep_common(&template.available);
+        let available = left.len();
         self.left.keep_unreserved(template, &mut left);
         if left.is_empty() && would_do > 0 && has_labels {
-            reasons.push(Unfit::NoOffering { pool: pool(), unavailable: would_do });
+            reasons.push(Unfit::NoOffering { pool: pool(), unavailable: would_do, used_up: available });
         }
         if !left.is_empty()
             && !self.settings.relax_min_values
@@ -118,7 +123,7 @@ impl Search<'_> {
             reasons.extend(rules.iter().map(|rule| self.rule_reason(kind, rule, template, &left)));
         }
         if reasons.is_empty() {
-            reasons.push(Unfit::NoOffering { pool: pool(), unavailable: would_do });
+            reasons.push(Unfit::NoOffering { pool: pool(), unavailable: would_do, used_up: 0 });
         }
         reasons
     }

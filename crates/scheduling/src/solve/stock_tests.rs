@@ -116,9 +116,9 @@ fn pools_share_what_is_reserved() {
     check(
         &snapshot(pods, vec![], vec![only("x"), only("y")]),
         &expect![[r"
-        new node 0 (a reserved): p0
-        p1 unplaced: NodePool/x: none of the 1 offerings that would do is available now | NodePool/y: none of the 1 offerings that would do is available now
-    "]],
+            new node 0 (a reserved): p0
+            p1 unplaced: NodePool/x: the one offering that would do is reserved, and other new nodes use it up | NodePool/y: the one offering that would do is reserved, and other new nodes use it up
+        "]],
     );
 }
 

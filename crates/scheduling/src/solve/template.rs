@@ -252,7 +252,7 @@ impl<'a> Template<'a> {
         let unmet = own
             .filter(|_| offered().next().is_some())
             .find(|wanted| offered().all(|(machine, offering)| !Choice::of(machine, offering).can_have(wanted)));
-        let Some(wanted) = unmet else { return Unfit::NoOffering { pool: pool(), unavailable: 0 } };
+        let Some(wanted) = unmet else { return Unfit::NoOffering { pool: pool(), unavailable: 0, used_up: 0 } };
         let mut values = BTreeSet::new();
         for (machine, offering) in offered() {
             Choice::of(machine, offering).add_values(wanted.key(), &mut values);

@@ -8,7 +8,8 @@ use units::UsdMicrosPerHour;
 
 use super::{
     Content, Owners,
-    text::{contents, dearer, new_name},
+    price::dearer,
+    text::{contents, new_name},
 };
 
 /// How many dearer machines are named.

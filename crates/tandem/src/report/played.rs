@@ -6,7 +6,7 @@ use scheduling::{Opening, PodKey, Snapshot, Solution, Target, nominations, reali
 use serde::Serialize;
 use units::UsdMicrosPerHour;
 
-use super::text::{counted, dearer};
+use super::{price::dearer, text::counted};
 
 /// In so many orders the pods may come; the worst one counts.
 const ORDERS: u64 = 5;

@@ -1,5 +1,7 @@
 //! Columns of text.
 
+use std::ops::Range;
+
 /// Which side of its column a cell stands on.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Side {
@@ -22,29 +24,54 @@ impl Table {
         self.rows.push(cells);
     }
 
-    /// The header and the rows, without spaces at the ends of lines.
-    pub(super) fn lines(&self) -> (String, Vec<String>) {
+    /// The lines of the header and of the rows, without spaces at the ends of lines. Columns that would make a line wider than so
+    /// many characters stand below the others.
+    pub(super) fn lines(&self, columns: Option<usize>) -> (Vec<String>, Vec<String>) {
         let widths: Vec<usize> = (0..self.columns.len())
             .map(|index| {
                 let cells = self.rows.iter().filter_map(|row| row.get(index)).map(|cell| cell.chars().count());
                 cells.chain([self.columns[index].0.chars().count()]).max().unwrap_or(0)
             })
             .collect();
-        let line = |cells: Vec<&str>| {
-            let mut line = String::new();
-            for ((cell, width), (_, side)) in cells.iter().zip(&widths).zip(&self.columns) {
-                if !line.is_empty() {
+        let stacks = stacks(&widths, columns.unwrap_or(usize::MAX));
+        let line = |cells: &[&str], stack: &Range<usize>| {
+            let mut line = " ".repeat(if stack.start == 0 { 0 } else { BELOW });
+            for index in stack.clone() {
+                if index > stack.start {
                     line.push_str("  ");
                 }
-                let padding = " ".repeat(width.saturating_sub(cell.chars().count()));
-                match side {
-                    Side::Left => line.extend([*cell, &padding]),
-                    Side::Right => line.extend([&padding, *cell]),
+                let padding = " ".repeat(widths[index].saturating_sub(cells[index].chars().count()));
+                match self.columns[index].1 {
+                    Side::Left => line.extend([cells[index], &padding]),
+                    Side::Right => line.extend([&padding, cells[index]]),
                 }
             }
             line.trim_end().to_owned()
         };
-        let header = line(self.columns.iter().map(|(name, _)| *name).collect());
-        (header, self.rows.iter().map(|row| line(row.iter().map(String::as_str).collect())).collect())
+        let lines = |cells: Vec<&str>| stacks.iter().map(|stack| line(&cells, stack)).collect::<Vec<_>>();
+        let header = lines(self.columns.iter().map(|(name, _)| *name).collect());
+        (header, self.rows.iter().flat_map(|row| lines(row.iter().map(String::as_str).collect())).collect())
     }
+}
+
+/// How much further than the first a line below it is indented.
+const BELOW: usize = 4;
+
+/// Which columns share a line: as many as there is room for, and at least one.
+fn stacks(widths: &[usize], columns: usize) -> Vec<Range<usize>> {
+    let mut stacks: Vec<Range<usize>> = Vec::new();
+    let mut at = 0;
+    for (index, width) in widths.iter().enumerate() {
+        match stacks.last_mut() {
+            Some(last) if at + 2 + width <= columns => {
+                at += 2 + width;
+                last.end = index + 1;
+            }
+            _ => {
+                at = if stacks.is_empty() { *width } else { BELOW + width };
+                stacks.push(index..index + 1);
+            }
+        }
+    }
+    stacks
 }

@@ -7,7 +7,9 @@ use units::UsdMicrosPerHour;
 
 use super::{
     Content, NodeGroup, Report,
+    price::{Prices, dearer, exact, with_commas},
     table::{Side, Table},
+    wrap::wrapped,
 };
 
 /// How many owners of pods are named before the rest is summed up.
@@ -16,29 +18,41 @@ const OWNERS_NAMED: usize = 3;
 const PODS_NAMED: usize = 5;
 /// How many nodes that are there are listed.
 const NODES_NAMED: usize = 20;
+/// How many groups of pods without a place are told of.
+const REFUSALS_NAMED: usize = 20;
+/// How many rows of new nodes of one group are named.
+const NUMBERS_NAMED: usize = 4;
 
-/// Whether the reader's terminal shows emphasis.
+/// What the reader sees it on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Look {
-    /// Letters only.
-    Plain,
-    /// With ANSI escape codes.
-    Terminal,
+pub struct Look {
+    /// Whether ANSI escape codes may say what is important.
+    pub emphasis: bool,
+    /// How many characters fit in a line; `None` for any number.
+    pub columns: Option<usize>,
 }
 
 impl Look {
+    /// Letters only, in lines as long as they come.
+    pub const PLAIN: Self = Self { emphasis: false, columns: None };
+
     fn strong(self, text: &str) -> String {
-        self.wrapped("1", text)
+        self.marked("1", text)
     }
 
     fn faint(self, text: &str) -> String {
-        self.wrapped("2", text)
+        self.marked("2", text)
     }
 
-    fn wrapped(self, code: &str, text: &str) -> String {
-        match self {
-            Self::Plain => text.to_owned(),
-            Self::Terminal => format!("\x1b[{code}m{text}\x1b[0m"),
+    fn marked(self, code: &str, text: &str) -> String {
+        if self.emphasis { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+
+    /// The text as it fits on the reader's lines.
+    pub(crate) fn fitted(self, text: String) -> String {
+        match self.columns {
+            Some(columns) => wrapped(&text, columns),
+            None => text,
         }
     }
 }
@@ -85,7 +99,7 @@ impl Report {
             line(format!("\n{}", look.strong("Played through the kube-scheduler, at worst")));
             played.to_string().lines().for_each(|said| line(said.to_owned()));
         }
-        if !self.placements.is_empty() {
+        if let Some(placements) = self.placements.as_ref().filter(|placements| !placements.is_empty()) {
             line(format!("\n{}", look.strong("Every pod")));
             let mut table = Table::new(vec![("POD", Side::Left), ("NODE", Side::Left), ("BECAUSE", Side::Left)]);
             let types: BTreeMap<usize, &str> = self
@@ -93,7 +107,7 @@ impl Report {
                 .iter()
                 .flat_map(|group| group.indices.iter().map(|index| (*index, group.instance_type.as_str())))
                 .collect();
-            for placed in &self.placements {
+            for placed in placements {
                 let node = match &placed.node {
                     Target::Existing(node) => node.to_string(),
                     Target::New(index) => {
@@ -105,28 +119,31 @@ impl Report {
             }
             print(&table, look, &mut line);
         }
-        out
+        look.fitted(out)
     }
 
     /// `$239.52/h; proven minimum >= $239.15/h; at most 0.16 % above it. The greedy rule: $349.21/h.`
     fn headline(&self) -> String {
-        let mut said = dearer(self.cost);
+        let bound = self.lower_bound.filter(|_| !self.proven_optimal);
+        let prices = Prices::of(self.cost, bound, self.greedy_cost);
+        let mut said = prices.cost(self.cost);
         match (self.lower_bound, self.gap()) {
             _ if self.nodes == 0 => "Nothing to buy".clone_into(&mut said),
             _ if self.proven_optimal => said.push_str("; proven minimum"),
             // The minimum is what it costs, but not all pods have a place, so nothing is proven about the plan.
             (Some(bound), Some(0)) => {
-                write!(said, "; proven minimum >= {}", cheaper(bound)).expect(INFALLIBLE);
+                write!(said, "; proven minimum >= {}", prices.bound(bound)).expect(INFALLIBLE);
             }
             (Some(bound), Some(gap)) => {
                 let percent = format!("{}.{:02}", gap / 100, gap % 100);
-                write!(said, "; proven minimum >= {}; at most {percent} % above it", cheaper(bound)).expect(INFALLIBLE);
+                let bound = prices.bound(bound);
+                write!(said, "; proven minimum >= {bound}; at most {percent} % above it").expect(INFALLIBLE);
             }
             _ => said.push_str("; no minimum is proven"),
         }
         said.push('.');
         if let Some(greedy) = self.greedy_cost.filter(|_| self.nodes > 0) {
-            write!(said, " The greedy rule: {}", dearer(greedy)).expect(INFALLIBLE);
+            write!(said, " The greedy rule: {}", prices.cost(greedy)).expect(INFALLIBLE);
             match self.greedy_leaves_out {
                 0 => said.push('.'),
                 pods => {
@@ -142,10 +159,16 @@ impl Report {
         if self.nodes > 0 {
             parts.push(format!("{} on {}", grouped(self.pods_on_new_nodes), counted(self.nodes, "new nodes")));
         }
-        if self.pods_on_existing_nodes > 0 {
-            let nodes = counted(self.existing_nodes.len(), "nodes");
-            let are = if self.existing_nodes.len() == 1 { "is" } else { "are" };
-            parts.push(format!("{} on {nodes} that {are} there", grouped(self.pods_on_existing_nodes)));
+        for under_way in [false, true] {
+            let nodes = || self.existing_nodes.iter().filter(|node| node.under_way == under_way);
+            let pods: usize = nodes().flat_map(|node| &node.contents).map(|content| content.pods).sum();
+            let which = match nodes().count() {
+                0 => continue,
+                _ if under_way => "under way",
+                1 => "that is there",
+                _ => "that are there",
+            };
+            parts.push(format!("{} on {} {which}", grouped(pods), counted(nodes().count(), "nodes")));
         }
         if self.unplaced > 0 {
             parts.push(format!("{} without a place", grouped(self.unplaced)));
@@ -180,24 +203,40 @@ impl Report {
         if !one_pool {
             columns.insert(1, ("POOL", Side::Left));
         }
+        let is_numbered = self.names_new_nodes();
+        if is_numbered {
+            columns.insert(0, ("NODE", Side::Left));
+        }
         let mut table = Table::new(columns);
         for group in &self.new_nodes {
             let mut cells = cells(group);
             if !one_pool {
                 cells.insert(1, group.pool.clone());
             }
+            if is_numbered {
+                cells.insert(0, numbers(&group.indices));
+            }
             table.row(cells);
         }
         print(&table, look, line);
+    }
+
+    /// Whether anything that is said speaks of new nodes by their numbers.
+    fn names_new_nodes(&self) -> bool {
+        let mut refusals = self.refusals.iter().flat_map(|refusal| &refusal.reasons);
+        self.placements.is_some() || refusals.any(|reason| reason.contains("new node "))
     }
 
     fn nodes_filled(&self, look: Look, line: &mut impl FnMut(String)) {
         if self.existing_nodes.is_empty() {
             return;
         }
-        line(format!("\n{}", look.strong("Nodes that are there")));
+        let any_under_way = self.existing_nodes.iter().any(|node| node.under_way);
+        let title = if any_under_way { "Nodes that are there or under way" } else { "Nodes that are there" };
+        line(format!("\n{}", look.strong(title)));
         for node in self.existing_nodes.iter().take(NODES_NAMED) {
-            line(format!("  {}: {}", node.name, contents(&node.contents)));
+            let under_way = if node.under_way { " (under way)" } else { "" };
+            line(format!("  {}{under_way}: {}", node.name, contents(&node.contents)));
         }
         if let more @ 1.. = self.existing_nodes.len().saturating_sub(NODES_NAMED) {
             line(format!("  and {}", counted(more, "more nodes")));
@@ -209,7 +248,7 @@ impl Report {
             return;
         }
         line(format!("\n{}", look.strong("Without a place")));
-        for refusal in &self.refusals {
+        for refusal in self.refusals.iter().take(REFUSALS_NAMED) {
             let named: Vec<String> = refusal.pods.iter().take(PODS_NAMED).map(ToString::to_string).collect();
             let more = match refusal.count.saturating_sub(PODS_NAMED) {
                 0 => String::new(),
@@ -219,6 +258,11 @@ impl Report {
             for reason in &refusal.reasons {
                 line(format!("    {reason}"));
             }
+        }
+        let others = self.refusals.get(REFUSALS_NAMED..).unwrap_or_default();
+        if !others.is_empty() {
+            let pods = others.iter().map(|refusal| refusal.count).sum();
+            line(format!("  and {} for other reasons, which --format json lists", counted(pods, "more pods")));
         }
     }
 }
@@ -237,7 +281,7 @@ fn cells(group: &NodeGroup) -> Vec<String> {
         },
         group.capacity_type.to_string(),
         group.price.to_string(),
-        dearer(together),
+        exact(together),
         format!("{:.0} %", group.cpu_percent),
         format!("{:.0} %", group.memory_percent),
         if least == most { least.to_string() } else { format!("{least}–{most}") },
@@ -246,11 +290,27 @@ fn cells(group: &NodeGroup) -> Vec<String> {
 }
 
 fn print(table: &Table, look: Look, line: &mut impl FnMut(String)) {
-    let (header, rows) = table.lines();
-    line(format!("  {}", look.faint(&header)));
-    for row in rows {
-        line(format!("  {row}"));
+    let (header, rows) = table.lines(look.columns.map(|columns| columns.saturating_sub(2)));
+    for text in &header {
+        line(format!("  {}", look.faint(text)));
     }
+    for text in &rows {
+        line(format!("  {text}"));
+    }
+}
+
+/// The numbers by which the text speaks of new nodes: `1, 3–5, 9, 11, …`
+fn numbers(indices: &[usize]) -> String {
+    let runs: Vec<&[usize]> = indices.chunk_by(|one, next| one + 1 == *next).collect();
+    let run = |run: &&[usize]| match run {
+        [first, .., last] => format!("{}–{}", first + 1, last + 1),
+        _ => run.iter().map(|index| (index + 1).to_string()).collect(),
+    };
+    let mut named: Vec<String> = runs.iter().take(NUMBERS_NAMED).map(run).collect();
+    if runs.len() > NUMBERS_NAMED {
+        named.push("…".to_owned());
+    }
+    named.join(", ")
 }
 
 /// The name by which the text speaks of a node that is not there yet.
@@ -286,18 +346,6 @@ fn grouped(count: usize) -> String {
     with_commas(&count.to_string())
 }
 
-/// Commas between the thousands of a row of digits.
-fn with_commas(digits: &str) -> String {
-    let mut said = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            said.push(',');
-        }
-        said.push(digit);
-    }
-    said
-}
-
 /// `1 node has`, `2 nodes have`
 fn has(nodes: usize) -> String {
     format!("{} {}", counted(nodes, "nodes"), if nodes == 1 { "has" } else { "have" })
@@ -311,22 +359,13 @@ fn milliseconds(time: f64) -> String {
     }
 }
 
-/// What something costs, rounded up where the last digits say nothing.
-pub(super) fn dearer(price: UsdMicrosPerHour) -> String {
-    rounded(price, |micros, unit| micros.div_euclid(unit) + i64::from(micros.rem_euclid(unit) > 0))
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// What something costs at least.
-fn cheaper(price: UsdMicrosPerHour) -> String {
-    rounded(price, i64::div_euclid)
-}
-
-/// To cents from a dollar on; smaller prices keep four digits behind the point.
-fn rounded(price: UsdMicrosPerHour, divide: impl Fn(i64, i64) -> i64) -> String {
-    let unit = if price.0 >= 1_000_000 { 10_000 } else { 100 };
-    let said = UsdMicrosPerHour(divide(price.0, unit).saturating_mul(unit)).to_string();
-    match said.strip_prefix('$').and_then(|said| said.split_once('.')) {
-        Some((dollars, cents)) => format!("${}.{cents}", with_commas(dollars)),
-        None => said,
+    #[test]
+    fn numbers_that_follow_each_other_are_one_run() {
+        assert_eq!(numbers(&[0, 2, 3, 4, 8, 10]), "1, 3–5, 9, 11");
+        assert_eq!(numbers(&[0, 2, 3, 4, 8, 10, 12]), "1, 3–5, 9, 11, …");
     }
 }

@@ -62,7 +62,7 @@ fn what_is_no_quantity_says_why() {
     refused(" 1", &expect![[r#"quantity " 1" has a space: write 1 instead"#]]);
     refused("Gi", &expect![[r#"quantity "Gi" does not begin with a number"#]]);
     refused(".", &expect![[r#"quantity "." does not begin with a number"#]]);
-    refused("1.2.3", &expect![[r#"quantity "1.2.3" does not begin with a number"#]]);
+    refused("1.2.3", &expect![[r#"quantity "1.2.3" has more than one point"#]]);
     refused("--1", &expect![[r#"quantity "--1" does not begin with a number"#]]);
     refused("16GB", &expect![[r#"quantity "16GB" has the unknown suffix "GB" (write G or Gi)"#]]);
     refused("5K", &expect![[r#"quantity "5K" has the unknown suffix "K" (thousands are a small k, 1024 is Ki)"#]]);
@@ -87,10 +87,32 @@ fn asks_round_up_and_supplies_round_down() {
 
 #[test]
 fn amounts_are_written_in_their_own_family() {
-    for (name, amount, text) in
-        [("cpu", 1500, "1500m"), ("memory", 2 << 30, "2Gi"), ("pods", 110, "110"), ("x.io/gpu", 8, "8")]
-    {
+    for (name, amount, text) in [
+        ("cpu", 1500, "1500m"),
+        ("memory", 2 << 30, "2Gi"),
+        ("pods", 110, "110"),
+        ("x.io/gpu", 8, "8"),
+        ("memory", 10_000_000_000, "10G"),
+        ("memory", 512_000, "500Ki"),
+        ("memory", i64::MIN, "-8Ei"),
+    ] {
         assert_eq!(Quantity::of(&ResourceName::new(name), Amount(amount)).to_string(), text);
+    }
+}
+
+#[test]
+fn an_amount_in_passing_is_rounded_up() {
+    for (name, amount, text) in [
+        ("memory", 969_932 << 20, "948Gi"),
+        ("memory", 8 << 30, "8Gi"),
+        ("memory", 10_239 << 20, "10239Mi"),
+        ("memory", 0, "0"),
+        ("memory", i64::MAX, "9223372036854775807"),
+        ("cpu", 9_999, "9999m"),
+        ("cpu", 15_890, "16"),
+        ("pods", 110, "110"),
+    ] {
+        assert_eq!(Quantity::about(&ResourceName::new(name), Amount(amount)).to_string(), text);
     }
 }
 

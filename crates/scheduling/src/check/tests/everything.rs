@@ -128,7 +128,7 @@ pub(super) fn plan() -> (Snapshot, Solution) {
 }
 
 pub(super) fn reason(pool: &Pool) -> Vec<Unfit> {
-    vec![Unfit::NoOffering { pool: pool.key.clone(), unavailable: 0 }]
+    vec![Unfit::NoOffering { pool: pool.key.clone(), unavailable: 0, used_up: 0 }]
 }
 
 pub(super) fn existing(name: &str) -> Target {
