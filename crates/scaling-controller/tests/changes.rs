@@ -250,17 +250,14 @@ async fn a_job(bed: &Bed) -> Result<()> {
 async fn a_pause_amid_a_batch(bed: &Bed) -> Result<()> {
     const NAME: &str = "flood";
     let labels = json!({"batch": NAME});
-    let herald = json!({
-        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "herald", "namespace": "default", "labels": {"app": "herald"}},
-        "spec": {"containers": [{"name": "main", "image": "none"}]},
-    });
-    apply(&bed.client(), &herald).await?;
     let wanted = 1000;
     let mut object = json!({
         "apiVersion": "keda.sh/v1alpha1", "kind": "ScaledJob", "metadata": {"name": NAME, "namespace": "default"},
         "spec": {
             "pollingInterval": 1, "maxReplicaCount": wanted,
-            "triggers": [{"type": "kubernetes-workload", "metadata": {"podSelector": "app=herald", "value": "0.001"}}],
+            "triggers": [{"type": "cron", "metadata": {
+                "timezone": "UTC", "start": "0 0 1 1 *", "end": "59 23 31 12 *", "desiredReplicas": wanted.to_string(),
+            }}],
             // Nobody makes pods of them.
             "jobTargetRef": {"parallelism": 0, "template": {
                 "metadata": {"labels": labels},
