@@ -113,9 +113,18 @@ fn said(error: &(dyn Error + 'static)) -> String {
     }
 }
 
+/// A node of a Redis cluster that is down is no news at every read of the others.
+const CALMER: &str = "redis::cluster_handling=error";
+
+/// The filter of these levels; who names Redis in them decides about it.
+fn log_filter(levels: &str) -> Result<EnvFilter, tracing_subscriber::filter::ParseError> {
+    let filter = EnvFilter::try_new(levels)?;
+    Ok(if levels.contains("redis") { filter } else { filter.add_directive(CALMER.parse()?) })
+}
+
 fn init_logs(args: &CommonArgs) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(&args.log_level)
-        .with_context(|| format!("--log-level {:?} is not a log filter", args.log_level))?;
+    let filter =
+        log_filter(&args.log_level).with_context(|| format!("--log-level {:?} is not a log filter", args.log_level))?;
     let logs = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())
@@ -172,6 +181,15 @@ mod tests {
     #[derive(Debug, thiserror::Error)]
     #[error("inner: {0}")]
     struct Inner(#[source] std::io::Error);
+
+    #[test]
+    fn a_node_of_a_redis_cluster_is_told_of_only_when_somebody_asks() {
+        for (levels, calmer) in [("info", true), ("", true), ("info,redis=warn", false)] {
+            let filter = log_filter(levels).unwrap().to_string();
+            assert_eq!(filter.contains(CALMER), calmer, "{levels:?}: {filter}");
+        }
+        assert!(log_filter("info,=").is_err());
+    }
 
     #[test]
     fn a_chain_has_every_layer_once() {

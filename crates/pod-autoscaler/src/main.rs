@@ -16,6 +16,7 @@ use clap::Parser;
 use controller_runtime::aggregated::Delegated;
 use controller_runtime::boot::{self, Runtime};
 use controller_runtime::events::Recorder;
+use controller_runtime::health::Check;
 use controller_runtime::lease::{self, Election};
 use controller_runtime::tls::{Authority, CaTarget, ClientCerts, keep_ca_bundle_injected, serve_tls};
 use scaling_controller::admission::Admission;
@@ -42,6 +43,8 @@ async fn main() -> ExitCode {
 
 async fn run(args: Args) -> anyhow::Result<()> {
     let runtime = boot::start(&args.common, "pod-autoscaler").await?;
+    // Not ready before anything is known, however long that takes.
+    let (ready, trusted) = (runtime.health.check("scaled-objects"), runtime.health.check("api-authentication"));
     let namespace = args.common.own_namespace(&runtime.client);
     let metrics = Arc::new(Metrics::new(&runtime.registry));
     let recorder = Recorder::new(runtime.client.clone(), COMPONENT);
@@ -56,7 +59,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
     };
     let controller = Controller::start(&runtime.client, recorder, metrics, settings, &runtime.shutdown);
 
-    let api = serve_api(&args, &runtime, &namespace, controller.sources()).await?;
+    let api = serve_api(&args, &runtime, &namespace, controller.sources(), trusted).await?;
     // The lease is given back only after the actors have stopped.
     let work_done = CancellationToken::new();
     let (alone, elected) = watch::channel(true);
@@ -67,7 +70,6 @@ async fn run(args: Args) -> anyhow::Result<()> {
     } else {
         elected
     };
-    let ready = runtime.health.check("scaled-objects");
     controller.run(leading.clone(), ready, runtime.shutdown.clone()).await;
 
     let told_to_stop = runtime.shutdown.is_cancelled();
@@ -86,6 +88,7 @@ async fn serve_api(
     runtime: &Runtime,
     namespace: &str,
     sources: Arc<Sources>,
+    trusted: Check,
 ) -> anyhow::Result<tokio::task::JoinHandle<anyhow::Result<()>>> {
     let default = || Service { namespace: namespace.to_owned(), name: "pod-autoscaler".to_owned() };
     let service = args.api_service.clone().unwrap_or_else(default);
@@ -99,7 +102,6 @@ async fn serve_api(
         vec![CaTarget::ApiService { name: API_SERVICE.to_owned(), namespace: service_namespace, service }];
     targets.extend(args.webhook().map(|name| CaTarget::ValidatingWebhook(name.to_owned())));
     tokio::spawn(keep_ca_bundle_injected(runtime.client.clone(), targets, cert.ca_bundle(), runtime.shutdown.clone()));
-    let trusted = runtime.health.check("api-authentication");
     let delegated = Delegated::start(&runtime.client, trusted, &runtime.shutdown);
     // The API server comes to a webhook without any credentials of its own.
     let admission = Admission::new(runtime.client.clone(), Arc::clone(&sources), args.namespaces());

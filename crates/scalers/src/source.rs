@@ -69,9 +69,8 @@ impl Reading {
     /// # Errors
     /// It is not finite or out of range: [`ScalerError::NoNumber`].
     pub(crate) fn number(float: f64) -> Result<Self, ScalerError> {
-        let milli = Milli::try_from_f64(float).map_err(|error| ScalerError::NoNumber {
-            what: format!("the source gives no usable number: {}", shorten(&error.to_string())),
-        })?;
+        let milli = Milli::try_from_f64(float)
+            .map_err(|error| ScalerError::NoNumber { what: format!("the source gives no usable number: {error}") })?;
         Ok(Self { milli, float, empty: false, active: None })
     }
 

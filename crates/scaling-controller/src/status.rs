@@ -1,5 +1,7 @@
 //! What the status of an object says, derived from what is known. Pure.
 
+use std::collections::BTreeMap;
+
 use api::condition::{KedaCondition, Status, set_keda};
 use api::keda::{HealthStatus, ScaledObject, ScaledObjectStatus, TriggerActivity};
 use jiff::Timestamp;
@@ -94,6 +96,14 @@ pub(crate) fn describe(status: &mut ScaledObjectStatus, object: &ScaledObject, s
     status.triggers_activity.retain(|name, _| known(name));
 }
 
+/// Says whether a trigger is active; of one that does not answer nothing, not even what was so before.
+pub(crate) fn note_activity(all: &mut BTreeMap<String, TriggerActivity>, reading: &TriggerReading) {
+    match reading.active {
+        Some(is_active) => drop(all.insert(reading.metric_name.clone(), TriggerActivity { is_active })),
+        None => drop(all.remove(&reading.metric_name)),
+    }
+}
+
 /// What follows from a decision.
 pub(crate) fn decided(
     status: &mut ScaledObjectStatus,
@@ -112,9 +122,7 @@ pub(crate) fn decided(
         status.health.clear();
     }
     for reading in readings {
-        if let Some(is_active) = reading.active {
-            status.triggers_activity.insert(reading.metric_name.clone(), TriggerActivity { is_active });
-        }
+        note_activity(&mut status.triggers_activity, reading);
         if settings.fallback.is_some() {
             let state = if reading.failures == 0 { "Happy" } else { "Failing" };
             let health = HealthStatus {
@@ -165,8 +173,29 @@ fn whole_seconds(at: Timestamp) -> Timestamp {
 
 #[cfg(test)]
 mod tests {
+    use scaling::{Sample, Target};
+    use units::Milli;
+
     use super::*;
     use crate::hpa::misses_its_target;
+
+    #[test]
+    fn a_trigger_that_answers_no_more_is_not_called_active() {
+        let mut reading = TriggerReading {
+            metric_name: "s0-x".to_owned(),
+            sample: Sample::Unknown { why: "refused".to_owned() },
+            active: Some(true),
+            target: Target::AverageValue(Milli::from_thousandths(1_000)),
+            failures: 0,
+            substituted: false,
+        };
+        let mut all = BTreeMap::new();
+        note_activity(&mut all, &reading);
+        assert_eq!(all.get("s0-x").map(|one| one.is_active), Some(true));
+        reading.active = None;
+        note_activity(&mut all, &reading);
+        assert_eq!(all.get("s0-x").map(|one| one.is_active), None);
+    }
 
     fn hpa(status: &str, reason: &str) -> HorizontalPodAutoscaler {
         serde_json::from_value(serde_json::json!({

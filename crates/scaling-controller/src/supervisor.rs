@@ -1,5 +1,7 @@
 //! Starts the watches, and one actor per object while this replica leads.
 
+mod before;
+
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::hash::Hash;
@@ -32,6 +34,7 @@ use crate::known_hpa::KnownHpa;
 use crate::metrics::Metrics;
 use crate::object::{ObjectKey, Subject, polling_interval};
 use crate::sources::Sources;
+use before::{Everything, Touched};
 
 /// What the program decides for the controller.
 #[derive(Debug, Clone)]
@@ -231,6 +234,8 @@ struct Crew {
     counted: Vec<(&'static str, ObjectKey, i64)>,
     /// Objects that appear later are new, and polled at once.
     first_pass: bool,
+    /// What there was at the last pass, and whether we acted; nothing if that is not all that the next one has to know.
+    before: Option<(Everything, bool)>,
     stop: CancellationToken,
 }
 
@@ -281,21 +286,54 @@ impl Crew {
             crowded: HashSet::new(),
             counted: Vec::new(),
             first_pass: true,
+            before: None,
             stop: CancellationToken::new(),
         }
     }
 
     /// Compares what is there with what was there: starts actors for new objects, wakes those with a change.
     fn pass(&mut self, namespaces: &[String], acts: bool) {
-        let objects = self.shared.sources.objects.state();
-        let objects: Vec<_> = objects
-            .into_iter()
+        let sources = &self.shared.sources;
+        let (objects, hpas) = (sources.objects.state(), sources.hpas.state());
+        let now = Everything { objects, hpas, jobs: self.shared.jobs.state() };
+        let touched =
+            self.before.take().filter(|(_, acted)| *acted == acts).and_then(|(before, _)| before.touched(&now));
+        match touched {
+            Some(touched) => self.wake_touched(touched),
+            None => self.look_at_all(&now, namespaces, acts),
+        }
+        if self.resting.is_empty() {
+            self.before = Some((now, acts));
+        }
+    }
+
+    /// Wakes those of which only a version is new.
+    fn wake_touched(&mut self, touched: Touched) {
+        for object in &touched.objects {
+            if let Some(member) = self.members.get_mut(&ObjectKey::of(object.as_ref())) {
+                member.version.clone_from(&object.metadata.resource_version);
+                member.wake.notify_one();
+            }
+        }
+        for (hpa, owner) in touched.hpas {
+            let namespace = hpa.namespace().unwrap_or_default();
+            self.wake(&namespace, &owner);
+            if let Some(seen) = self.hpas.get_mut(&(namespace, hpa.name_any())) {
+                seen.version = hpa.resource_version();
+            }
+        }
+    }
+
+    fn look_at_all(&mut self, now: &Everything, namespaces: &[String], acts: bool) {
+        let objects: Vec<_> = now
+            .objects
+            .iter()
             .filter(|o| namespaces.is_empty() || o.namespace().is_some_and(|n| namespaces.contains(&n)))
             .collect();
         let by_key: HashMap<ObjectKey, &Arc<ScaledObject>> =
-            objects.iter().map(|object| (ObjectKey::of(object.as_ref()), object)).collect();
+            objects.iter().map(|object| (ObjectKey::of(object.as_ref()), *object)).collect();
         self.shared.sources.retain(|key| by_key.contains_key(key));
-        self.count(&by_key, namespaces);
+        self.count(&by_key, &now.jobs, namespaces);
         self.resting.retain(|key, _| by_key.contains_key(key));
         if !acts {
             return;
@@ -320,7 +358,7 @@ impl Crew {
                 member.wake.notify_one();
             }
         }
-        self.wake_for_hpas(&by_key);
+        self.wake_for_hpas(&by_key, &now.hpas);
         self.first_pass = false;
     }
 
@@ -341,13 +379,12 @@ impl Crew {
     }
 
     /// Wakes the owners of HPAs that changed, appeared or went; for a foreign one, those with the same target.
-    fn wake_for_hpas(&mut self, objects: &HashMap<ObjectKey, &Arc<ScaledObject>>) {
-        let found = self.shared.sources.hpas.state();
+    fn wake_for_hpas(&mut self, objects: &HashMap<ObjectKey, &Arc<ScaledObject>>, found: &[Arc<KnownHpa>]) {
         let mut gone = std::mem::take(&mut self.hpas);
         let mut concerned = Vec::new();
         for hpa in found {
             let key = (hpa.namespace().unwrap_or_default(), hpa.name_any());
-            let seen = Seen { version: hpa.resource_version(), whose: Whose::of(&hpa) };
+            let seen = Seen { version: hpa.resource_version(), whose: Whose::of(hpa) };
             let old = gone.remove(&key);
             if old.as_ref().is_none_or(|old| old.version != seen.version) {
                 concerned.push((key.0.clone(), seen.whose.clone()));
@@ -391,8 +428,12 @@ impl Crew {
     }
 
     /// Counts objects and triggers, if there are others than before.
-    fn count(&mut self, objects: &HashMap<ObjectKey, &Arc<ScaledObject>>, namespaces: &[String]) {
-        let jobs = self.shared.jobs.state();
+    fn count(
+        &mut self,
+        objects: &HashMap<ObjectKey, &Arc<ScaledObject>>,
+        jobs: &[Arc<ScaledJob>],
+        namespaces: &[String],
+    ) {
         let ours =
             |job: &&Arc<ScaledJob>| namespaces.is_empty() || namespaces.contains(&job.namespace().unwrap_or_default());
         let jobs: Vec<Subject<'_>> = jobs.iter().filter(ours).map(|job| Subject::job(job)).collect();
@@ -413,6 +454,7 @@ impl Crew {
             Err(error) => (error.id(), error.is_panic()),
         };
         let Some(key) = self.by_task.remove(&id) else { return };
+        self.before = None;
         self.members.remove(&key);
         self.shared.metrics.forget_object(&key);
         if panicked {

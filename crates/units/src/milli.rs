@@ -19,7 +19,7 @@ pub enum MilliError {
     #[error("the value is not finite ({0})")]
     NotFinite(String),
     /// More than an `i64` of thousandths holds.
-    #[error("the value {0} is out of range (at most 9223372036854775.807 either side of zero)")]
+    #[error("the value {0} is out of range (at most 9.2e15 either side of zero)")]
     OutOfRange(String),
     /// No decimal number at all.
     #[error("{0:?} is not a number")]

@@ -16,6 +16,8 @@ use super::{Lifetimes, Material, Plan, ServingCert, TlsError};
 
 /// How often every replica looks at the Secret: for its own renewal, and for what another replica or a person wrote.
 pub const CHECK_EVERY: Duration = Duration::from_secs(30);
+/// Pause before an API server that is away is asked again for the first certificate.
+const AWAY_PAUSE: Duration = Duration::from_secs(2);
 
 /// Two replicas that write at once: one loses and reads again. More rounds than replicas means something else is wrong.
 const CONFLICTS_MAX: usize = 10;
@@ -72,11 +74,25 @@ impl Authority {
 
     /// Reads or makes the certificate, then keeps it current in a task until `shutdown`.
     ///
+    /// While the API server is away it waits: a program that ended would be started ever more rarely.
+    ///
     /// # Errors
-    /// The first reading failed: without a certificate there is nothing to serve. Later failures are logged and tried
+    /// The first reading was refused: without a certificate there is nothing to serve. Later failures are logged and tried
     /// again every [`CHECK_EVERY`], with the old certificate served meanwhile.
     pub async fn start(self, shutdown: CancellationToken) -> Result<Arc<ServingCert>, TlsError> {
-        let material = self.ensure(Timestamp::now()).await?;
+        let material = loop {
+            match self.ensure(Timestamp::now()).await {
+                Err(error) if is_away(&error) && !shutdown.is_cancelled() => {
+                    let error = crate::boot::chain(&error);
+                    tracing::warn!(secret = %self.secret, %error, "no certificate yet: the API server does not answer");
+                }
+                done => break done?,
+            }
+            tokio::select! {
+                () = shutdown.cancelled() => {}
+                () = tokio::time::sleep(AWAY_PAUSE) => {}
+            }
+        };
         let cert = Arc::new(ServingCert::new(&material)?);
         let served = Arc::clone(&cert);
         tokio::spawn(async move {
@@ -185,6 +201,15 @@ fn read(secret: &Secret) -> Result<Material, TlsError> {
 fn text(secret: &Secret, key: &str) -> Option<String> {
     let bytes = &secret.data.as_ref()?.get(key)?.0;
     if bytes.is_empty() { None } else { String::from_utf8(bytes.clone()).ok() }
+}
+
+/// Whether the API server, or what stands before it, could not be reached or is not itself.
+fn is_away(error: &TlsError) -> bool {
+    match error {
+        TlsError::Kube(kube::Error::Api(status)) => status.code >= 500 || status.code == 429,
+        TlsError::Kube(_) => true,
+        _ => false,
+    }
 }
 
 #[cfg(test)]

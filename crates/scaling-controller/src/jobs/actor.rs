@@ -24,6 +24,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::pace::Pace;
 use super::{count, make, status};
 use crate::actor::{IDLE, RETRY, Shared, Stop};
 use crate::credentials::Owner;
@@ -316,7 +317,12 @@ impl JobActor {
                 same(&now) == same(object) && now.metadata.deletion_timestamp.is_none() && !is_paused(&now)
             })
         };
+        let mut pace = Pace::begin();
         while made < wanted && as_it_was() {
+            if !pace.keeps() {
+                tracing::warn!(job = %self.key, made, wanted, "this process stood still; the next poll counts anew");
+                break;
+            }
             if let Err(error) = api.create(&PostParams::default(), &job).await {
                 let text = chain(&error);
                 tracing::warn!(job = %self.key, error = text, made, wanted, "Job not made");

@@ -13,6 +13,7 @@
 mod actor;
 mod count;
 mod make;
+mod pace;
 mod roll;
 mod status;
 mod trial;

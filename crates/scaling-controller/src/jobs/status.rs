@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use api::keda::{ScaledJob, ScaledJobStatus, TriggerActivity};
+use api::keda::{ScaledJob, ScaledJobStatus};
 use controller_runtime::events::Kind;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -12,6 +12,7 @@ use scaling::settings::COOLDOWN_SECONDS;
 use scaling::{Condition, TriggerReading, activity};
 
 use crate::source::ObjectSource;
+use crate::status::note_activity;
 
 /// Puts a decided condition in a status.
 pub(super) fn set(status: &mut ScaledJobStatus, condition: &Condition) {
@@ -42,9 +43,7 @@ pub(super) fn decided(
         set(status, &condition);
     }
     for reading in readings {
-        if let Some(is_active) = reading.active {
-            status.triggers_activity.insert(reading.metric_name.clone(), TriggerActivity { is_active });
-        }
+        note_activity(&mut status.triggers_activity, reading);
     }
     let recorded = status.last_active_time.as_ref().map(|time| time.0);
     // Nothing waits for it, so it is written as coarsely as that of a ScaledObject with the default cooldown.

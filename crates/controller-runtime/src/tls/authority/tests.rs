@@ -1,4 +1,4 @@
-use http::Method;
+use http::{Method, StatusCode};
 use serde_json::json;
 
 use super::*;
@@ -80,6 +80,24 @@ async fn an_empty_secret_is_filled_and_keeps_its_labels() {
     let secret = api.get(SECRET).unwrap();
     assert!(secret["data"]["tls.crt"].is_string());
     assert_eq!((&secret["metadata"]["labels"]["app"], &secret["type"]), (&json!("tandem"), &json!("Opaque")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_starts_while_the_api_server_is_away_waits_for_it() {
+    let api = FakeApi::new();
+    let shutdown = CancellationToken::new();
+    api.break_with(Some(StatusCode::SERVICE_UNAVAILABLE));
+    let starting = tokio::spawn(authority(&api).start(shutdown.clone()));
+    tokio::time::sleep(Duration::from_mins(10)).await;
+    assert!(!starting.is_finished());
+    api.break_with(None);
+    starting.await.unwrap().unwrap();
+    // A refusal is told at once, and so is the end of the wait.
+    api.break_with(Some(StatusCode::FORBIDDEN));
+    assert!(authority(&api).start(shutdown.clone()).await.is_err());
+    api.break_with(Some(StatusCode::SERVICE_UNAVAILABLE));
+    shutdown.cancel();
+    assert!(authority(&api).start(shutdown).await.is_err());
 }
 
 #[tokio::test(start_paused = true)]
