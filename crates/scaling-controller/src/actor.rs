@@ -174,6 +174,8 @@ impl Actor {
         let generation = object.metadata.generation.unwrap_or_default();
         self.wording.steady(generation, &old.conditions, &mut status.conditions);
         self.announce(&object, &old, &status).await;
+        // Some of it may have been written down on the way.
+        let old = self.status_of(&object);
         self.save(&old, status).await;
         Some(next)
     }
@@ -223,6 +225,13 @@ impl Actor {
     /// The status as it is in the API server, as far as we know.
     fn status_of(&self, object: &ScaledObject) -> ScaledObjectStatus {
         self.unseen.as_deref().or(object.status.as_ref()).cloned().unwrap_or_default()
+    }
+
+    /// Writes down what must not be forgotten, before anything is done that would hide it: whoever takes over knows nothing else.
+    async fn keep(&mut self, object: &ScaledObject, status: &ScaledObjectStatus) -> Result<(), Stop> {
+        let old = self.status_of(object);
+        self.save(&old, status.clone()).await;
+        if self.unsaved == 0 { Ok(()) } else { Err(Stop::Overtaken) }
     }
 
     async fn save(&mut self, old: &ScaledObjectStatus, status: ScaledObjectStatus) {

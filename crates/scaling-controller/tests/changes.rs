@@ -4,13 +4,14 @@
 mod running;
 
 use anyhow::{Context as _, Result, ensure};
+use futures::{Stream, StreamExt as _};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::events::v1::Event;
-use kube::Api;
-use kube::api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams};
+use kube::api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, WatchEvent, WatchParams};
+use kube::{Api, Resource};
 use serde_json::{Value, json};
 use testkit::apply::apply;
 use testkit::bed::{Bed, Options};
@@ -23,7 +24,7 @@ async fn what_changes_around_an_object_is_told_and_forgotten() -> Result<()> {
     let bed = Bed::start(Options::default()).await?;
     install(&bed).await?;
     let running = start(&bed).await?;
-    let ends: [Result<()>; 10] = tokio::join!(
+    let ends: [Result<()>; 11] = tokio::join!(
         a_lost_target(&bed, "lost", 1),
         a_lost_target(&bed, "asleep", 0),
         a_rival(&bed),
@@ -33,7 +34,8 @@ async fn what_changes_around_an_object_is_told_and_forgotten() -> Result<()> {
         an_idle_count(&bed),
         a_daemon_set(&bed),
         a_job(&bed),
-        a_pause_amid_a_batch(&bed)
+        a_pause_amid_a_batch(&bed),
+        a_first_look(&bed)
     )
     .into();
     let failed: Vec<String> = ends.into_iter().filter_map(Result::err).map(|error| format!("{error:#}")).collect();
@@ -280,6 +282,57 @@ async fn a_pause_amid_a_batch(bed: &Bed) -> Result<()> {
     let made = count().await?;
     ensure!(made < wanted, "all {made} Jobs were made");
     Ok(())
+}
+
+/// What nobody could find out again is in the status before anything is done that hides it: how large the workload was before its
+/// HPA came, and that it was active before it was scaled. Whoever ends in between leaves this to its successor.
+async fn a_first_look(bed: &Bed) -> Result<()> {
+    const NAME: &str = "remembering";
+    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("keda.sh", "v1alpha1", "ScaledObject"));
+    let only = |name: &str| WatchParams::default().fields(&format!("metadata.name={name}"));
+    let objects: Api<DynamicObject> = Api::default_namespaced_with(bed.client(), &resource);
+    let mut objects = objects.watch(&only(NAME), "0").await?.boxed();
+    let hpas: Api<HorizontalPodAutoscaler> = Api::default_namespaced(bed.client());
+    let mut hpas = hpas.watch(&only(&format!("keda-hpa-{NAME}")), "0").await?.boxed();
+    let deployments: Api<Deployment> = Api::default_namespaced(bed.client());
+    let mut deployments = deployments.watch(&only(NAME), "0").await?.boxed();
+
+    let mut workload = deployment(NAME);
+    workload["spec"]["replicas"] = json!(0);
+    apply(&bed.client(), &workload).await?;
+    let mut object = scaled_object(NAME, 0);
+    object["metadata"]["annotations"] = json!({"autoscaling.keda.sh/force-activation": "true"});
+    apply(&bed.client(), &object).await?;
+
+    // Of all that is stored the API server says in which order it was.
+    let made = first(&mut hpas, |_| true);
+    let scaled = first(&mut deployments, |found| found.spec.as_ref().is_some_and(|spec| spec.replicas == Some(1)));
+    let known = async {
+        let original = first(&mut objects, |found| found.data["status"]["originalReplicaCount"] == 0).await?;
+        // The same write, or a later one.
+        let last = |found: &DynamicObject| !found.data["status"]["lastActiveTime"].is_null();
+        anyhow::Ok((original, first(&mut objects, last).await?))
+    };
+    let all = async { tokio::try_join!(made, scaled, known) };
+    let (made, scaled, (original, active)) = tokio::time::timeout(SOON, all).await.context("a first look")??;
+    ensure!(original < made, "the HPA is of {made}, the original count of {original}");
+    ensure!(active < scaled, "the scale is of {scaled}, the activity of {active}");
+    Ok(())
+}
+
+/// The version in which something first was so.
+async fn first<K: Resource + Clone + std::fmt::Debug>(
+    seen: &mut (impl Stream<Item = kube::Result<WatchEvent<K>>> + Unpin),
+    so: impl Fn(&K) -> bool,
+) -> Result<u64> {
+    while let Some(event) = seen.next().await {
+        if let WatchEvent::Added(found) | WatchEvent::Modified(found) = event?
+            && so(&found)
+        {
+            return Ok(found.meta().resource_version.as_deref().context("an object without a version")?.parse()?);
+        }
+    }
+    anyhow::bail!("the API server ended the watch")
 }
 
 /// An object gets another workload and another name for its HPA while no controller runs: the size that it remembers is that of the

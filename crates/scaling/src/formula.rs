@@ -174,7 +174,13 @@ impl Formula {
 
     /// Whether there is a number for at least one of some simple inputs, and never a value of another type.
     fn gives_numbers(&self) -> Result<(), FormulaError> {
-        let tried = [-1.0, 1.0, 10.0, 0.0].map(|input| self.run(self.names().map(|name| (name, Value::Float(input)))));
+        // All alike, and each its own: there may be numbers only for inputs that differ.
+        let alike = [-1.0, 1.0, 10.0, 0.0].map(|input| vec![input; self.names.len()]);
+        let different = [(3.0, 7.0), (9.0, -1.0)].map(|(first, step)| {
+            (0_u32..).take(self.names.len()).map(|index| first + step * f64::from(index)).collect()
+        });
+        let with = |inputs: Vec<f64>| self.run(self.names().zip(inputs.into_iter().map(Value::Float)));
+        let tried: Vec<_> = alike.into_iter().chain(different).map(with).collect();
         let always = tried.iter().find(|result| match result {
             Err(FormulaError::NotANumber(what)) => !odd(what),
             other => matches!(other, Err(FormulaError::TooLarge(_))),

@@ -18,8 +18,8 @@
 //! # What counts for a spread
 //! The domains are those of the nodes that there are, but for nodes that are leaving, where `nodeAffinityPolicy` and
 //! `nodeTaintsPolicy` let them count; those of new nodes that suit the pod; and those in which a pool could make a node for it
-//! now, from an available offering. A new node that counts though the pod could not go there may come before the pod or after
-//! it. Hosts could be added without end; of them those that there are, or will be, count. Pods on nodes that are leaving are
+//! now, from an available offering. Of a new node that counts though the pod could not go there, nobody knows whether it comes
+//! before the pod or after it: it must be even either way. Hosts could be added without end; of them those that there are, or will be, count. Pods on nodes that are leaving are
 //! counted until they are gone, but nobody can rely on being near to them.
 
 mod apart;

@@ -328,7 +328,11 @@ impl<'a> Greedy<'a> {
         for (pod, asked) in rest.refused {
             let kind = search.least_kind(asked);
             let reasons = reasons.entry(kind).or_insert_with(|| search.reasons(kind));
-            solution.unplaced.insert(pod.key.clone(), reasons.clone());
+            let mut reasons = reasons.clone();
+            for reason in &mut reasons {
+                reason.name_volumes(pod);
+            }
+            solution.unplaced.insert(pod.key.clone(), reasons);
         }
         let Search { open, templates, settings, .. } = search;
         solution.placed = placed.into_iter().map(|(key, placement)| (key.clone(), placement)).collect();
@@ -341,6 +345,8 @@ impl<'a> Greedy<'a> {
 mod bad_input_tests;
 #[cfg(test)]
 mod company_tests;
+#[cfg(test)]
+mod counting_tests;
 #[cfg(test)]
 mod gang_tests;
 #[cfg(test)]

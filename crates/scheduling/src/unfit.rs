@@ -1,10 +1,10 @@
 use std::fmt;
 
-use requirements::Requirement;
+use requirements::{Requirement, labels};
 use serde::{Deserialize, Serialize};
 use units::{Amount, Quantity, ResourceName};
 
-use crate::{HostPort, PoolKey, Taint};
+use crate::{HostPort, Pod, PoolKey, Taint};
 
 /// Why a pod could not be placed, or not in one pool.
 ///
@@ -24,6 +24,9 @@ pub enum Unfit {
         wanted: Requirement,
         /// What it can be there; `None` when nothing defines it.
         has: Option<Requirement>,
+        /// Whether the pod's volumes are what wants it.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        by_volumes: bool,
     },
     /// The pool's nodes have a taint that the pod does not tolerate.
     Taint {
@@ -134,6 +137,16 @@ pub enum Unfit {
         /// The label whose equal values mean *near*.
         key: String,
     },
+    /// The pool's first node there would bring domains into spreads that are uneven with them: those of pods that this plan places
+    /// elsewhere. It may come once these run.
+    NewDomain {
+        /// Which pool.
+        pool: PoolKey,
+        /// The label whose values are the domains.
+        key: String,
+        /// The domains; at most the first ten.
+        domains: Vec<String>,
+    },
     /// The pool takes no part: something is wrong with what is written of it.
     PoolRefused {
         /// Which pool.
@@ -236,7 +249,7 @@ impl Unfit {
             Self::Invalid { .. } | Self::NotSupportedYet { .. } | Self::NoPools => 0,
             Self::NotTried | Self::Gang { .. } => 1,
             Self::NoOffering { unavailable, .. } if *unavailable > 0 => 2,
-            Self::PoolRefused { .. } | Self::Limit { .. } => 3,
+            Self::PoolRefused { .. } | Self::Limit { .. } | Self::NewDomain { .. } => 3,
             Self::MinValues { .. } => 4,
             Self::HostPort { .. }
             | Self::TopologySpread { .. }
@@ -249,6 +262,13 @@ impl Unfit {
             Self::Nodes(_) => 10,
         };
         Distance { kind, lacking_ppm: self.lacking_ppm() }
+    }
+
+    /// Says so where it is the pod's volumes that want something.
+    pub(crate) fn name_volumes(&mut self, pod: &Pod) {
+        if let Self::Requirement { key, by_volumes, .. } = self {
+            *by_volumes = pod.volume_zones.iter().any(|term| labels::normalize(&term.key) == key);
+        }
     }
 
     /// How much is missing of what is needed, in millionths of that; 0 where neither is an amount.
@@ -283,6 +303,7 @@ impl Unfit {
             | Self::TopologySpread { pool, .. }
             | Self::PodAffinity { pool, .. }
             | Self::PodAntiAffinity { pool, .. }
+            | Self::NewDomain { pool, .. }
             | Self::PoolRefused { pool, .. }
             | Self::Contradiction { pool, .. } => Some(pool),
             Self::NoPools
@@ -314,9 +335,12 @@ impl fmt::Display for Unfit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoPools => f.write_str("there is no Provisioner and no NodePool"),
-            Self::Requirement { pool, wanted, has: Some(has), .. } => write!(f, "{pool}: wants {wanted}, has {has}"),
-            Self::Requirement { pool, wanted, has: None, .. } => {
-                write!(f, "{pool}: wants {wanted}, which nothing defines")
+            Self::Requirement { pool, wanted, has, by_volumes, .. } => {
+                let what = if *by_volumes { "its volumes want" } else { "wants" };
+                match has {
+                    Some(has) => write!(f, "{pool}: {what} {wanted}, has {has}"),
+                    None => write!(f, "{pool}: {what} {wanted}, which nothing defines"),
+                }
             }
             Self::Taint { pool, taint } => write!(f, "{pool}: taint {taint} is not tolerated"),
             Self::Resource { pool, name, asked, largest_free, daemons } => {
@@ -395,6 +419,12 @@ impl fmt::Display for Unfit {
             Self::PodAntiAffinity { pool, key } => {
                 write!(f, "{pool}: every {key} has pods that it must not share it with")
             }
+            Self::NewDomain { pool, key, domains } => write!(
+                f,
+                "{pool}: a first node in {key} {} would leave pods that are placed elsewhere unevenly spread; it can come when \
+                 they run",
+                domains.join(", ")
+            ),
             Self::PoolRefused { pool, why } => write!(f, "{pool}: not used, {why}"),
             Self::Contradiction { pool, key } => {
                 write!(f, "{pool}: its own labels and requirements leave no value of {key}")

@@ -62,6 +62,11 @@ fn cases() -> impl Iterator<Item = &'static Case> {
 /// Runs every case whose name contains `filter` and prints as it goes; says whether every demand is met. `program` is run
 /// as `program --solve CASE FILE` for each and must call [`solve_one`].
 pub fn run(program: &Path, filter: &str, print: &mut dyn FnMut(&str)) -> io::Result<bool> {
+    if !cases().any(|case| case.name.contains(filter)) {
+        let names: Vec<&str> = cases().map(|case| case.name).collect();
+        let message = format!("no case has {filter:?} in its name; there are {}", names.join(", "));
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+    }
     print("core: milliseconds on a core; clock: those that passed; first: search stopped at once; memory in MiB\n");
     print(&format!(
         "{:<22} {:>7} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>7} {:>5} {:>11} {:>11} {:>11} {:>6} {:>6}",

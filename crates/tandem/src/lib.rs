@@ -13,6 +13,7 @@
 mod admission;
 pub mod bench;
 pub mod catalogue;
+mod claims;
 pub mod documents;
 pub mod ec2;
 mod fate;

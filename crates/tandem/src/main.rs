@@ -37,10 +37,11 @@ fn main() -> ExitCode {
         Command::Simulate(arguments) => match simulate(&arguments, look()) {
             Ok(output) => {
                 eprint!("{}", output.remarks);
-                for line in &output.problems {
+                for line in output.problems.iter().chain(&output.rejected) {
                     eprintln!("error: {line}");
                 }
                 match print(&output.result) {
+                    _ if !output.rejected.is_empty() => ExitCode::FAILURE,
                     ExitCode::SUCCESS if !output.problems.is_empty() => ExitCode::from(2),
                     code => code,
                 }

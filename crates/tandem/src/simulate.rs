@@ -3,7 +3,7 @@
 use std::{fmt::Write as _, path::PathBuf, time::Instant};
 
 use clap::{Args, ValueEnum};
-use scheduling::{PodKey, PoolKey, Settings, Solution, Unfit, check, solve_within};
+use scheduling::{PodKey, PoolKey, Settings, Snapshot, Solution, Unfit, check, solve_greedy, solve_within};
 use serde::Serialize;
 
 use crate::{
@@ -108,6 +108,8 @@ pub struct Output {
     pub remarks: String,
     /// For standard error: what has to be corrected and is not in the plan, one a line.
     pub problems: Vec<String>,
+    /// For standard error: what is wrong with the plan that is not told, because of a bug.
+    pub rejected: Vec<String>,
 }
 
 /// Reads, solves, checks and renders.
@@ -127,12 +129,9 @@ pub fn simulate(arguments: &Simulate, look: Look) -> Result<Output, Failure> {
     };
     let started = Instant::now();
     let is_over = || arguments.budget_ms.is_some_and(|budget| started.elapsed().as_millis() >= u128::from(budget));
-    let mut solution = solve_within(snapshot, &settings, &is_over);
+    let solution = solve_within(snapshot, &settings, &is_over);
     let milliseconds = (started.elapsed().as_secs_f64() * 1e6).round() / 1e3;
-    let violations = check::check(snapshot, &solution);
-    if !violations.is_empty() {
-        return Err(Failure::WrongPlan(violations.iter().map(ToString::to_string).collect()));
-    }
+    let (mut solution, rejected) = checked(snapshot, solution, || solve_greedy(snapshot, &settings))?;
     tell_refused_pools(&input, &mut solution);
     let result = if let Some(pod) = &arguments.pod {
         let explanation = Explanation::new(snapshot, &solution, pod, &settings)
@@ -153,7 +152,29 @@ pub fn simulate(arguments: &Simulate, look: Look) -> Result<Output, Failure> {
     };
     let problems = if input.problems.is_empty() { String::new() } else { BadInput(input.problems.clone()).to_string() };
     let problems = problems.lines().map(str::to_owned).collect();
-    Ok(Output { result, remarks: remarks(&input), problems })
+    Ok(Output { result, remarks: remarks(&input), problems, rejected })
+}
+
+/// The plan, or the greedy one if it breaks a promise and that one does not, and then what is wrong with the plan.
+fn checked(
+    snapshot: &Snapshot,
+    solution: Solution,
+    greedy: impl FnOnce() -> Solution,
+) -> Result<(Solution, Vec<String>), Failure> {
+    let wrong = |solution: &Solution| {
+        let violations = check::check(snapshot, solution);
+        violations.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let found = wrong(&solution);
+    if found.is_empty() {
+        return Ok((solution, Vec::new()));
+    }
+    let greedy = greedy();
+    if !wrong(&greedy).is_empty() {
+        return Err(Failure::WrongPlan(found));
+    }
+    let said = "the plan by price is wrong, which is a bug worth reporting; the greedy rule's is told instead";
+    Ok((greedy, std::iter::once(said.to_owned()).chain(found.into_iter().map(|one| format!("  {one}"))).collect()))
 }
 
 /// Says to the pods without a place which pools take no part, and why: to their readers these are pools like others.
@@ -225,4 +246,26 @@ fn remarks(input: &Input) -> String {
         }
     }
     said
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::generate::karpenter_mix_snapshot;
+
+    #[test]
+    fn a_plan_that_breaks_a_promise_is_not_told() {
+        let (snapshot, settings) = (karpenter_mix_snapshot(20, 1), Settings::default());
+        let greedy = || solve_greedy(&snapshot, &settings);
+        let lost = || {
+            let mut plan = greedy();
+            plan.placed.pop_first();
+            plan
+        };
+        assert_eq!(checked(&snapshot, greedy(), || unreachable!()).unwrap(), (greedy(), Vec::new()));
+        let (told, rejected) = checked(&snapshot, lost(), greedy).unwrap();
+        assert_eq!(told, greedy());
+        assert!(rejected.len() > 1 && rejected[0].contains("the greedy rule's is told instead"), "{rejected:?}");
+        assert!(matches!(checked(&snapshot, lost(), lost), Err(Failure::WrongPlan(_))));
+    }
 }

@@ -12,11 +12,12 @@ use requirements::labels;
 use scheduling::{
     CapacityType, InstanceType, Node, NodeKey, NodeStage, Offered, Pod, PodKey, Pool, PoolKey, Snapshot, overlay,
 };
-use units::{Amount, ResourceList, ResourceName};
+use units::ResourceList;
 
 use crate::{
     Origin, Problem,
     admission::{self, Admission},
+    claims::{self, Claims},
     fate::{self, Fate},
     faults, kubelet,
     objects::{Objects, Read},
@@ -258,7 +259,7 @@ impl Builder<'_> {
     }
 
     fn pools(&mut self, objects: &Objects, types: &Arc<[InstanceType]>) -> Vec<Pool> {
-        let used = used(objects);
+        let used = claims::used(objects, types);
         let mut pools = Vec::new();
         let mut keep = |template: Result<convert::PoolTemplate, Vec<FieldError>>,
                         more: Vec<FieldError>,
@@ -342,36 +343,6 @@ impl Builder<'_> {
     }
 }
 
-/// Claims by the machine they record.
-struct Claims<'a> {
-    by_provider: BTreeMap<&'a str, &'a NodeClaim>,
-    by_node: BTreeMap<&'a str, &'a NodeClaim>,
-}
-
-impl<'a> Claims<'a> {
-    fn new(objects: &'a Objects) -> Self {
-        let status = |read: &'a Read<NodeClaim>| Some((read.object.status.as_ref()?, &read.object));
-        let all = objects.node_claims.iter().filter_map(status);
-        Self {
-            by_provider: all.clone().filter_map(|(s, claim)| Some((s.provider_id.as_deref()?, claim))).collect(),
-            by_node: all.filter_map(|(s, claim)| Some((s.node_name.as_deref()?, claim))).collect(),
-        }
-    }
-
-    fn of(&self, node: &core::Node) -> Option<&'a NodeClaim> {
-        let provider_id = node.spec.as_ref().and_then(|spec| spec.provider_id.as_deref()).filter(|id| !id.is_empty());
-        let by_provider = provider_id.and_then(|id| self.by_provider.get(id)).copied();
-        by_provider.or_else(|| self.by_node.get(node.metadata.name.as_deref()?).copied())
-    }
-
-    fn without_node(&self, objects: &'a Objects) -> Vec<&'a Read<NodeClaim>> {
-        let joined = objects.nodes.iter().filter_map(|read| self.of(&read.object));
-        let joined: BTreeSet<&str> = joined.filter_map(|claim| claim.metadata.name.as_deref()).collect();
-        let claims = objects.node_claims.iter();
-        claims.filter(|read| !joined.contains(read.object.metadata.name.as_deref().unwrap_or_default())).collect()
-    }
-}
-
 fn empty_node(name: &str) -> Node {
     Node {
         key: NodeKey(name.to_owned()),
@@ -436,36 +407,6 @@ fn startup_taints(objects: &Objects) -> BTreeMap<PoolKey, Vec<scheduling::Taint>
     let provisioners = objects.provisioners.iter().map(|read| convert::provisioner(&read.object));
     let node_pools = objects.node_pools.iter().map(|read| convert::nodepool(&read.object));
     provisioners.chain(node_pools).flatten().map(|template| (template.key, template.startup_taints)).collect()
-}
-
-/// The capacity of each pool's machines; `nodes` counts them.
-fn used(objects: &Objects) -> BTreeMap<PoolKey, ResourceList> {
-    let claims = Claims::new(objects);
-    let read = |list: &BTreeMap<String, _>| convert::quantities_floor(list, "").unwrap_or_default();
-    let mut all: BTreeMap<PoolKey, ResourceList> = BTreeMap::new();
-    let mut charge = |pool: Option<PoolKey>, capacity: ResourceList| {
-        if let Some(pool) = pool {
-            let sum = all.entry(pool).or_default();
-            sum.add(&capacity);
-            sum.add(&ResourceList::new().with(ResourceName::new("nodes"), Amount(1)));
-        }
-    };
-    let recorded = |claim: &NodeClaim| {
-        let status = claim.status.as_ref();
-        let known = status.map(|status| &status.capacity).filter(|list| !list.is_empty());
-        known.or_else(|| claim.spec.resources.as_ref().map(|asked| &asked.requests)).map(read).unwrap_or_default()
-    };
-    for object in objects.nodes.iter().map(|read| &read.object) {
-        let claim = claims.of(object);
-        let reported = object.status.as_ref().and_then(|status| status.capacity.as_ref());
-        let capacity = reported.map(read).or_else(|| claim.map(recorded)).unwrap_or_default();
-        let labels = object.metadata.labels.as_ref().or_else(|| claim.and_then(|claim| claim.metadata.labels.as_ref()));
-        charge(labels.and_then(convert::pool_of), capacity);
-    }
-    for claim in claims.without_node(objects).into_iter().map(|read| &read.object) {
-        charge(claim.metadata.labels.as_ref().and_then(convert::pool_of), recorded(claim));
-    }
-    all
 }
 
 fn limits_of(node: &k8s_openapi::api::storage::v1::CSINode) -> Option<(&str, BTreeMap<String, u32>)> {

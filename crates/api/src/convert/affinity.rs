@@ -118,34 +118,48 @@ pub(super) fn spread(
     for constraint in wanted.into_iter().flatten() {
         match one_spread(constraint) {
             Ok(spread) => found.push(spread),
-            Err(message) => invalid.push(format!("topology spread over {}: {message}", constraint.topology_key)),
+            Err(message) => {
+                invalid.push(format!("topologySpreadConstraints over {}: {message}", constraint.topology_key));
+            }
         }
     }
     found
 }
 
 fn one_spread(wanted: &core::TopologySpreadConstraint) -> Result<TopologySpread, String> {
-    let inclusion = |policy: Option<&String>, default| match policy.map(String::as_str) {
+    let inclusion = |field: &str, policy: Option<&String>, default| match policy.map(String::as_str) {
         None | Some("") => Ok(default),
         Some("Honor") => Ok(NodeInclusion::Honor),
         Some("Ignore") => Ok(NodeInclusion::Ignore),
-        Some(other) => Err(format!("{other:?} is not a node inclusion policy")),
+        Some(other) => Err(format!("{field}: {other:?} is neither Honor nor Ignore")),
     };
     Ok(TopologySpread {
         max_skew: u32::try_from(wanted.max_skew)
             .ok()
             .filter(|skew| *skew > 0)
-            .ok_or_else(|| format!("maxSkew {} is less than 1", wanted.max_skew))?,
+            .ok_or_else(|| format!("maxSkew: {} is less than 1", wanted.max_skew))?,
         topology_key: wanted.topology_key.clone(),
         when_unsatisfiable: match wanted.when_unsatisfiable.as_str() {
             "DoNotSchedule" | "" => WhenUnsatisfiable::DoNotSchedule,
             "ScheduleAnyway" => WhenUnsatisfiable::ScheduleAnyway,
-            other => return Err(format!("whenUnsatisfiable {other:?} is not known")),
+            other => {
+                return Err(format!("whenUnsatisfiable: {other:?} is neither DoNotSchedule nor ScheduleAnyway"));
+            }
         },
         selector: optional_selector(wanted.label_selector.as_ref())?,
-        min_domains: wanted.min_domains.and_then(|least| u32::try_from(least).ok()),
-        node_affinity_policy: inclusion(wanted.node_affinity_policy.as_ref(), NodeInclusion::Honor)?,
-        node_taints_policy: inclusion(wanted.node_taints_policy.as_ref(), NodeInclusion::Ignore)?,
+        min_domains: wanted
+            .min_domains
+            .map(|least| match u32::try_from(least) {
+                Ok(least @ 1..) => Ok(least),
+                _ => Err(format!("minDomains: {least} is less than 1")),
+            })
+            .transpose()?,
+        node_affinity_policy: inclusion(
+            "nodeAffinityPolicy",
+            wanted.node_affinity_policy.as_ref(),
+            NodeInclusion::Honor,
+        )?,
+        node_taints_policy: inclusion("nodeTaintsPolicy", wanted.node_taints_policy.as_ref(), NodeInclusion::Ignore)?,
         match_label_keys: wanted.match_label_keys.clone().unwrap_or_default(),
     })
 }

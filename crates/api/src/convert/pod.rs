@@ -97,7 +97,8 @@ fn host_ports(spec: &core::PodSpec, invalid: &mut Vec<String>) -> Vec<HostPort> 
     let sidecars = spec.init_containers.iter().flatten().filter(|c| c.restart_policy.as_deref() == Some("Always"));
     let on_host = spec.host_network == Some(true);
     let mut found = Vec::new();
-    for port in spec.containers.iter().chain(sidecars).flat_map(|c| c.ports.iter().flatten()) {
+    let all = spec.containers.iter().chain(sidecars);
+    for (container, port) in all.flat_map(|c| c.ports.iter().flatten().map(|port| (c.name.as_str(), port))) {
         let number = port.host_port.filter(|number| *number != 0).or(on_host.then_some(port.container_port));
         let Some(number) = number else { continue };
         let protocol = match port.protocol.as_deref() {
@@ -105,7 +106,8 @@ fn host_ports(spec: &core::PodSpec, invalid: &mut Vec<String>) -> Vec<HostPort> 
             Some("UDP") => Protocol::Udp,
             Some("SCTP") => Protocol::Sctp,
             Some(other) => {
-                invalid.push(format!("host port {number}: protocol {other:?} is not known"));
+                let field = format!("container {container}: ports[].protocol");
+                invalid.push(format!("{field}: {other:?} is not TCP, UDP or SCTP (port {number})"));
                 continue;
             }
         };
@@ -114,7 +116,9 @@ fn host_ports(spec: &core::PodSpec, invalid: &mut Vec<String>) -> Vec<HostPort> 
                 let ip = port.host_ip.clone().unwrap_or_default();
                 found.push(HostPort { ip, port: port_number, protocol });
             }
-            Err(_) => invalid.push(format!("host port {number} is out of range")),
+            Err(_) => {
+                invalid.push(format!("container {container}: ports[].hostPort: {number} is not between 1 and 65535"));
+            }
         }
     }
     found

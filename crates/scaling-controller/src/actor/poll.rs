@@ -84,7 +84,7 @@ impl Actor {
         settings: &Settings,
         observed: &Observed,
         source: &ObjectSource,
-        status: &ScaledObjectStatus,
+        status: &mut ScaledObjectStatus,
     ) -> Result<Decision, Stop> {
         let with = |current| Observed { current, ..observed.clone() };
         if let Some(seen) = self.seen_replicas(object, settings) {
@@ -108,6 +108,11 @@ impl Actor {
             let decision = decide(settings, &with(Some(current)), Timestamp::now());
             self.rest(object, settings, observed, &decision, source, status).await?;
             let Action::ScaleTo { replicas, why } = decision.action else { return Ok(decision) };
+            if why == ScaleReason::Activated {
+                // Whoever takes over would see a workload that was never active, and end it at once.
+                status::record_activity(status, decision.last_active);
+                self.keep(object, status).await?;
+            }
             match target.write(&read, replicas).await {
                 Ok(()) => {
                     self.replicas = Some(replicas);

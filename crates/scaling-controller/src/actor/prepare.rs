@@ -80,6 +80,10 @@ impl Actor {
         // Targets are not watched. The HPA asks for its target's scale all the time, and says so when it gets none.
         if changed || own.as_ref().is_some_and(hpa::misses_its_target) {
             self.prepare_target(object, status).await?;
+            // The HPA, and we, may scale from here on; then nobody can tell any more how large the workload was.
+            if self.status_of(object).original_replica_count != status.original_replica_count {
+                self.keep(object, status).await?;
+            }
         }
         let hpa_name = self.ensure_hpa(object, &settings, &pausing, &source, status).await?;
         status::describe(status, object, &source, &hpa_name);

@@ -74,6 +74,13 @@ fn a_result_that_is_not_finite_is_no_number() {
 }
 
 #[test]
+fn what_gives_numbers_for_inputs_that_differ_is_a_formula() {
+    assert_eq!(result("1 / (b - a)"), "66m");
+    assert_eq!(result("a / (a - b)"), "-1666m");
+    assert_eq!(result("a / (a - a)"), "the formula gives infinity, which is not a number");
+}
+
+#[test]
 fn a_trigger_that_gives_nothing_is_nil() {
     let formula = Formula::read("a ?? b", &known()).unwrap();
     let values = BTreeMap::from([("a", None), ("b", Some(Milli::from_thousandths(4_000)))]);

@@ -83,7 +83,7 @@ pub(super) struct Scope {
     pub(super) counts: Vec<(usize, Counts)>,
     /// The domains that must not fall behind: those of nodes that count, and of those that pools could add.
     pub(super) domains: BTreeSet<usize>,
-    /// The domains of new nodes that count though the pod could not go there: whether they come before it is not decided.
+    /// The domains of new nodes that count though the pod could not go there: whether they come before it nobody knows.
     pub(super) maybe_later: BTreeSet<usize>,
 }
 
@@ -168,7 +168,8 @@ impl<'g, 'a> Map<'g, 'a> {
 
     /// What counts for a spread of such pods, all of whose hard spreads are over `keys`.
     pub(super) fn scope(&mut self, suit: &Suit<'a>, spread: &TopologySpread, keys: &[usize]) -> Scope {
-        let suiting = self.listed.candidates(self.ground, &self.present, &suit.labels);
+        let ground = self.ground;
+        let suiting = self.listed.candidates(ground, &self.present, &suit.labels);
         let all_looks = || (0..self.ground.looks.len()).collect();
         let suiting_looks: Vec<usize> =
             suiting.as_ref().map_or_else(all_looks, |them| them.looks.iter().copied().collect());
@@ -227,8 +228,15 @@ impl<'g, 'a> Map<'g, 'a> {
         for value in self.offered(suit, &spread.topology_key, &names) {
             domains.insert(self.all[key].domain(&value));
         }
-        let new = new.iter().flat_map(|(site, _)| self.all[key].place(*site).domains.iter().copied());
-        let maybe_later = new.filter(|domain| !domains.contains(domain)).collect();
+        let looks: BTreeSet<usize> = new.iter().map(|(site, _)| ground.look_of[site - self.present.len()]).collect();
+        let mut maybe_later = BTreeSet::new();
+        for look in looks {
+            // Where it counts only as some of what it may become, it is in a domain of these.
+            let forms = ground.looks[look].forms.iter().map(|form| &form.labels);
+            let counting = forms.filter(|form| !affine || suit.labels.suits(*form));
+            maybe_later.extend(place_of(&mut self.all[key], counting).domains);
+        }
+        maybe_later.retain(|domain| !domains.contains(domain));
         Scope { counts, domains, maybe_later }
     }
 

@@ -18,6 +18,7 @@ use super::{
     named::few,
     relations::{Filter, Groups},
     template::Template,
+    topology::Counts,
 };
 use crate::Node;
 
@@ -29,8 +30,8 @@ const FILTERS: usize = if cfg!(test) { 1 } else { 32 };
 pub(super) enum Seen<'s, 'a> {
     /// One there is, with its labels. What filters, by their index, say of it may be remembered.
     There { node: &'s Node, labels: &'s BTreeMap<&'a str, &'a str>, said: Option<&'s RefCell<Vec<Option<bool>>>> },
-    /// A new one, as far as its labels are decided.
-    New { template: &'s Template<'a>, requirements: &'s Requirements },
+    /// A new one, as far as its labels are decided, and which spreads count there.
+    New { template: &'s Template<'a>, requirements: &'s Requirements, counts: &'s Counts },
 }
 
 impl Seen<'_, '_> {
@@ -41,7 +42,9 @@ impl Seen<'_, '_> {
             Self::There { node, labels, said: Some(said) } => {
                 *said.borrow_mut()[index].get_or_insert_with(|| filter.admits(node, labels))
             }
-            Self::New { template, requirements } => filter.admits_new(template, requirements),
+            Self::New { template, requirements, counts } => {
+                counts.get(&index) != Some(&false) && filter.admits_new(template, requirements)
+            }
         }
     }
 
@@ -49,7 +52,7 @@ impl Seen<'_, '_> {
     fn values(&self, key: &str) -> Option<Vec<&str>> {
         match self {
             Self::There { labels, .. } => Some(labels.get(key).copied().into_iter().collect()),
-            Self::New { template, requirements } => match requirements.get(key) {
+            Self::New { template, requirements, .. } => match requirements.get(key) {
                 Some(has) => few(has).map(|values| values.iter().map(String::as_str).collect()),
                 None => (!template.is_of_the_machine(key)).then(Vec::new),
             },
@@ -74,6 +77,8 @@ struct Bundle {
     /// By label and value.
     listed: BTreeMap<String, Map<String, Vec<usize>>>,
     others: Vec<usize>,
+    /// Whether one of them counts by nodes' labels.
+    is_by_labels: bool,
 }
 
 impl Bundles {
@@ -82,6 +87,7 @@ impl Bundles {
         let mut bundles = vec![Bundle::default(); groups.found.len()];
         for (group, found) in groups.found.iter().enumerate() {
             let bundle = &mut bundles[groups.first_alike[group]];
+            bundle.is_by_labels |= found.filter.is_some_and(|filter| groups.filters[filter].by_affinity);
             let listed = found.filter.and_then(|filter| Some((filter, keys[filter].as_ref()?)));
             let Some((filter, key)) = listed else {
                 bundle.others.push(group);
@@ -117,9 +123,14 @@ impl Bundles {
         Some(nodes.flatten().copied().collect())
     }
 
+    /// Whether a group of a bundle counts by nodes' labels.
+    pub(super) fn is_by_labels(&self, bundle: usize) -> bool {
+        self.bundles[bundle].is_by_labels
+    }
+
     /// The groups of a bundle outside which none counts the pods of a node, in order.
     pub(super) fn of_node(&self, bundle: usize, node: &Seen<'_, '_>) -> Cow<'_, [usize]> {
-        let Bundle { listed, others } = &self.bundles[bundle];
+        let Bundle { listed, others, .. } = &self.bundles[bundle];
         if listed.is_empty() {
             return Cow::Borrowed(others);
         }

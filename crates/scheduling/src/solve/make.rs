@@ -234,7 +234,9 @@ impl<'a> Search<'a> {
             });
             let enough = |choices: &Bits| relaxed || template.too_few_values(choices).is_none();
             let settling = Settling { topology: &self.topology, template, relations, has: &joint, enough: &enough };
-            if let Some((choices, decided)) = settling.settle(&relations.keys, choices) {
+            let mut tries = self.topology.by_domains_brought(index, template, choices).into_iter();
+            let settled = tries.find_map(|choices| settling.settle(&relations.keys, choices));
+            if let Some((choices, decided)) = settled {
                 return Some(Fit { requirements: Some(joint), choices, decided, relaxed, unlimited });
             }
         }

@@ -12,7 +12,7 @@ use super::{
     kind::Kind,
     settle::{Decided, Settling},
     template::{Choice, Template},
-    topology::{Here, Seat, Topology, Verdict},
+    topology::{Counts, Here, Scope, Seat, Topology, Verdict},
 };
 use crate::{HostPort, NewNode, NewNodeReason, Pod, PricedOffering};
 
@@ -45,6 +45,8 @@ pub(super) struct Open<'a> {
     why: Vec<NewNodeReason>,
     /// What the pool's limit took away from it, if anything.
     narrowed: Option<NewNodeReason>,
+    /// Which spreads count its pods, as far as that was to be decided.
+    pub(super) counts: Counts,
     /// Opened on the choices of a plan; what else its pods fit on is found in the end.
     pub(super) planned: bool,
 }
@@ -117,6 +119,7 @@ impl<'a> Open<'a> {
             pods: Vec::new(),
             why,
             narrowed: None,
+            counts: Counts::new(),
             planned: false,
         }
     }
@@ -217,7 +220,7 @@ impl<'a> Open<'a> {
         !appears && topology.is_told(template, key, has)
     }
 
-    /// Takes a pod that fits so.
+    /// Takes a pod that fits so. Returns whether its requirements are others now.
     pub(super) fn put(
         &mut self,
         template: &Template<'_>,
@@ -225,11 +228,11 @@ impl<'a> Open<'a> {
         topology: &Topology<'_>,
         fit: Fit,
         put: Put<'a>,
-    ) {
+    ) -> bool {
         axis::add(&mut self.used, &kind.shape.request);
         self.ports.extend(kind.shape.ports.iter().cloned());
         self.pods.push(put);
-        let narrowed = fit.requirements.is_some() || !fit.decided.is_empty();
+        let mut narrowed = fit.requirements.is_some() || !fit.decided.is_empty();
         if let Some(requirements) = fit.requirements {
             self.requirements = requirements;
             self.kinds.insert(put.kind);
@@ -243,8 +246,18 @@ impl<'a> Open<'a> {
                 None => Seat::Nowhere,
             };
         }
-        if fit.choices != self.choices {
-            self.choices = fit.choices;
+        let (mut choices, counted) = (fit.choices, &kind.shape.relations.counted);
+        if topology.is_counted_by_labels(counted) {
+            let decided = self.counts.len();
+            let enough = |choices: &Bits| self.relaxed || template.too_few_values(choices).is_none();
+            let (requirements, counts) = (&mut self.requirements, &mut self.counts);
+            let node = Scope { requirements, choices: &mut choices, counts };
+            let is_settled = topology.settle_counting(template, counted, node, &enough);
+            debug_assert!(is_settled, "nothing fits for which this cannot be decided");
+            narrowed |= self.counts.len() > decided;
+        }
+        if choices != self.choices {
+            self.choices = choices;
             self.spare = Spare::Unknown;
             self.stale = true;
             // What only the room takes away are the smallest: that leaves the largest as they are.
@@ -252,6 +265,7 @@ impl<'a> Open<'a> {
                 self.measure(template);
             }
         }
+        narrowed
     }
 
     /// Works out anew what the largest of the choices is.
@@ -311,12 +325,14 @@ impl<'a> Open<'a> {
 
     /// Adds to what was planned everything else that all its pods fit on where they are, and that takes no more of the
     /// pool's limits.
-    pub(super) fn widen(&mut self, template: &Template<'_>) {
+    pub(super) fn widen(&mut self, template: &Template<'_>, topology: &Topology<'_>) {
         let machine = |wanted: &&Requirement| template.is_of_the_machine(wanted.key());
         let wanted: Vec<Requirement> = self.requirements.iter().filter(machine).cloned().collect();
         let mut choices = template.available.clone();
         template.keep_holding(&mut choices, &wanted);
         template.keep_roomy(&mut choices, &self.used);
+        topology.keep_inside(self.template, template, &self.seats, &mut choices);
+        topology.keep_uncounted(template, &self.requirements, &self.counts, &mut choices);
         for (key, seat) in self.seats.iter().enumerate() {
             for (domain, can) in &template.domains[key] {
                 match seat {

@@ -125,8 +125,12 @@ pub(super) fn cheapest(
     let known = previous.map_or_else(Known::default, |previous| Known::earlier(&kind_of, previous, &again));
     let task = (!out_of_work).then(|| Task::new(&start, &queue, &stages, &greedy, known, stop));
     let wanted = task.as_ref().map(|task| {
-        let planned = |counts: &[u64]| wanted::planned(&start.search, &task.reach, counts, &greedy.search);
-        (planned(&task.left), planned(&task.as_planned))
+        let planned =
+            |counts: &[u64], evenly| wanted::planned(&start.search, &task.reach, counts, &greedy.search, evenly);
+        let wanted = planned(&task.left, false);
+        let is_few = start.search.kinds.len() <= MANY;
+        let evenly = is_few.then(|| planned(&task.left, true)).filter(|evenly| *evenly != wanted);
+        (wanted, planned(&task.as_planned, false), evenly)
     });
     let mut best = Best { rank: greedy.rank(&rest), kept: Kept::by(&greedy), plan: greedy, rest, is_by_rule };
     if let Some(previous) = previous {
@@ -146,7 +150,7 @@ pub(super) fn cheapest(
     }
     let mut bound = None;
     let mut without_wishes: Option<Rank> = None;
-    if let (Some(task), Some((wanted, all))) = (task, wanted) {
+    if let (Some(task), Some((wanted, all, evenly))) = (task, wanted) {
         let follows = |asked: usize| company::follows(&start.search, stages.least[asked]);
         let for_company = queue.iter().any(|(_, asked)| follows(*asked)).then(|| (wanted.clone(), all.clone()));
         let carried_out = |plan: Plan, ways: &[Way]| {
@@ -161,9 +165,14 @@ pub(super) fn cheapest(
                 Purpose::Comparison => without_wishes = Some(attempt.rank(&rest)),
             }
         });
-        let closed = |best: &Best<'_>| {
-            best.rest.refused.is_empty() && proven.as_ref().is_some_and(|bound| bound.cost >= best.rank.1)
-        };
+        let closed = |best: &Best<'_>| best.rest.refused.is_empty() && proven.cost >= best.rank.1;
+        if let Some(evenly) = evenly.filter(|_| !closed(&best) && !stop()) {
+            let work = settings.search_work_units / 4;
+            task.plan_by_weight(evenly, &task.classes(), work, &mut |plan, ways| {
+                let (attempt, rest) = carried_out(plan, ways);
+                best.consider(attempt, rest);
+            });
+        }
         // Of few pods the cheapest plan is looked for, of many one that leaves none of these out.
         let to_mend = |best: &Best<'_>| {
             (queue.len() <= FEW && !closed(best)) || best.rest.refused.iter().any(|(_, asked)| follows(*asked))
@@ -180,7 +189,7 @@ pub(super) fn cheapest(
         let is_best =
             !closed(&best) && !stop() && exact::improve(&start, &queue, &stages, &task.reach, stop, &mut best);
         let exactly = LowerBound { cost: best.rank.1, ignores: Vec::new() };
-        bound = if is_best { Some(exactly) } else { proven }.filter(|_| task.has_placed_all(&best.rest));
+        bound = Some(if is_best { exactly } else { proven }).filter(|_| task.has_placed_all(&best.rest));
         solution.search_work_units = task.spent.get();
         solution.greedy_cost = Some(by_rule.rank.1);
         solution.greedy_leaves_out = left_out_by_rule.saturating_sub(left_out(&best.rest));
@@ -276,27 +285,28 @@ impl<'t, 'a> Task<'t, 'a> {
     /// Offers plans and says what no plan can cost less than.
     ///
     /// `planned` is for the pods that are not on nodes there are, `everywhere` for all of them.
-    fn solve(&self, planned: Vec<Wanted>, everywhere: Vec<Wanted>, offer: Offer<'_>) -> Option<LowerBound> {
+    fn solve(&self, planned: Vec<Wanted>, everywhere: Vec<Wanted>, offer: Offer<'_>) -> LowerBound {
         let search = &self.start.search;
         let work = search.settings.search_work_units;
         let classes = self.classes();
         let unavoidable = wanted::unavoidable(search, &self.reach, &self.all);
         let on_existing = unavoidable.iter().any(|wanted| !self.reach.existing(wanted.kind).is_empty());
-        if classes.len() <= 1 && !on_existing && planned == unavoidable {
+        let is_plain = search.templates.iter().all(|template| template.min_values.is_empty());
+        if classes.len() <= 1 && !on_existing && is_plain && planned == unavoidable {
             let model = Model::of(search, &self.reach, planned);
             let packing = self.pack(&model, work, self.warm(&model).as_ref());
             if self.has_broken_off(&packing) {
-                return Some(self.certificate(&model, packing::prove(&model.problem, &[]), false));
+                return self.certificate(&model, packing::prove(&model.problem, &[]), false);
             }
             let mut plan = Plan::new(self.left.len());
             plan.add(&model, &packing);
             offer(plan, &self.stages.ways(), Purpose::Answer);
-            return Some(self.certificate(&model, packing.lower_bound?, false));
+            return self.certificate(&model, proven(&model, &packing), false);
         }
         let share = (work / 3).min(BOUND_WORK);
         let weighted = classes.len() > 1;
         // Where the bound's model says the same of all pods, its plan will do.
-        let differs = weighted || everywhere != unavoidable;
+        let differs = weighted || !is_plain || everywhere != unavoidable;
         let there = self.there(&everywhere).filter(|there| differs && !there.is_empty() && !(self.stop)());
         let first = if there.is_some() { (work - share) / 4 } else { work - share };
         let mut known =
@@ -330,7 +340,7 @@ impl<'t, 'a> Task<'t, 'a> {
                 wanted.templates.retain(of_class);
                 wanted
             };
-            let model = Model::of(search, &self.reach, now.iter().cloned().map(only).collect());
+            let model = Model::to_plan(search, &self.reach, now.iter().cloned().map(only).collect());
             let work = work / (classes.len() - index) as u64;
             let packing = self.pack(&model, work, self.warm(&model).as_ref());
             if self.has_broken_off(&packing) {
@@ -352,14 +362,7 @@ impl<'t, 'a> Task<'t, 'a> {
 
     /// Works the bound out by itself: for all pods, on the nodes there are too, in whichever pool, beginning with what is
     /// known. Its plan is one to look at: it may keep weights and wishes, too.
-    fn bound(
-        &self,
-        mut wanted: Vec<Wanted>,
-        work: u64,
-        weighted: bool,
-        known: &Known,
-        offer: Offer<'_>,
-    ) -> Option<LowerBound> {
+    fn bound(&self, mut wanted: Vec<Wanted>, work: u64, weighted: bool, known: &Known, offer: Offer<'_>) -> LowerBound {
         let search = &self.start.search;
         let all = self.there(&wanted).is_some();
         if !all {
@@ -376,7 +379,7 @@ impl<'t, 'a> Task<'t, 'a> {
         let warm = known.of(&model);
         if (self.stop)() {
             let proven = packing::prove(&model.problem, &warm.prices);
-            return Some(named(self.certificate(&model, proven, weighted)));
+            return named(self.certificate(&model, proven, weighted));
         }
         let packing = self.pack(&model, work, Some(&warm));
         let plan = || {
@@ -390,7 +393,7 @@ impl<'t, 'a> Task<'t, 'a> {
         if all && self.stages.have_wishes() {
             offer(plan(), &self.stages.wishless_ways(self.start), Purpose::Comparison);
         }
-        Some(named(self.certificate(&model, packing.lower_bound?, weighted)))
+        named(self.certificate(&model, proven(&model, &packing), weighted))
     }
 
     /// The weights of pools that can have nodes for pods, the largest first.
@@ -433,8 +436,15 @@ impl<'t, 'a> Task<'t, 'a> {
     }
 }
 
+/// What any plan costs at least. Where the packing has left pods out, for a pool's limit, its prices prove it all the same.
+fn proven(model: &Model, packing: &Packing) -> i128 {
+    packing.lower_bound.unwrap_or_else(|| packing::prove(&model.problem, &packing.warm.prices))
+}
+
 #[cfg(test)]
 mod after_tests;
+#[cfg(test)]
+mod price_tests;
 #[cfg(test)]
 mod small_tests;
 #[cfg(test)]

@@ -117,6 +117,10 @@ impl Search<'_> {
         let others = !reasons.is_empty();
         self.topology_reasons(kind, template, &left, &mut reasons);
         self.limit_reasons(index, &limited, others, &mut reasons);
+        reasons.extend(self.topology.domains_not_brought(index, template, &left).map(|(key, domains)| {
+            let key = self.topology.groups.keys[key].to_owned();
+            Unfit::NewDomain { pool: pool(), key, domains }
+        }));
         if reasons.is_empty() {
             // Each demand alone could be met, all together cannot.
             let rules = &kind.shape.relations.rules;
@@ -287,6 +291,7 @@ fn labelled(kind: &Kind<'_>, template: &Template<'_>, reasons: &mut Vec<Unfit>) 
                 key: conflict.key,
                 wanted: conflict.wanted,
                 has: conflict.has,
+                by_volumes: false,
             })
             .collect();
         let all = Bits::of(template.choices.len(), 0..template.choices.len());
@@ -301,7 +306,8 @@ fn labelled(kind: &Kind<'_>, template: &Template<'_>, reasons: &mut Vec<Unfit>) 
             if alone.is_empty() || (left.is_empty() && !before.is_empty()) {
                 let among = if before.is_empty() { &all } else { &before };
                 let has = template.values(among, want.key());
-                found.push(Unfit::Requirement { pool: pool(), key: want.key().to_owned(), wanted: want.clone(), has });
+                let (key, wanted) = (want.key().to_owned(), want.clone());
+                found.push(Unfit::Requirement { pool: pool(), key, wanted, has, by_volumes: false });
             }
         }
         if found.is_empty() {

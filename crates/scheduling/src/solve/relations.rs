@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use requirements::{Operator, RequirementTerm, Requirements, labels};
+use requirements::{Operator, Requirement, RequirementTerm, Requirements, labels};
 
 use super::map::Map;
 use crate::{LabelSelector, Pod, PodAffinityTerm, Strength, Toleration, TopologySpread, WhenUnsatisfiable};
@@ -112,6 +112,9 @@ pub(super) struct Filter<'a> {
     /// The pod's own demands on the node's labels: alternatives.
     pub(super) alternatives: Vec<Requirements>,
     pub(super) tolerations: &'a [Toleration],
+    /// Where the pod's volumes are, in terms of the spread's label: nodes that are there count all the same, but a pool can make none
+    /// for the pod elsewhere.
+    pub(super) held: Option<Requirement>,
     pub(super) by_affinity: bool,
     pub(super) by_taints: bool,
     /// The labels of all spreads that the pod demands: a node that lacks one of them counts for none.
@@ -171,7 +174,13 @@ impl<'a> Groups<'a> {
     }
 
     /// The rule that a spread of a pod to place is.
-    pub(super) fn spread(&mut self, pod: &'a Pod, spread: &'a TopologySpread, alternatives: &[Requirements]) -> Rule {
+    pub(super) fn spread(
+        &mut self,
+        pod: &'a Pod,
+        spread: &'a TopologySpread,
+        alternatives: &[Requirements],
+        volumes: &Requirements,
+    ) -> Rule {
         let demanded = pod.topology_spread.iter().filter(|spread| !is_wish(spread));
         let mut keys: Vec<&str> = demanded.map(|spread| labels::normalize(&spread.topology_key)).collect();
         keys.retain(|key| *key != labels::HOSTNAME);
@@ -180,6 +189,7 @@ impl<'a> Groups<'a> {
         let filter = Filter {
             alternatives: alternatives.to_vec(),
             tolerations: &pod.tolerations,
+            held: volumes.get(labels::normalize(&spread.topology_key)).cloned(),
             by_affinity: spread.node_affinity_policy == crate::NodeInclusion::Honor,
             by_taints: spread.node_taints_policy == crate::NodeInclusion::Honor,
             keys,

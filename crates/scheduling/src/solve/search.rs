@@ -110,6 +110,7 @@ impl<'a> Search<'a> {
             staying.map(|node| Existing::new(node, axis, &daemons, topology.seats(node))).collect();
         existing.sort_by_key(|one| (one.node.stage, &one.node.key));
         topology.find_domains(&existing, &templates);
+        topology.find_outside(&templates);
         let left = Left::new(&mut templates);
         let groups = &topology.groups;
         let demanded: BTreeSet<usize> =
@@ -292,6 +293,7 @@ impl<'a> Search<'a> {
         let seen = Seen::There { node, labels, said: None };
         let (relations, spot) = (&kind.shape.relations, Some(Spot::Existing(index)));
         let looks = self.topology.record(&relations.counted, &relations.repels, seats, here, spot, &seen);
+        self.topology.note_demands(relations, seats);
         self.work += looks as u64;
         for twin in self.twins.beside(node, Some(index)) {
             let here = &mut self.existing[twin].here;
@@ -306,9 +308,11 @@ impl<'a> Search<'a> {
         let (open, kind) = (&mut self.open[index], &self.kinds[kind]);
         let template = &self.templates[open.template];
         let decided = fit.decided.clone();
-        let changes = fit.requirements.is_some() || !decided.is_empty();
-        let before = (changes || !template.counted.is_empty()).then(|| (open.charge.clone(), open.choices.clone()));
-        open.put(template, kind, &self.topology, fit, put);
+        let may_change = fit.requirements.is_some()
+            || !decided.is_empty()
+            || self.topology.is_counted_by_labels(&kind.shape.relations.counted);
+        let before = (may_change || !template.counted.is_empty()).then(|| (open.charge.clone(), open.choices.clone()));
+        let changes = open.put(template, kind, &self.topology, fit, put);
         if let Some((charge, choices)) = before {
             self.left.recharge(template, open, &charge, &choices);
         }
@@ -323,9 +327,10 @@ impl<'a> Search<'a> {
             }
         }
         let (relations, spot) = (&kind.shape.relations, Some(Spot::Open(index)));
-        let Open { requirements, seats, here, .. } = open;
-        let seen = Seen::New { template, requirements };
+        let Open { requirements, seats, here, counts, .. } = open;
+        let seen = Seen::New { template, requirements, counts };
         let looks = self.topology.record(&relations.counted, &relations.repels, seats, here, spot, &seen);
+        self.topology.note_demands(relations, seats);
         // A group whose pods say where they count is as much work as a look at a node.
         self.work += looks as u64;
         self.placed += 1;

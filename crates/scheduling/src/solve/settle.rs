@@ -8,7 +8,7 @@ use super::{
     bits::Bits,
     relations::Relations,
     template::Template,
-    topology::{Domain, Seat, Topology, Verdict},
+    topology::{Counts, Domain, Scope, Seat, Topology, Verdict},
 };
 
 /// How many combinations of domains are tried for one pod and node. More labels than two are rare, and what is tried first
@@ -39,7 +39,8 @@ impl Settling<'_, '_> {
 
     fn next(&self, keys: &[usize], choices: Bits, decided: &mut Decided, tries: &Cell<u32>) -> Option<Bits> {
         let Some((key, rest)) = keys.split_first() else {
-            return (!choices.is_empty() && (self.enough)(&choices)).then_some(choices);
+            return (!choices.is_empty() && (self.enough)(&choices) && self.can_settle_counting(&choices))
+                .then_some(choices);
         };
         let possible = self.possible(*key, &choices);
         if possible.is_empty() {
@@ -74,6 +75,17 @@ impl Settling<'_, '_> {
             decided.pop();
         }
         None
+    }
+
+    /// Whether enough is left when it is decided which spreads count the node's pods. Where any choice is enough, it is.
+    fn can_settle_counting(&self, choices: &Bits) -> bool {
+        let counted = &self.relations.counted;
+        if self.template.min_values.is_empty() || !self.topology.is_counted_by_labels(counted) {
+            return true;
+        }
+        let (mut requirements, mut choices, mut counts) = (self.has.clone(), choices.clone(), Counts::new());
+        let node = Scope { requirements: &mut requirements, choices: &mut choices, counts: &mut counts };
+        self.topology.settle_counting(self.template, counted, node, self.enough)
     }
 
     /// The domains that some of the choices can be in, and the cheapest choice for each.

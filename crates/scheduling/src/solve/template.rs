@@ -310,6 +310,14 @@ impl<'a> Template<'a> {
         }
     }
 
+    /// The choices that can be in one of these domains of a label.
+    pub(super) fn choices_in(&self, key: usize, domains: &[u32]) -> Bits {
+        let mut inside = Bits::none(self.choices.len());
+        let there = self.domains[key].iter().filter(|(domain, _)| domains.contains(domain));
+        there.for_each(|(_, can)| inside.add_all(can));
+        inside
+    }
+
     /// What some choices have of a label, together; `None` if none of them has it.
     pub(super) fn values(&self, choices: &Bits, key: &str) -> Option<Requirement> {
         let mut values = BTreeSet::new();

@@ -1,8 +1,10 @@
 //! How many pods of each group are in each domain, and what follows for the next pod.
 //!
 //! Every count is certain: before a node takes a pod that counts in a group, the node's value of the group's label is
-//! decided. So nothing has to be reckoned with twice, and a solution holds whatever is bought.
+//! decided, and whether the group counts there at all (`counting`). So nothing has to be reckoned with twice, and a solution holds whatever is bought.
 
+mod counting;
+mod outside;
 mod record;
 
 use std::{
@@ -21,6 +23,9 @@ use super::{
     template::Template,
 };
 use crate::Node;
+
+pub(super) use self::counting::{Counts, Scope};
+use self::outside::Outside;
 
 /// The number of a value of a label, in the order of the values.
 pub(super) type Domain = u32;
@@ -72,6 +77,8 @@ pub(super) struct Topology<'a> {
     tallies: Vec<Tally>,
     /// By label: the spreads over it.
     spreads: Rc<[Vec<usize>]>,
+    /// By pool: domains that it would bring into spreads.
+    outside: Rc<[Outside]>,
     /// Domains of each label that new nodes have been opened in, by pool.
     opened: BTreeSet<(usize, usize, Domain)>,
 }
@@ -82,6 +89,8 @@ struct Tally {
     counts: BTreeMap<Domain, Count>,
     /// The domains a spread is over, the emptiest first.
     ranked: BTreeSet<(u32, Domain)>,
+    /// Where pods that were placed demand to be evenly spread, and by what skew at most.
+    demanded: BTreeMap<Domain, u32>,
     /// Pods of the group anywhere.
     total: u32,
     /// Pods of the group that have no place yet and need not be near it themselves.
@@ -133,7 +142,15 @@ impl<'a> Topology<'a> {
             .collect();
         let bundles = Rc::new(Bundles::of(&groups));
         let (groups, spreads) = (Rc::new(groups), spreads.into());
-        Self { groups, bundles, names: Rc::default(), tallies, spreads, opened: BTreeSet::new() }
+        Self {
+            groups,
+            bundles,
+            names: Rc::default(),
+            tallies,
+            spreads,
+            outside: Rc::default(),
+            opened: BTreeSet::new(),
+        }
     }
 
     /// Numbers the domains of every label, from the nodes there are and all that the pools can make (see [`possible`]).
@@ -203,7 +220,8 @@ impl<'a> Topology<'a> {
             template.keep_holding(&mut choices, &changed);
             let allowed = |domain: Domain| {
                 let has = joint.get(self.groups.keys[key]);
-                has.is_none_or(|has| has.allows(Some(self.name(key, domain))))
+                let allows = |has: &Requirement| has.allows(Some(self.name(key, domain)));
+                has.is_none_or(allows) && filter.held.as_ref().is_none_or(allows)
             };
             let possible =
                 template.domains[key].iter().filter(|(domain, can)| allowed(*domain) && can.overlaps(&choices));

@@ -36,6 +36,9 @@ pub(super) struct Asked<'a> {
 /// those who must be evenly spread come after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Turn {
+    /// It suffers none like itself beside it and need not wait for anybody: there will be as many nodes as such pods, and who comes
+    /// later goes to these. Only where some must be spread, for those may otherwise fill nodes that then take none of these pods.
+    Alone,
     /// It counts in a spread of others, and need not wait for anybody.
     First,
     /// It counts in a spread of others, but it must, or would like to, be spread or be near somebody itself.
@@ -67,16 +70,16 @@ impl<'a> Asked<'a> {
         if let Some(unfit) = contradiction(pod, &alternatives) {
             return Err(vec![unfit]);
         }
-        let affinity = by_affinity(pod)?;
+        let (affinity, volumes) = (by_affinity(pod)?, read("volume topology", &pod.volume_zones)?);
         let mut is_in_vain = false;
         let (mut rules, mut repels, mut spread_wishes) = (Vec::new(), Vec::new(), Vec::new());
         for spread in &pod.topology_spread {
             if !is_wish(spread) {
-                rules.push(groups.spread(pod, spread, &affinity));
+                rules.push(groups.spread(pod, spread, &affinity, &volumes));
             } else if !settings.ignore_preferences && !borne(&spread.topology_key) {
                 is_in_vain = true;
             } else if !settings.ignore_preferences {
-                spread_wishes.push(Wish::Rule(groups.spread(pod, spread, &affinity)));
+                spread_wishes.push(Wish::Rule(groups.spread(pod, spread, &affinity, &volumes)));
             }
         }
         let mut weighed: [Vec<(i32, Rule)>; 2] = Default::default();
@@ -136,12 +139,20 @@ impl<'a> Asked<'a> {
     pub(super) fn turn(&self, groups: &Groups<'a>, demanded: &BTreeSet<usize>) -> Turn {
         let [counted, _] = groups.of(&self.pod.key.namespace, &self.pod.labels);
         let own: Vec<usize> = self.spreads().map(|group| groups.first_alike[group]).collect();
-        if !counted.iter().any(|(group, _)| demanded.contains(group) && !own.contains(group)) {
-            return Turn::Last;
-        }
         let wished = self.wishes.iter().filter_map(|wish| if let Wish::Rule(rule) = wish { Some(rule) } else { None });
-        let mut waits = self.rules.iter().chain(wished).filter(|rule| rule.demand != Demand::Apart);
-        if waits.next().is_some() { Turn::Second } else { Turn::First }
+        let waits = self.rules.iter().chain(wished).any(|rule| rule.demand != Demand::Apart);
+        let is_counted = counted.iter().any(|(group, _)| demanded.contains(group) && !own.contains(group));
+        match (is_counted, waits) {
+            (_, false) if self.is_recluse(&counted) => Turn::Alone,
+            (true, false) => Turn::First,
+            (true, true) => Turn::Second,
+            (false, _) => Turn::Last,
+        }
+    }
+
+    /// Whether a node can have one such pod only.
+    fn is_recluse(&self, counted: &[(usize, Place)]) -> bool {
+        self.repels.iter().any(|(group, place)| *place == Place::Host && counted.contains(&(*group, *place)))
     }
 
     /// What it wants, or wishes, of a label.

@@ -328,11 +328,10 @@ impl<'m> State<'m> {
     /// How many the emptiest other domain has, by these counts; none if there is no other.
     pub(super) fn least(&self, rule: &Rule, domain: usize, counts: &Counter) -> Option<u32> {
         let scope = &self.scopes[counts.scope];
-        let too_few = scope.domains.len() < rule.min_domains;
         let few_even_later = scope.domains.len() + scope.maybe_later.len() < rule.min_domains;
         let least = if few_even_later { Some(0) } else { counts.least_besides(domain, scope) };
-        // Domains that would make them enough are there only together with what they have.
-        let later = scope.maybe_later.iter().filter(|_| too_few).filter(|other| **other != domain);
+        // Whether their nodes come up before the pod nobody knows.
+        let later = scope.maybe_later.iter().filter(|other| **other != domain);
         least.into_iter().chain(later.map(|domain| counts.lower.of(*domain))).min()
     }
 

@@ -102,19 +102,19 @@ impl<'a> Open<'a> {
                 requirements.add(topology.pin(key, *domain));
             }
         }
-        let counts_as_before = |before: &Requirements, pods: &[Put<'_>]| {
+        let counts = topology.counts_of_both(template, &requirements, [&self.counts, &others.from.counts])?;
+        let counts_as_before = |before: &Self, pods: &[Put<'_>]| {
             let counted = pods.iter().flat_map(|put| &kinds[put.kind].shape.relations.counted).copied();
-            requirements == *before || topology.is_counted_alike(template, &counted.collect(), [before, &requirements])
+            let (before, after) = ((&before.requirements, &before.counts), (&requirements, &counts));
+            before == after || topology.is_counted_alike(template, &counted.collect(), [before, after])
         };
-        if !counts_as_before(&self.requirements, &self.pods)
-            || !counts_as_before(&others.from.requirements, &others.pods)
-        {
+        if !counts_as_before(self, &self.pods) || !counts_as_before(others.from, &others.pods) {
             return None;
         }
         let mut pods = [self.pods.as_slice(), &others.pods].concat();
         pods.sort_unstable_by_key(|put| put.turn);
         let here = topology.here_of(pods.iter().map(|put| &kinds[put.kind].shape.relations))?;
-        let mut both = Self { requirements, seats, here, pods, ..self.clone() };
+        let mut both = Self { requirements, seats, here, pods, counts, ..self.clone() };
         if !(0..both.seats.len()).all(|key| both.is_told(template, key, &both.requirements, topology)) {
             return None;
         }
@@ -123,7 +123,7 @@ impl<'a> Open<'a> {
         both.ports.extend(others.ports.iter().cloned());
         both.kinds.extend(&others.kinds);
         both.choices.clear();
-        both.widen(template);
+        both.widen(template, topology);
         let cheapest = &template.choices[both.choices.iter().next()?].limited;
         // It is charged with what it needs, so that others may be, too.
         both.charge.clone_from(&self.charge);

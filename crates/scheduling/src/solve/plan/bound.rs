@@ -36,7 +36,7 @@ pub(super) fn ignored(search: &Search<'_>, wanted: &[Wanted]) -> Vec<String> {
         }
     }
     let split: BTreeSet<usize> =
-        wanted.iter().filter(|wanted| wanted.within.is_some()).map(|wanted| wanted.kind).collect();
+        wanted.iter().filter(|wanted| !wanted.within.is_empty()).map(|wanted| wanted.kind).collect();
     for kind in kinds {
         let relations = &search.kinds[kind].shape.relations;
         for rule in &relations.rules {

@@ -12,6 +12,7 @@ use super::{
         existing::Refusal,
         make::Preset,
         relations::{Demand, Place, Relations},
+        template::Template,
         topology::Domain,
         wishes::Turn,
     },
@@ -25,7 +26,7 @@ use crate::{Placement, PlacementReason, Pod, Target};
 const ROUNDS: usize = 3;
 
 /// The last of the phases in which pods are put where a plan has them.
-const LAST: usize = 8;
+const LAST: usize = 11;
 
 /// When such pods come: by their turn, and then those to be spread over a label, those to be spread over hosts, all others.
 fn phase(turn: Turn, relations: &Relations) -> usize {
@@ -76,8 +77,8 @@ impl Planned {
 }
 
 struct Lane {
-    /// The label and the domain that all its nodes are in, if that matters.
-    domain: Option<(usize, Domain)>,
+    /// By label: the domain that all its nodes are in, where that matters.
+    domains: Vec<(usize, Domain)>,
     /// Nodes, and for how many pods each has a place.
     places: VecDeque<(usize, u64)>,
 }
@@ -92,12 +93,11 @@ impl Plan {
     pub(super) fn add(&mut self, model: &Model, packing: &Packing) {
         let mut lanes_of: Vec<Vec<(usize, usize)>> = Vec::new();
         for wanted in &model.groups {
-            let domain = match &wanted.within {
-                Some((key, domains)) if domains.len() == 1 => Some((*key, domains[0])),
-                _ => None,
-            };
+            let single =
+                |(key, domains): &(usize, Vec<Domain>)| Some((*key, *domains.first()?)).filter(|_| domains.len() == 1);
+            let domains: Vec<(usize, Domain)> = wanted.within.iter().filter_map(single).collect();
             let lanes = wanted.kinds().map(|kind| {
-                self.lanes[kind].push(Lane { domain, places: VecDeque::new() });
+                self.lanes[kind].push(Lane { domains: domains.clone(), places: VecDeque::new() });
                 (kind, self.lanes[kind].len() - 1)
             });
             lanes_of.push(lanes.collect());
@@ -124,14 +124,14 @@ impl Plan {
 
     /// Adds a node there is, with a place for one pod.
     pub(super) fn keep(&mut self, kind: usize, existing: usize) {
-        self.lanes[kind].push(Lane { domain: None, places: VecDeque::from([(self.nodes.len(), 1)]) });
+        self.lanes[kind].push(Lane { domains: Vec::new(), places: VecDeque::from([(self.nodes.len(), 1)]) });
         self.nodes.push(Planned::Existing(existing));
     }
 
     /// Adds a new node, with places for these pods: kind and count.
     pub(super) fn open(&mut self, template: usize, choices: Bits, pods: impl IntoIterator<Item = (usize, u64)>) {
         for (kind, count) in pods {
-            self.lanes[kind].push(Lane { domain: None, places: VecDeque::from([(self.nodes.len(), count)]) });
+            self.lanes[kind].push(Lane { domains: Vec::new(), places: VecDeque::from([(self.nodes.len(), count)]) });
         }
         self.nodes.push(Planned::of(template, choices));
     }
@@ -179,7 +179,7 @@ impl<'a> Greedy<'a> {
     pub(super) fn widen(&mut self) {
         let search = &mut self.search;
         for node in search.open.iter_mut().filter(|node| node.planned) {
-            node.widen(&search.templates[node.template]);
+            node.widen(&search.templates[node.template], &search.topology);
         }
     }
 
@@ -188,11 +188,15 @@ impl<'a> Greedy<'a> {
         let Plan { nodes, lanes } = plan;
         let lanes = &mut lanes[way.planned];
         lanes.retain(|lane| !lane.places.is_empty());
-        if lanes.len() > 1 && lanes.iter().any(|lane| lane.domain.is_some()) {
+        if lanes.len() > 1 && lanes.iter().any(|lane| !lane.domains.is_empty()) {
             let relations = &self.search.kinds[way.planned].shape.relations;
-            let fullness = |(key, domain): (usize, Domain)| self.search.topology.fullness(relations, key, domain);
+            let fullness = |lane: &Lane| {
+                let each =
+                    lane.domains.iter().map(|(key, domain)| self.search.topology.fullness(relations, *key, *domain));
+                each.fold(0, u32::saturating_add)
+            };
             // Stable: what is equally full stays in the order of the plan.
-            lanes.sort_by_key(|lane| lane.domain.map_or(0, fullness));
+            lanes.sort_by_key(fullness);
         }
         for lane in lanes {
             while let Some((node, left)) = lane.places.front_mut() {
@@ -244,8 +248,9 @@ impl<'a> Greedy<'a> {
                 let of_pool = &search.templates[*template];
                 // Where the pool demands so many different values, the one machine of the plan will not do.
                 let enough = of_pool.min_values.is_empty() || labels.is_some();
-                let choices = if enough { &*choices } else { &of_pool.available.clone() };
-                let index = search.open_with(*template, Preset { choices, labels: labels.as_ref() }, kind, pod);
+                let tries = if enough { vec![choices.clone()] } else { beside(of_pool, choices).to_vec() };
+                let mut tries = tries.iter().map(|choices| Preset { choices, labels: labels.as_ref() });
+                let index = tries.find_map(|preset| search.open_with(*template, preset, kind, pod));
                 let index = index.ok_or(if may_change { Refused::Now } else { Refused::ForGood })?;
                 *node = Planned::Open(index);
                 index
@@ -253,6 +258,15 @@ impl<'a> Greedy<'a> {
         };
         Ok(Placement { node: Target::New(index), why: PlacementReason::CheapestPlan, turn: self.placed.len() })
     }
+}
+
+/// What a node planned on some choices may become where its pool demands more different values than these have: with what can
+/// be bought as often as one likes, and if that is not enough with everything.
+fn beside(template: &Template<'_>, planned: &Bits) -> [Bits; 2] {
+    let mut endless = template.available.clone();
+    template.counted.iter().for_each(|(choice, _)| endless.remove(*choice));
+    endless.add_all(planned);
+    [endless, template.available.clone()]
 }
 
 /// Why a node of a plan does not take a pod.

@@ -55,7 +55,7 @@ impl Task<'_, '_> {
                 for wanted in &mut wanted {
                     self.keep_heaviest(wanted);
                 }
-                let mut model = Model::of(search, &self.reach, wanted);
+                let mut model = Model::to_plan(search, &self.reach, wanted);
                 let mut plan = Plan::new(self.left.len());
                 if with_existing {
                     model.add_existing(search, &self.reach);

@@ -42,7 +42,7 @@ impl Task<'_, '_> {
         for wanted in &mut wanted {
             self.keep_heaviest(wanted);
         }
-        let mut model = Model::of(search, &self.reach, wanted);
+        let mut model = Model::to_plan(search, &self.reach, wanted);
         model.add_existing(search, &self.reach);
         let warm = self.warm(&model).unwrap_or_else(|| known.of(&model));
         let packing = self.pack(&model, work, Some(&warm));

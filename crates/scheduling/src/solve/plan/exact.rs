@@ -199,13 +199,13 @@ impl<'t, 'a> Tree<'t, 'a> {
         let after = |(pod, asked): &(&Pod, usize)| {
             let spreads = kinds(*asked)
                 .flat_map(|kind| &relations(kind).rules)
-                .filter(|rule| search.turns[*asked] != Turn::First && matches!(rule.demand, Demand::Spread { .. }));
+                .filter(|rule| search.turns[*asked] > Turn::First && matches!(rule.demand, Demand::Spread { .. }));
             let spreads: Vec<usize> = spreads.map(|rule| rule.group).collect();
             let first = pods.iter().enumerate().filter(|(_, (other, asked))| {
                 let counts = |group: &usize| {
                     kinds(*asked).any(|kind| search.topology.groups.are_counted(relations(kind), *group))
                 };
-                search.turns[*asked] == Turn::First && other.priority >= pod.priority && spreads.iter().any(counts)
+                search.turns[*asked] <= Turn::First && other.priority >= pod.priority && spreads.iter().any(counts)
             });
             first.fold(0, |set, (index, _)| set | 1 << index)
         };

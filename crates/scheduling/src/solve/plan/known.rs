@@ -6,13 +6,14 @@ use std::collections::BTreeMap;
 use packing::{Node, Warm};
 
 use super::{
-    super::{bits::Bits, topology::Domain},
+    super::bits::Bits,
     model::{Model, Nodes},
+    wanted::Within,
 };
 use crate::{PodKey, Solution};
 
 /// Pods of one kind, and the domains they have to be in.
-type Pods = (usize, Option<(usize, Vec<Domain>)>);
+type Pods = (usize, Within);
 
 /// Prices of pods and contents of nodes, in the terms of the snapshot.
 #[derive(Default)]
@@ -47,7 +48,7 @@ impl Known {
             let Some(choice) = choices.iter().next() else { continue };
             let mut pods: BTreeMap<Pods, u64> = BTreeMap::new();
             for kind in node.pods.iter().filter_map(|pod| kind_of.get(pod)) {
-                *pods.entry((*kind, None)).or_default() += 1;
+                *pods.entry((*kind, Within::new())).or_default() += 1;
             }
             let pods: Vec<_> = pods.into_iter().collect();
             if !pods.is_empty() {
@@ -106,7 +107,8 @@ impl Known {
         let translated = |content: &Content| {
             let bin = *bin_of.get(&(content.template, content.choice))?;
             let group = |(kind, within): &Pods| {
-                let same = group_of.get(&(*kind, within.clone())).or_else(|| group_of.get(&(*kind, None))).copied();
+                let same =
+                    group_of.get(&(*kind, within.clone())).or_else(|| group_of.get(&(*kind, Within::new()))).copied();
                 same.or_else(|| groups_of.get(kind)?.iter().copied().find(|group| eligible(*group, bin)))
             };
             let pods = content.pods.iter().filter_map(|(pods, count)| {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use packing::{Bin, Group, Limit, Problem};
 
 use super::{
-    super::{bits::Bits, search::Search},
+    super::{axis, bits::Bits, search::Search, template::Template},
     ports::Ports,
     reach::Reach,
     together::Together,
@@ -33,7 +33,17 @@ pub(super) enum Nodes {
 }
 
 impl Model {
+    /// For a bound: what could be bought, whatever else of it a pool demands.
     pub(super) fn of(search: &Search<'_>, reach: &Reach, wanted: Vec<Wanted>) -> Self {
+        Self::made(search, reach, wanted, false)
+    }
+
+    /// For a plan: where a pool demands different values of labels, only what enough others can stand in for, with the same pods.
+    pub(super) fn to_plan(search: &Search<'_>, reach: &Reach, wanted: Vec<Wanted>) -> Self {
+        Self::made(search, reach, wanted, true)
+    }
+
+    fn made(search: &Search<'_>, reach: &Reach, wanted: Vec<Wanted>, to_plan: bool) -> Self {
         let kinds: BTreeSet<usize> = wanted.iter().flat_map(Wanted::kinds).collect();
         let ports = Ports::of(search);
         let together = Together::of(search, &kinds, ports.count());
@@ -42,7 +52,7 @@ impl Model {
         let mut model = Self { problem, groups: wanted, bins: Vec::new(), scales, ports, together };
         model.add_groups(search);
         for index in 0..search.templates.len() {
-            model.add_new(search, reach, index);
+            model.add_new(search, reach, index, to_plan);
         }
         model.add_limits(search);
         model
@@ -60,7 +70,7 @@ impl Model {
             for (kind, pods) in std::iter::once((wanted.kind, wanted.pods)).chain(wanted.beside.iter().copied()) {
                 let shape = &search.kinds[kind].shape;
                 let mut request = scaled(&shape.request, &self.scales);
-                request.extend(self.together.rows.iter().map(|(_, kinds)| i64::from(kinds.contains(&kind))));
+                request.extend(self.together.rows.iter().map(|row| i64::from(row.taken_by(kind))));
                 let pods_each = i64::try_from(pods).unwrap_or(i64::MAX);
                 for (sum, asked) in group.request.iter_mut().zip(request) {
                     *sum = sum.saturating_add(asked.saturating_mul(pods_each));
@@ -78,14 +88,19 @@ impl Model {
         }
     }
 
-    fn add_new(&mut self, search: &Search<'_>, reach: &Reach, index: usize) {
+    fn add_new(&mut self, search: &Search<'_>, reach: &Reach, index: usize, to_plan: bool) {
         let template = &search.templates[index];
-        for (column, choices) in told_apart(search, reach, index, &self.groups) {
+        let all = told_apart(search, reach, index, &self.groups);
+        let relaxed = search.settings.relax_min_values;
+        let has_deputies =
+            |one: &(Bits, Vec<usize>)| template.min_values.is_empty() || relaxed || has_deputies(template, one, &all);
+        for (column, choices) in all.iter().filter(|one| !to_plan || has_deputies(one)) {
             let choice = &template.choices[choices[0]];
             let shape = &template.shapes[choice.shape];
             let available = choice.remaining.map(u64::from);
             self.add(choice.price.0, &shape.free, available, &shape.ports, column.iter());
-            self.bins.push(Nodes::New { template: index, choices: Bits::of(template.choices.len(), choices) });
+            let choices = Bits::of(template.choices.len(), choices.iter().copied());
+            self.bins.push(Nodes::New { template: index, choices });
         }
     }
 
@@ -96,7 +111,7 @@ impl Model {
             let others = |there: &usize| wanted.beside.iter().all(|(kind, _)| reach.existing(*kind).contains(there));
             for &there in reach.existing(wanted.kind).iter().filter(|there| others(there)) {
                 let seats = &search.existing[there].seats;
-                let inside = wanted.within.as_ref().is_none_or(|(key, domains)| {
+                let inside = wanted.within.iter().all(|(key, domains)| {
                     domains.iter().any(|domain| seats[*key] == super::super::topology::Seat::In(*domain))
                 });
                 if inside {
@@ -126,7 +141,7 @@ impl Model {
         column: impl Iterator<Item = usize>,
     ) {
         let mut capacity = scaled(free, &self.scales);
-        capacity.extend(self.together.rows.iter().map(|(most, _)| i64::from(*most)));
+        capacity.extend(self.together.rows.iter().map(|row| i64::from(row.most)));
         for group in column {
             self.problem.groups[group].eligible.insert(self.problem.bins.len());
         }
@@ -170,6 +185,15 @@ fn scaled(amounts: &[i64], scales: &[i64]) -> Vec<i64> {
     amounts.iter().zip(scales).map(|(amount, scale)| amount.div_euclid(*scale)).collect()
 }
 
+/// Whether enough others take whatever one of these choices takes, so that a node of it has the values that its pool demands.
+fn has_deputies(template: &Template<'_>, (column, choices): &(Bits, Vec<usize>), all: &[(Bits, Vec<usize>)]) -> bool {
+    let free = |choice: usize| &template.shapes[template.choices[choice].shape].free;
+    let deputies = all.iter().filter(|(others, _)| column.is_within(others)).flat_map(|(_, choices)| choices);
+    let mut enough = Bits::of(template.choices.len(), choices.iter().copied());
+    deputies.filter(|other| axis::fits(free(choices[0]), free(**other))).for_each(|other| enough.insert(*other));
+    template.too_few_values(&enough).is_none()
+}
+
 /// The choices of a pool by the groups that can be there; equal ones together. Choices that no group can use are left out.
 fn told_apart(search: &Search<'_>, reach: &Reach, index: usize, wanted: &[Wanted]) -> Vec<(Bits, Vec<usize>)> {
     let template = &search.templates[index];
@@ -180,11 +204,8 @@ fn told_apart(search: &Search<'_>, reach: &Reach, index: usize, wanted: &[Wanted
         }
         let mut choices = reach.choices(wanted.kind, index).clone();
         wanted.beside.iter().for_each(|(kind, _)| choices.keep_common(reach.choices(*kind, index)));
-        if let Some((key, domains)) = &wanted.within {
-            let mut inside = Bits::none(template.choices.len());
-            let there = template.domains[*key].iter().filter(|(domain, _)| domains.contains(domain));
-            there.for_each(|(_, can)| inside.add_all(can));
-            choices.keep_common(&inside);
+        for (key, domains) in &wanted.within {
+            choices.keep_common(&template.choices_in(*key, domains));
         }
         choices.iter().for_each(|choice| columns[choice].insert(group));
     }

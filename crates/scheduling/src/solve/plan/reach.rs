@@ -1,9 +1,15 @@
 //! Where pods could go, each kind by itself.
 
-use super::super::{bits::Bits, kind::Kind, search::Search, template::Template};
+use super::super::{
+    bits::Bits,
+    kind::Kind,
+    search::Search,
+    template::Template,
+    topology::{Seat, Topology, Verdict},
+};
 
-/// For every kind of pods: the choices of each pool that an empty node may be, whatever alternative of the pod's it meets,
-/// and the nodes there are that may take one.
+/// For every kind of pods: the choices of each pool that an empty node may be, whatever alternative of the pod's it meets, and
+/// whatever the pods that run keep away from; and the nodes there are that may take one.
 pub(super) struct Reach {
     choices: Vec<Vec<Bits>>,
     existing: Vec<Vec<usize>>,
@@ -11,7 +17,9 @@ pub(super) struct Reach {
 
 impl Reach {
     pub(super) fn of(search: &Search<'_>) -> Self {
-        let on_new = |kind: &Kind<'_>| search.templates.iter().map(|template| choices(template, kind)).collect();
+        let on_new = |kind: &Kind<'_>| {
+            search.templates.iter().map(|template| choices(template, kind, &search.topology)).collect()
+        };
         let on_existing = |kind: usize| {
             let there = search.may_fit_existing(kind).then(|| search.existing_to_try(kind));
             there
@@ -47,7 +55,7 @@ impl Reach {
     }
 }
 
-fn choices(template: &Template<'_>, kind: &Kind<'_>) -> Bits {
+fn choices(template: &Template<'_>, kind: &Kind<'_>, topology: &Topology<'_>) -> Bits {
     let mut all = Bits::none(template.choices.len());
     let blocked = template.base.first_empty().is_some() || kind.untolerated(&template.pool.taints).next().is_some();
     for wanted in kind.shape.alternatives.iter().filter(|_| !blocked) {
@@ -57,6 +65,17 @@ fn choices(template: &Template<'_>, kind: &Kind<'_>) -> Bits {
             template.keep_roomy(&mut choices, &kind.shape.request);
             template.keep_portly(&mut choices, kind);
             all.add_all(&choices);
+        }
+    }
+    // What is there already stays, so what it forbids for good no plan can have.
+    let relations = &kind.shape.relations;
+    for &key in &relations.keys {
+        let is_barred = |seat: Seat| topology.verdict(relations, key, seat) == Verdict::Never;
+        let domains = &template.domains[key];
+        if domains.iter().any(|(domain, _)| is_barred(Seat::In(*domain))) {
+            let mut open = Bits::none(template.choices.len());
+            domains.iter().filter(|(domain, _)| !is_barred(Seat::In(*domain))).for_each(|(_, can)| open.add_all(can));
+            all.retain(|choice| open.contains(choice) || !domains.iter().any(|(_, can)| can.contains(choice)));
         }
     }
     all

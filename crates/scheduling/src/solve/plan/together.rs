@@ -7,8 +7,10 @@ use super::super::{
     search::Search,
 };
 
-/// So many spreads over nodes that several kinds share are rows of the model; more are left to the engine.
+/// So many rules of several kinds are rows of the model; more are left to the engine.
 const ROWS: usize = 6;
+/// What a row has for pods one of which suffers none of the others beside it: more than a node ever has pods.
+const WHOLE: u32 = 1 << 20;
 
 /// Rules for one node.
 #[derive(Default)]
@@ -17,8 +19,20 @@ pub(super) struct Together {
     most: BTreeMap<usize, u32>,
     /// By kind: labels, of which a node holds one each.
     labels: BTreeMap<usize, Vec<u32>>,
-    /// How many pods of some kinds a node may have together.
-    pub(super) rows: Vec<(u32, BTreeSet<usize>)>,
+    /// What a node has for some kinds together.
+    pub(super) rows: Vec<Row>,
+}
+
+/// What a node has for some kinds together, and how much of it a pod of each takes.
+pub(super) struct Row {
+    pub(super) most: u32,
+    takes: BTreeMap<usize, u32>,
+}
+
+impl Row {
+    pub(super) fn taken_by(&self, kind: usize) -> u32 {
+        self.takes.get(&kind).copied().unwrap_or(0)
+    }
 }
 
 impl Together {
@@ -26,9 +40,14 @@ impl Together {
     pub(super) fn of(search: &Search<'_>, kinds: &BTreeSet<usize>, first_label: u32) -> Self {
         let mut together = Self::default();
         let mut shared: BTreeMap<(usize, Option<u32>), BTreeSet<usize>> = BTreeMap::new();
+        // By group: the kinds that suffer none of it beside them.
+        let mut shunned: BTreeMap<usize, BTreeSet<usize>> = BTreeMap::new();
         for &kind in kinds {
             let relations = &search.kinds[kind].shape.relations;
             for rule in relations.rules.iter().filter(|rule| rule.place == Place::Host) {
+                if rule.demand == Demand::Apart {
+                    shunned.entry(rule.group).or_default().insert(kind);
+                }
                 let counts_itself = search.topology.groups.are_counted(relations, rule.group);
                 let most = match rule.demand {
                     Demand::Spread { max_skew, itself: true, .. } => Some(max_skew),
@@ -40,12 +59,27 @@ impl Together {
                 *own = (*own).min(most.unwrap_or(1));
             }
         }
+        let counted = if shunned.is_empty() { BTreeMap::new() } else { counted(search, kinds) };
+        for (group, kinds) in shunned {
+            let others = counted.get(&search.topology.groups.first_alike[group]).into_iter().flatten();
+            let others: Vec<usize> = others.copied().filter(|kind| !kinds.contains(kind)).collect();
+            let is_alone = |((_, most), alone): (&(usize, Option<u32>), &BTreeSet<usize>)| {
+                most.is_none() && kinds.is_subset(alone)
+            };
+            if !others.is_empty() && together.rows.len() < ROWS && shared.iter().any(is_alone) {
+                // To be apart is mutual: whoever comes last, a node has one of these or some of the others.
+                let takes = kinds.iter().map(|kind| (*kind, WHOLE)).chain(others.into_iter().map(|kind| (kind, 1)));
+                together.rows.push(Row { most: WHOLE, takes: takes.collect() });
+            }
+        }
         let mut label = first_label;
         let several = shared.into_iter().filter(|(_, kinds)| kinds.len() > 1);
         for ((_, most), kinds) in several {
             match most {
                 // Whoever of them comes last sees all the others.
-                Some(most) if together.rows.len() < ROWS => together.rows.push((most, kinds)),
+                Some(most) if together.rows.len() < ROWS => {
+                    together.rows.push(Row { most, takes: kinds.into_iter().map(|kind| (kind, 1)).collect() });
+                }
                 Some(_) => {}
                 None => {
                     for kind in kinds {
@@ -65,4 +99,16 @@ impl Together {
     pub(super) fn labels(&self, kind: usize) -> &[u32] {
         self.labels.get(&kind).map_or(&[], Vec::as_slice)
     }
+}
+
+/// By the first group of each bundle: the kinds that count in it, on hosts.
+fn counted(search: &Search<'_>, kinds: &BTreeSet<usize>) -> BTreeMap<usize, BTreeSet<usize>> {
+    let mut counted: BTreeMap<usize, BTreeSet<usize>> = BTreeMap::new();
+    for &kind in kinds {
+        let on_hosts = search.kinds[kind].shape.relations.counted.iter().filter(|(_, place)| *place == Place::Host);
+        for (first, _) in on_hosts {
+            counted.entry(*first).or_default().insert(kind);
+        }
+    }
+    counted
 }

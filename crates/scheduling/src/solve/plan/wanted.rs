@@ -13,7 +13,10 @@ use super::{
     reach::Reach,
 };
 
-/// So many pods of a kind, the pools that may have nodes for them, and the domains of a label they have to be in.
+/// By label: the domains in one of which something has to be.
+pub(super) type Within = Vec<(usize, Vec<Domain>)>;
+
+/// So many pods of a kind, the pools that may have nodes for them, and the domains they have to be in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Wanted {
     pub(super) kind: usize,
@@ -21,19 +24,14 @@ pub(super) struct Wanted {
     /// How many pods each of them stands for, all on one node.
     pub(super) pods: u64,
     pub(super) templates: Vec<usize>,
-    pub(super) within: Option<(usize, Vec<Domain>)>,
+    pub(super) within: Within,
     /// So many pods of other kinds are with each of them, on its node.
     pub(super) beside: Vec<(usize, u64)>,
 }
 
 impl Wanted {
     /// So many pods of one kind.
-    pub(super) fn of(
-        kind: usize,
-        count: u64,
-        templates: impl IntoIterator<Item = usize>,
-        within: Option<(usize, Vec<Domain>)>,
-    ) -> Self {
+    pub(super) fn of(kind: usize, count: u64, templates: impl IntoIterator<Item = usize>, within: Within) -> Self {
         Self { kind, count, pods: 1, templates: templates.into_iter().collect(), within, beside: Vec::new() }
     }
 
@@ -46,16 +44,24 @@ impl Wanted {
 /// What to plan for. Pods with spreads are dealt out to domains, the emptiest first, those that must be alone in their domain
 /// one to each; pods to be near each other go where `greedy` has put them, and all onto one node as one. Left out are those
 /// that must be beside others on a node, or without others in a domain, and where kinds are many those with a spread of others.
-pub(super) fn planned(search: &Search<'_>, reach: &Reach, counts: &[u64], greedy: &Search<'_>) -> Vec<Wanted> {
+/// `evenly`: pods that may be anywhere are dealt out, too, where others' spreads count them, so that these may be anywhere.
+pub(super) fn planned(
+    search: &Search<'_>,
+    reach: &Reach,
+    counts: &[u64],
+    greedy: &Search<'_>,
+    evenly: bool,
+) -> Vec<Wanted> {
     let mut filled: BTreeMap<usize, BTreeMap<Domain, u64>> = BTreeMap::new();
     let mut alone: BTreeSet<(usize, Domain)> = BTreeSet::new();
     let mut wanted = Vec::new();
     let members = members(search, counts);
+    let demanded = if evenly { demanded(search, counts) } else { BTreeMap::new() };
     for (kind, count) in counted(counts) {
         let templates: Vec<usize> = reach.templates(kind).collect();
         let rules = &search.kinds[kind].shape.relations.rules;
         if is_one_heap(search, &members, kind) {
-            wanted.push(Wanted { pods: count, ..Wanted::of(kind, 1, templates, None) });
+            wanted.push(Wanted { pods: count, ..Wanted::of(kind, 1, templates, Within::new()) });
             continue;
         }
         if let Some((key, group)) = is_alone(search, &members, kind) {
@@ -64,10 +70,10 @@ pub(super) fn planned(search: &Search<'_>, reach: &Reach, counts: &[u64], greedy
                 !alone.contains(&(group, *domain))
                     && search.topology.verdict(relations, key, Seat::In(*domain)) == Verdict::Fine
             };
-            let free = possible(search, reach, kind, key).into_iter().filter(free);
+            let free = possible(search, reach, kind, key, &[]).into_iter().filter(free);
             for domain in free.take(usize::try_from(count).unwrap_or(usize::MAX)).collect::<Vec<_>>() {
                 alone.insert((group, domain));
-                let within = Some((key, vec![domain]));
+                let within = vec![(key, vec![domain])];
                 wanted.push(Wanted::of(kind, 1, templates.clone(), within));
             }
             continue;
@@ -80,7 +86,11 @@ pub(super) fn planned(search: &Search<'_>, reach: &Reach, counts: &[u64], greedy
         // Among many kinds these would take more of the others' precision than they gain.
         let many = search.kinds.len() > MANY;
         let left_out = rules.iter().any(|rule| {
-            matches!((rule.place, rule.demand), (Place::Host, Demand::Near { .. }) | (Place::Key(_), Demand::Apart))
+            // Where only pods that run are to be kept away from, `reach` says all.
+            let apart = matches!((rule.place, rule.demand), (Place::Key(_), Demand::Apart))
+                && !members[search.topology.groups.first_alike[rule.group]].is_empty();
+            apart
+                || matches!((rule.place, rule.demand), (Place::Host, Demand::Near { .. }))
                 || many && rule.is_about_others()
         });
         if left_out {
@@ -89,28 +99,39 @@ pub(super) fn planned(search: &Search<'_>, reach: &Reach, counts: &[u64], greedy
         let whole = |within| Wanted::of(kind, count, templates.clone(), within);
         if let Some((key, rule)) = on_label.clone().find(|(_, rule)| near(rule)) {
             let domains: Vec<Domain> = greedy.topology.populated_domains(rule.group);
-            wanted.push(whole((!domains.is_empty()).then_some((key, domains))));
-        } else if let Some((key, group)) =
-            on_label.clone().next().and_then(|(key, rule)| dealt_by(search, kind, key, rule))
-        {
+            wanted.push(whole((!domains.is_empty()).then_some((key, domains)).into_iter().collect()));
+            continue;
+        }
+        let mut dealt_by: BTreeMap<usize, usize> = BTreeMap::new();
+        for (key, rule) in on_label.clone().filter_map(|(key, rule)| dealt_by_rule(search, kind, key, rule)).rev() {
+            dealt_by.insert(key, rule);
+        }
+        if on_label.clone().next().is_none() {
+            let counted = &search.kinds[kind].shape.relations.counted;
+            dealt_by.extend(counted.iter().find_map(|(first, _)| demanded.get(first).copied()));
+        }
+        let mut parts = vec![(Within::new(), count)];
+        for (key, group) in dealt_by {
             let filled = filled.entry(group).or_insert_with(|| {
                 let over = search.topology.spread_over(group).into_iter();
                 over.map(|(domain, pods)| (domain, u64::from(pods))).collect()
             });
-            let possible = possible(search, reach, kind, key);
-            let dealt = deal(filled, &possible, count);
-            let inside = |(domain, count)| Wanted::of(kind, count, templates.clone(), Some((key, vec![domain])));
-            wanted.extend(dealt.into_iter().map(inside));
-        } else {
-            wanted.push(whole(None));
+            let deal_out = |(within, count): (Within, u64)| {
+                let dealt = deal(filled, &possible(search, reach, kind, key, &within), count);
+                let more = |(domain, count)| ([within.as_slice(), &[(key, vec![domain])]].concat(), count);
+                dealt.into_iter().map(more).collect::<Vec<_>>()
+            };
+            parts = parts.into_iter().flat_map(deal_out).collect();
         }
+        let inside = |(within, count)| Wanted::of(kind, count, templates.clone(), within);
+        wanted.extend(parts.into_iter().map(inside));
     }
     wanted
 }
 
 /// The spread by which pods that demand this one are dealt out: where they do not count in it themselves, one in which they do,
 /// so that those who come after them may still go anywhere. None if nobody cares where they are.
-fn dealt_by(search: &Search<'_>, kind: usize, key: usize, rule: &Rule) -> Option<(usize, usize)> {
+fn dealt_by_rule(search: &Search<'_>, kind: usize, key: usize, rule: &Rule) -> Option<(usize, usize)> {
     if !rule.is_about_others() {
         return Some((key, rule.group));
     }
@@ -118,6 +139,18 @@ fn dealt_by(search: &Search<'_>, kind: usize, key: usize, rule: &Rule) -> Option
     let mut counted = search.kinds[kind].shape.relations.counted.iter();
     let own = counted.find(|(group, place)| *place == Place::Key(key) && spread(*group));
     own.map(|(group, _)| (key, *group))
+}
+
+/// By the first group of each bundle: a spread over a label that some of the pods demand.
+fn demanded(search: &Search<'_>, counts: &[u64]) -> BTreeMap<usize, (usize, usize)> {
+    let rules = counted(counts).flat_map(|(kind, _)| &search.kinds[kind].shape.relations.rules);
+    let spread = |rule: &Rule| match (rule.place, rule.demand) {
+        (Place::Key(key), Demand::Spread { .. }) => {
+            Some((search.topology.groups.first_alike[rule.group], (key, rule.group)))
+        }
+        _ => None,
+    };
+    rules.filter_map(spread).collect()
 }
 
 /// Whether all pods of the kind have to be on one node, and no others are in question: then they are like one large pod.
@@ -168,13 +201,13 @@ pub(super) fn unavoidable(search: &Search<'_>, reach: &Reach, counts: &[u64]) ->
         let mut free = count;
         if let Some((key, least, domains)) = least_in_each(search, &members, kind, count) {
             for domain in domains.into_iter().filter(|_| least > 0) {
-                let within = Some((key, vec![domain]));
+                let within = vec![(key, vec![domain])];
                 wanted.push(Wanted::of(kind, least, templates.clone(), within));
                 free -= least;
             }
         }
         if free > 0 {
-            wanted.push(Wanted::of(kind, free, templates, None));
+            wanted.push(Wanted::of(kind, free, templates, Within::new()));
         }
     }
     wanted
@@ -215,11 +248,21 @@ fn least_in_each(
     })
 }
 
-/// The domains of a label in which there can be new nodes for the kind.
-fn possible(search: &Search<'_>, reach: &Reach, kind: usize, key: usize) -> Vec<Domain> {
+/// The domains of a label in which there can be new nodes for the kind, within these of others.
+fn possible(
+    search: &Search<'_>,
+    reach: &Reach,
+    kind: usize,
+    key: usize,
+    within: &[(usize, Vec<Domain>)],
+) -> Vec<Domain> {
     let mut possible = Vec::new();
     for (index, template) in search.templates.iter().enumerate() {
-        let can = |(_, choices): &&(Domain, _)| reach.choices(kind, index).overlaps(choices);
+        let mut there = reach.choices(kind, index).clone();
+        for (key, domains) in within {
+            there.keep_common(&template.choices_in(*key, domains));
+        }
+        let can = |(_, choices): &&(Domain, _)| there.overlaps(choices);
         possible.extend(template.domains[key].iter().filter(can).map(|(domain, _)| *domain));
     }
     possible.sort_unstable();

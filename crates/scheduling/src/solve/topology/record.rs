@@ -10,7 +10,7 @@ use super::{
         relations::{Filter, Place, Relation, Relations},
         template::Template,
     },
-    Domain, Here, Seat, Spot, Topology, Verdict,
+    Counts, Domain, Here, Seat, Spot, Topology, Verdict,
 };
 
 impl Topology<'_> {
@@ -27,16 +27,16 @@ impl Topology<'_> {
         Some(here)
     }
 
-    /// Whether the same groups of these bundles count the pods of a new node, whichever of these its requirements are.
+    /// Whether the same groups of these bundles count the pods of a new node, whichever of these it is.
     pub(in crate::solve) fn is_counted_alike(
         &self,
         template: &Template<'_>,
         counted: &BTreeSet<(usize, Place)>,
-        requirements: [&Requirements; 2],
+        nodes: [(&Requirements, &Counts); 2],
     ) -> bool {
         counted.iter().all(|(first, _)| {
-            let [one, other] = requirements.map(|requirements| {
-                let node = Seen::New { template, requirements };
+            let [one, other] = nodes.map(|(requirements, counts)| {
+                let node = Seen::New { template, requirements, counts };
                 let groups = self.bundles.of_node(*first, &node);
                 groups.iter().copied().filter(|group| self.is_counting(*group, &node)).collect::<Vec<_>>()
             });

@@ -1,0 +1,200 @@
+//! What spreads count that speak of other nodes than those their own pods go to.
+
+use std::sync::Arc;
+
+use proptest::{collection::vec, option, prelude::*, sample::select};
+use requirements::{Operator, Requirement, labels};
+
+use super::{
+    solve, solve_greedy,
+    tests::{edited, edited_node, edited_pool},
+};
+use crate::{InstanceType, Node, Pod, Pool, Settings, Snapshot, Solution, testing::*};
+
+/// So many pods of an app, of so many thousandths of a cpu.
+fn app(name: &str, count: usize, milli_cpu: i64, edit: impl Fn(&mut Pod)) -> impl Iterator<Item = Pod> {
+    let one = move |index| {
+        edited(pod(&format!("{name}-{index}"), milli_cpu, 0), |pod| {
+            pod.labels = labels_of(&[("app", name)]);
+            edit(pod);
+        })
+    };
+    (0..count).map(one)
+}
+
+fn evenly(of: &str) -> impl Fn(&mut Pod) {
+    let spread = spread(of, labels::ZONE);
+    move |pod| pod.topology_spread = vec![spread.clone()]
+}
+
+/// The plan and the greedy one, which have to be sound.
+fn plans(world: &Snapshot) -> [Solution; 2] {
+    let plans = [solve(world, &Settings::default()), solve_greedy(world, &Settings::default())];
+    for plan in &plans {
+        assert_eq!(broken(world, plan), [], "{plan:#?}");
+    }
+    plans
+}
+
+fn unplaced(plan: &Solution) -> Vec<&str> {
+    plan.unplaced.keys().map(|pod| pod.name.as_str()).collect()
+}
+
+fn in_zone(mut machine: InstanceType, zone: &str, price: i64) -> InstanceType {
+    machine.offerings.retain(|one| one.zone == zone);
+    machine.offerings.iter_mut().for_each(|one| one.price.0 = price);
+    machine
+}
+
+#[test]
+fn a_node_that_may_be_of_two_architectures_is_counted_for_certain() {
+    // The spread counts on arm64 alone. What is cheapest for the other pods is not arm64, and could become it in zone a.
+    let (mut x86, mut arm) = (machine("x86", "amd64", 4), machine("arm", "arm64", 4));
+    x86 = in_zone(x86, "a", 57_200);
+    arm.offerings.truncate(2);
+    (arm.offerings[0].price.0, arm.offerings[1].price.0) = (187_000, 68_000);
+    for (arms, others) in [(1, 2), (6, 12)] {
+        let to_arm = |pod: &mut Pod| {
+            pod.labels = labels_of(&[("app", "v")]);
+            pod.node_selector = labels_of(&[(labels::ARCH, "arm64")]);
+            evenly("v")(pod);
+        };
+        let on_hosts = |pod: &mut Pod| {
+            pod.labels = labels_of(&[("app", "v")]);
+            pod.topology_spread = vec![spread("v", labels::HOSTNAME)];
+        };
+        let mut pool = pool("p");
+        pool.instance_types = Arc::from([x86.clone(), arm.clone()]);
+        let pods = app("arm", arms, 900, to_arm).chain(app("any", others, 1000, on_hosts));
+        let world = snapshot(pods.collect(), Vec::new(), vec![pool]);
+        assert_eq!(plans(&world).each_ref().map(unplaced), [[""; 0]; 2]);
+    }
+}
+
+/// A pool of zones a and b, whose taint the web pods do not tolerate, and one of zone b; with a pod for the first and a few web pods.
+fn two_pools(zones: &[&str]) -> Snapshot {
+    let zoned =
+        |pool: &mut Pool, zones: &[&str]| pool.requirements.add(Requirement::one_of(labels::ZONE, zones.to_vec()));
+    let gpu = edited_pool(pool("gpu"), |pool| {
+        pool.taints = vec![taint("gpu")];
+        zoned(pool, zones);
+    });
+    let web = edited_pool(pool("web"), |pool| zoned(pool, &["b"]));
+    let train = app("train", 1, 3000, |pod| {
+        pod.tolerations = vec![toleration("gpu")];
+        pod.node_selector = labels_of(&[("karpenter.sh/nodepool", "gpu")]);
+    });
+    snapshot(train.chain(app("web", 6, 500, evenly("web"))).collect(), Vec::new(), vec![gpu, web])
+}
+
+#[test]
+fn no_zone_is_opened_that_pods_placed_elsewhere_would_have_to_fill() {
+    // The kube-scheduler counts zone a for the web pods as soon as a node is there, and none of them can go there.
+    let [plan, greedy] = plans(&two_pools(&["a"]));
+    assert_eq!(unplaced(&plan), ["train-0"]);
+    let reasons: Vec<String> = plan.unplaced.values().flatten().map(ToString::to_string).collect();
+    assert!(
+        reasons.contains(
+            &"NodePool/gpu: a first node in topology.kubernetes.io/zone a would leave pods that are placed elsewhere unevenly \
+              spread; it can come when they run"
+                .to_owned()
+        ),
+        "{reasons:?}"
+    );
+    // The greedy rule takes the larger pod first.
+    assert_eq!(unplaced(&greedy).len(), 5);
+}
+
+#[test]
+fn the_zone_is_opened_once_those_pods_run() {
+    let mut world = two_pools(&["a"]);
+    let (web, train) = world.pods.drain(..).partition(|pod| pod.key.name.starts_with("web"));
+    world.pods = train;
+    world.nodes = vec![edited_node(node("there", 8000), |node: &mut Node| {
+        node.labels.insert(labels::ZONE.to_owned(), "b".to_owned());
+        node.pods = web;
+    })];
+    assert_eq!(plans(&world).each_ref().map(unplaced), [[""; 0]; 2]);
+}
+
+#[test]
+fn a_node_stays_out_of_a_zone_that_would_count_where_it_has_another() {
+    let plans = plans(&two_pools(&["a", "b"]));
+    assert_eq!(plans.each_ref().map(unplaced), [[""; 0]; 2]);
+    for plan in &plans {
+        assert!(plan.new_nodes.iter().flat_map(|node| &node.offerings).all(|one| one.key.zone == "b"));
+    }
+}
+
+#[test]
+fn zones_in_which_a_pods_volume_is_not_do_not_count_until_a_node_is_there() {
+    let held = |pod: &mut Pod| {
+        pod.volume_zones = vec![term(labels::ZONE, Operator::In, &["a"])];
+        evenly("db")(pod);
+    };
+    let mut world = snapshot(app("db", 3, 500, held).collect(), Vec::new(), vec![pool("p")]);
+    assert_eq!(plans(&world).each_ref().map(unplaced), [[""; 0]; 2]);
+    world.nodes = vec![edited_node(node("there", 100), |node| {
+        node.labels.insert(labels::ZONE.to_owned(), "b".to_owned());
+    })];
+    assert_eq!(plans(&world).each_ref().map(unplaced), [["db-1", "db-2"]; 2]);
+}
+
+#[test]
+fn a_pod_whose_volume_is_nowhere_is_told_that_it_is_the_volume() {
+    let held = |pod: &mut Pod| pod.volume_zones = vec![term(labels::ZONE, Operator::In, &["z"])];
+    let world = snapshot(app("db", 1, 500, held).collect(), Vec::new(), vec![pool("p")]);
+    let [plan, _] = plans(&world);
+    let told: Vec<String> = plan.unplaced.values().flatten().map(ToString::to_string).collect();
+    assert!(told[0].contains("its volumes want topology.kubernetes.io/zone in [z], has"), "{told:?}");
+}
+
+/// Workloads that share a label, some bound to an architecture, a way to pay or a pool, and spread over this and that; in a world
+/// of two pools, one of them tainted and in one zone.
+fn some_workloads() -> impl Strategy<Value = Snapshot> {
+    let bound_to = option::of(select(vec![
+        (labels::ARCH, "arm64"),
+        (labels::ARCH, "amd64"),
+        (labels::CAPACITY_TYPE, "spot"),
+        (labels::ZONE, "b"),
+        ("karpenter.sh/nodepool", "gpu"),
+    ]));
+    let spread_over = option::of(select(vec![labels::ZONE, labels::HOSTNAME, labels::CAPACITY_TYPE]));
+    let workload = (1..7_usize, select(vec![300, 900, 1700, 3000]), bound_to, spread_over, 1..3_u32);
+    (vec(workload, 2..5), prop::bool::ANY).prop_map(|(workloads, elsewhere)| {
+        let mut pods = Vec::new();
+        for (index, (count, milli_cpu, bound_to, key, max_skew)) in workloads.into_iter().enumerate() {
+            let edit = |pod: &mut Pod| {
+                pod.labels = labels_of(&[("app", "shared")]);
+                if let Some((key, value)) = bound_to {
+                    pod.node_selector = labels_of(&[(key, value)]);
+                    pod.tolerations = if value == "gpu" { vec![toleration("gpu")] } else { Vec::new() };
+                }
+                pod.topology_spread = key.map(|key| spread("shared", key)).into_iter().collect();
+                pod.topology_spread.iter_mut().for_each(|spread| spread.max_skew = max_skew);
+            };
+            pods.extend(app(&format!("w{index}"), count, milli_cpu, edit));
+        }
+        let gpu = edited_pool(pool("gpu"), |pool| {
+            pool.taints = vec![taint("gpu")];
+            pool.requirements.add(Requirement::one_of(labels::ZONE, ["a"]));
+        });
+        let web = edited_pool(pool("web"), |pool| {
+            pool.requirements
+                .add(Requirement::one_of(labels::ZONE, if elsewhere { vec!["b"] } else { vec!["a", "b"] }));
+        });
+        snapshot(pods, Vec::new(), vec![gpu, web])
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(150) })]
+
+    #[test]
+    fn plans_for_workloads_that_count_each_other_are_sound(world in some_workloads()) {
+        let [plan, greedy] = plans(&world);
+        prop_assert!(plan.unplaced.len() <= greedy.unplaced.len());
+        prop_assert!(plan.unplaced.len() < greedy.unplaced.len() || plan.cost <= greedy.cost);
+        prop_assert!(plan.lower_bound.is_none_or(|bound| bound.cost <= plan.cost));
+    }
+}
