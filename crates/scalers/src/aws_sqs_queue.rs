@@ -70,7 +70,7 @@ impl Source for SqsQueue {
         let mut url = self.queue.clone();
         if !url.contains("://") {
             let answer = self.service.ask_json("SQS", "AmazonSQS.GetQueueUrl", &json!({"QueueName": url})).await?;
-            url = answer["QueueUrl"].as_str().ok_or_else(|| odd("has no QueueUrl"))?.to_owned();
+            answer["QueueUrl"].as_str().ok_or_else(|| odd("has no QueueUrl"))?.clone_into(&mut url);
         }
         let question = json!({"QueueUrl": url, "AttributeNames": self.counted});
         decode(&self.service.ask_json("SQS", "AmazonSQS.GetQueueAttributes", &question).await?, &self.counted)
@@ -120,7 +120,7 @@ mod tests {
         };
         assert_eq!(metric("https://sqs.eu-west-1.amazonaws.com/123456789012/jobs.fifo"), "s0-aws-sqs-jobs-fifo");
         assert_eq!(metric("jobs"), "s0-aws-sqs-jobs");
-        for bad in ["https://sqs/", "https://sqs/jobs", "https://sqs/1/2/jobs", "https://sqs/1/"] {
+        for bad in ["https://sqs/", "https://sqs/jobs", "https://sqs/1/2/jobs", "https://sqs/1/", "https://sqs//jobs"] {
             assert_eq!(metric(bad), "queueURL", "{bad}");
         }
     }
