@@ -146,6 +146,9 @@ mod tests {
         assert_eq!(kind(Some("com.amazon.coral.service#AccessDeniedException")), "credentials");
         assert_eq!(kind(Some("QueueDoesNotExist")), "question");
         assert_eq!(kind(None), "question");
+        let body = br#"{"__type": "com.amazonaws.sqs#RequestThrottled", "message": "slow down"}"#;
+        assert_eq!(kind(json_code(body).as_deref()), "later");
+        assert_eq!(json_code(b"<html>"), None);
     }
 
     #[test]
