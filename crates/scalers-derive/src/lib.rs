@@ -29,6 +29,7 @@
 //! |---|---|
 //! | `exclusive("a", "b")` | at most one of these may be given |
 //! | `some_of("a", "b")` | at least one of these must be given |
+//! | `together("a", "b")` | both must be given or none |
 //! | `removed("x", "write y")` | refused, with this advice |
 //! | `ignored("x", "why")` | accepted without effect, with this notice |
 //! | `open` | unknown keys are part of the trigger |
@@ -83,6 +84,6 @@ fn texts(meta: &syn::meta::ParseNestedMeta<'_>) -> syn::Result<Vec<String>> {
 fn pair(meta: &syn::meta::ParseNestedMeta<'_>) -> syn::Result<(String, String)> {
     match <[String; 2]>::try_from(texts(meta)?) {
         Ok([first, second]) => Ok((first, second)),
-        Err(_) => Err(meta.error("takes two texts: a name, and what the user should know")),
+        Err(_) => Err(meta.error("takes two texts: two names, or a name and what the user should know")),
     }
 }

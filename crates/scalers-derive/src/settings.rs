@@ -12,6 +12,7 @@ use crate::{doc, pair, texts};
 struct Rules {
     exclusive: Vec<Vec<String>>,
     some_of: Vec<Vec<String>>,
+    together: Vec<(String, String)>,
     removed: Vec<(String, String)>,
     ignored: Vec<(String, String)>,
     open: bool,
@@ -24,6 +25,7 @@ impl Rules {
         match word.as_str() {
             "exclusive" => self.exclusive.push(texts(meta)?),
             "some_of" => self.some_of.push(texts(meta)?),
+            "together" => self.together.push(pair(meta)?),
             "removed" => self.removed.push(pair(meta)?),
             "ignored" => self.ignored.push(pair(meta)?),
             "open" => self.open = true,
@@ -63,6 +65,7 @@ pub(super) fn expand(input: &DeriveInput) -> Result<TokenStream> {
     let (name, intro, open) = (&input.ident, doc(&input.attrs), rules.open);
     let (generics, arguments, bounds) = input.generics.split_for_impl();
     let (exclusive, some_of) = (&rules.exclusive, &rules.some_of);
+    let (one, other): (Vec<_>, Vec<_>) = rules.together.iter().cloned().unzip();
     let (removed, advice): (Vec<_>, Vec<_>) = rules.removed.iter().cloned().unzip();
     let (ignored, reason): (Vec<_>, Vec<_>) = rules.ignored.iter().cloned().unzip();
     let check = rules.check.map(|check| quote!(reader.add(#check(&settings));));
@@ -76,6 +79,7 @@ pub(super) fn expand(input: &DeriveInput) -> Result<TokenStream> {
                     entries: &[#(#entries),*],
                     exclusive: &[#(&[#(#exclusive),*]),*],
                     some_of: &[#(&[#(#some_of),*]),*],
+                    together: &[#((#one, #other)),*],
                     removed: &[#((#removed, #advice)),*],
                     ignored: &[#((#ignored, #reason)),*],
                     open: #open,

@@ -9,11 +9,11 @@ pub(crate) mod tokens;
 use reqwest::header::{HeaderName, HeaderValue};
 use reqwest::{RequestBuilder, Response};
 
-use crate::context::Identity;
+use crate::context::{Identity, TriggerContext};
 use crate::error::{BuildError, ScalerError};
 use crate::http::{Http, HttpError, sent, unavailable};
 use crate::metadata::{Choice, Secret, TriggerMetadata};
-use aws::Signer;
+use aws::{AwsAuth, Signer};
 use oauth::OAuth;
 use tls::Certificates;
 use tokens::Tokens;
@@ -168,13 +168,25 @@ impl Session {
         Ok(self)
     }
 
-    /// Signs requests for AWS instead of showing credentials.
+    /// Signs requests for a service of AWS instead of showing credentials, if the trigger names a region or shows an
+    /// identity of AWS.
     ///
     /// # Errors
-    /// There are credentials as well.
-    pub(crate) fn signed_by(mut self, signer: Signer) -> Result<Self, BuildError> {
+    /// There is no region or nothing to sign with, or there are credentials as well.
+    pub(crate) fn for_amazon(
+        mut self,
+        service: &'static str,
+        region: Option<String>,
+        aws: AwsAuth,
+        context: &TriggerContext<'_>,
+    ) -> Result<Self, BuildError> {
+        if region.is_none() && !matches!(context.identity(), Identity::Aws { .. }) {
+            return Ok(self);
+        }
+        let region = region.ok_or_else(|| BuildError::new("awsRegion", "is required by podIdentity aws"))?;
+        let keys = aws.keys(&region, context)?;
         self.exclusive()?;
-        self.signer = Some(signer);
+        self.signer = Some(Signer { keys, region, service });
         Ok(self)
     }
 
@@ -227,5 +239,90 @@ fn header(name: &str, prefix: &str, secret: Option<&Secret>) -> Result<Credentia
 impl From<HttpError> for BuildError {
     fn from(error: HttpError) -> Self {
         Self::new("authenticationRef", ScalerError::Unavailable(Box::new(error)).text())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::metrics_api::MetricsApi;
+    use crate::prometheus::Prometheus;
+    use crate::testing::{Texts, Trigger, changed, ok, serve};
+
+    const PLAIN: [(&str, &str); 3] = [("url", "http://api/v1"), ("valueLocation", "a.b"), ("targetValue", "5")];
+
+    #[test]
+    fn each_way_needs_its_parameters() {
+        let mode = |mode| Trigger::new(&changed(&PLAIN, "authModes", mode));
+        for (name, parameter) in [
+            ("basic", "username"),
+            ("bearer", "bearerToken"),
+            ("apiKey", "apiKey"),
+            ("custom", "customAuthHeader"),
+            ("tls", "cert"),
+            ("oauth", "oauthTokenURI"),
+        ] {
+            let error = mode(name).build::<MetricsApi>().expect_err("a credential is missing");
+            assert_eq!(error.field, format!("authenticationRef {parameter}"), "{name}");
+        }
+    }
+
+    #[tokio::test]
+    async fn every_way_to_show_who_one_is_reaches_the_server() {
+        let token = ok(r#"{"access_token": "t0", "expires_in": 3600}"#);
+        for (metadata, auth, wanted) in [
+            (vec![("authMode", "basic")], vec![("username", "u"), ("password", "p")], "authorization: basic dtpw"),
+            (vec![("authModes", "bearer")], vec![("token", "t1")], "authorization: bearer t1"),
+            (vec![("authMode", "apiKey")], vec![("apiKey", "k")], "x-api-key: k"),
+            (vec![("authMode", "apiKey"), ("method", "query"), ("keyParamName", "q")], vec![("apiKey", "k")], "?q=k"),
+            (vec![("authModes", "custom")], vec![("customAuthHeader", "X-A"), ("customAuthValue", "v")], "x-a: v"),
+            (
+                vec![("authModes", "oauth")],
+                vec![("clientID", "c"), ("clientSecret", "s"), ("scopes", "one,two")],
+                "authorization: bearer t0",
+            ),
+        ] {
+            let (address, served) = serve(vec![ok(r#"{"a": {"b": 4}}"#)]).await;
+            let (tokens, _asked) = serve(vec![token.clone()]).await;
+            let mut metadata = metadata.clone();
+            metadata.extend([("url", address.as_str()), PLAIN[1], PLAIN[2]]);
+            let mut auth = auth.clone();
+            auth.push(("oauthTokenURI", &tokens));
+            let sampled = Trigger::new(&metadata).auth(&auth).sample::<MetricsApi>().await.unwrap();
+            assert_eq!(sampled.value.thousandths(), 4_000);
+            let asked = served.await.unwrap().remove(0).to_lowercase();
+            assert!(asked.contains(wanted), "{wanted}\n{asked}");
+        }
+    }
+
+    const QUERY: [(&str, &str); 3] = [("serverAddress", "http://p:9090"), ("query", "up"), ("threshold", "1")];
+
+    #[test]
+    fn amazons_requests_need_a_region_and_keys_and_no_other_credentials() {
+        let keys = [("awsAccessKeyID", "AKID"), ("awsSecretAccessKey", "s"), ("username", "u")];
+        let refused = |auth: Texts<'_>, more: Texts<'_>| {
+            let trigger = Trigger::new(&[&QUERY, more].concat()).auth(auth);
+            trigger.build::<Prometheus>().expect_err("wrong").field
+        };
+        let region = [("awsRegion", "eu-west-1"), ("authModes", "basic")];
+        assert_eq!(refused(&[], &region[..1]), "authenticationRef");
+        assert_eq!(refused(&keys[..1], &region[..1]), "authenticationRef");
+        assert_eq!(refused(&keys, &region), "authModes");
+    }
+
+    #[tokio::test]
+    async fn amazons_requests_are_signed() {
+        let body = r#"{"status":"success","data":{"resultType":"scalar","result":[1,"7"]}}"#;
+        let (address, served) = serve(vec![ok(body)]).await;
+        let metadata = [("serverAddress", address.as_str()), QUERY[1], QUERY[2], ("awsRegion", "eu-west-1")];
+        let keys = [("awsAccessKeyID", "AKID"), ("awsSecretAccessKey", "hunter2"), ("awsSessionToken", "t")];
+        Trigger::new(&metadata).auth(&keys).sample::<Prometheus>().await.unwrap();
+        let asked = served.await.unwrap().remove(0);
+        for part in [
+            "authorization: AWS4-HMAC-SHA256 Credential=AKID/",
+            "/eu-west-1/aps/aws4_request, SignedHeaders=host;x-amz-date;x-amz-security-token",
+        ] {
+            assert!(asked.contains(part), "{asked}");
+        }
+        assert!(!asked.contains("hunter2"), "{asked}");
     }
 }

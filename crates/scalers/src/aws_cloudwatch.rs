@@ -2,12 +2,12 @@
 //!
 //! Asked with one signed request of CloudWatch's query API; no SDK is needed for that.
 
+mod answer;
 mod question;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 use reqwest::Url;
-use roxmltree::Document;
 
 use crate::auth::aws::AwsAuth;
 use crate::auth::aws::service::Service;
@@ -92,50 +92,32 @@ impl Source for CloudWatch {
             otherwise: settings.ignore_null_values.then_some(settings.min_metric_value),
             service: Service::new("monitoring", settings.aws_region, settings.aws_endpoint, settings.aws, context)?,
         };
-        Ok(Connected {
-            source,
-            name: "aws-cloudwatch".into(),
-            target: settings.target_metric_value,
-            activation: settings.activation_target_metric_value.float,
-            timeout: context.http.timeout(),
-        })
+        let (target, activation) = (settings.target_metric_value, settings.activation_target_metric_value);
+        Ok(Connected::new(context, source, "aws-cloudwatch", target, activation))
     }
 
     async fn read(&self) -> Result<Reading, ScalerError> {
         let fields = self.question.fields(self.window, Timestamp::now().as_second());
         let fields = fields.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        let body = self.service.ask(form_body(self.service.post(), fields), code).await?;
-        decode(&body, self.otherwise)
+        let body = self.service.ask(form_body(self.service.post(), fields), answer::code).await?;
+        answer::decode(&body, self.otherwise)
     }
-}
-
-fn decode(body: &[u8], otherwise: Option<Number>) -> Result<Reading, ScalerError> {
-    let no_number = |what: String| ScalerError::NoNumber { what };
-    let text = std::str::from_utf8(body).unwrap_or_default();
-    let document = Document::parse(text).ok();
-    let results = document.iter().flat_map(Document::descendants).find(|node| node.has_tag_name("MetricDataResults"));
-    let results = results.ok_or_else(|| no_number("the answer is not that of CloudWatch".into()))?;
-    let result = results.children().find(roxmltree::Node::is_element);
-    let part = |name: &str| result.and_then(|result| result.children().find(|node| node.has_tag_name(name)));
-    if let Some(status @ ("InternalError" | "Forbidden")) = part("StatusCode").and_then(|node| node.text()) {
-        return Err(no_number(format!("CloudWatch has no value: {status}")));
-    }
-    let first = part("Values").and_then(|values| values.children().find(roxmltree::Node::is_element));
-    match (first.and_then(|value| value.text()), otherwise) {
-        (Some(text), _) => {
-            let float: f64 = text.trim().parse().map_err(|_| no_number(format!("{text:?} is not a number")))?;
-            Reading::number(float)
-        }
-        (None, Some(Number { milli, float })) => Ok(Reading { milli, float, empty: true, active: None }),
-        (None, None) => Err(no_number("the metric has no value in that time, and ignoreNullValues is false".into())),
-    }
-}
-
-fn code(body: &[u8]) -> Option<String> {
-    let document = Document::parse(std::str::from_utf8(body).ok()?).ok()?;
-    document.descendants().find(|node| node.has_tag_name("Code"))?.text().map(str::to_owned)
 }
 
 #[cfg(test)]
-#[path = "aws_cloudwatch_tests.rs"]
-mod tests;
+mod tests {
+    use super::*;
+    use crate::testing::metric_name;
+
+    #[test]
+    fn the_metric_has_a_name_of_its_own() {
+        let metadata = [
+            ("expression", "x"),
+            ("targetMetricValue", "5"),
+            ("minMetricValue", "1"),
+            ("awsRegion", "r"),
+            ("identityOwner", "operator"),
+        ];
+        assert_eq!(metric_name::<CloudWatch>(&metadata), "s0-aws-cloudwatch");
+    }
+}

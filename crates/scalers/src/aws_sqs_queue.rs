@@ -46,7 +46,8 @@ pub(crate) struct Settings {
 #[derive(Debug)]
 pub(crate) struct SqsQueue {
     service: Service,
-    url: String,
+    /// Its URL, or its name.
+    queue: String,
     counted: Vec<&'static str>,
 }
 
@@ -56,130 +57,93 @@ impl Source for SqsQueue {
     const LABEL: &'static str = "awsSqsQueueScaler";
 
     fn connect(settings: Settings, context: &TriggerContext<'_>) -> Result<Connected<Self>, BuildError> {
-        let name = name(&settings.queue)?.to_owned();
+        let name = format!("aws-sqs-{}", name(&settings.queue)?);
         let mut counted = vec!["ApproximateNumberOfMessages"];
         counted.extend(settings.scale_on_in_flight.then_some("ApproximateNumberOfMessagesNotVisible"));
         counted.extend(settings.scale_on_delayed.then_some("ApproximateNumberOfMessagesDelayed"));
         let service = Service::new("sqs", settings.aws_region, settings.aws_endpoint, settings.aws, context)?;
-        Ok(Connected {
-            source: Self { service, url: settings.queue, counted },
-            name: format!("aws-sqs-{name}"),
-            target: settings.queue_length,
-            activation: settings.activation_queue_length.float,
-            timeout: context.http.timeout(),
-        })
+        let source = Self { service, queue: settings.queue, counted };
+        Ok(Connected::new(context, source, name, settings.queue_length, settings.activation_queue_length))
     }
 
     async fn read(&self) -> Result<Reading, ScalerError> {
-        let question = json!({"QueueUrl": self.url().await?, "AttributeNames": self.counted});
-        decode(&self.call("GetQueueAttributes", &question).await?, &self.counted)
-    }
-}
-
-impl SqsQueue {
-    /// The queue's URL; a name is looked up.
-    async fn url(&self) -> Result<String, ScalerError> {
-        if self.url.contains("://") {
-            return Ok(self.url.clone());
+        let mut url = self.queue.clone();
+        if !url.contains("://") {
+            let answer = self.service.ask_json("SQS", "AmazonSQS.GetQueueUrl", &json!({"QueueName": url})).await?;
+            answer["QueueUrl"].as_str().ok_or_else(|| odd("has no QueueUrl"))?.clone_into(&mut url);
         }
-        let answer = self.call("GetQueueUrl", &json!({"QueueName": self.url})).await?;
-        answer["QueueUrl"].as_str().map(str::to_owned).ok_or_else(|| odd("has no QueueUrl"))
-    }
-
-    async fn call(&self, action: &str, question: &Value) -> Result<Value, ScalerError> {
-        let request = self
-            .service
-            .post()
-            .header("content-type", "application/x-amz-json-1.0")
-            .header("x-amz-target", format!("AmazonSQS.{action}"))
-            .body(question.to_string());
-        let body = self.service.ask(request, code).await?;
-        serde_json::from_slice(&body).map_err(|_| odd("is not JSON"))
+        let question = json!({"QueueUrl": url, "AttributeNames": self.counted});
+        decode(&self.service.ask_json("SQS", "AmazonSQS.GetQueueAttributes", &question).await?, &self.counted)
     }
 }
 
 /// The queue's name: the last part of its URL, or all of it.
-fn name(queue: &str) -> Result<&str, BuildError> {
+fn name(queue: &str) -> Result<String, BuildError> {
     if !queue.contains("://") {
-        return Ok(queue);
+        return Ok(queue.to_owned());
     }
-    let wrong = || BuildError::new("queueURL", "is not a URL such as https://sqs.REGION.amazonaws.com/ACCOUNT/NAME");
-    let url = Url::parse(queue).map_err(|_| wrong())?;
-    let parts: Vec<&str> = url.path().split('/').collect();
-    match (parts.as_slice(), queue.rsplit_once('/')) {
-        (["", account, last], Some((_, name))) if !account.is_empty() && !last.is_empty() => Ok(name),
-        _ => Err(wrong()),
+    let url = Url::parse(queue).ok();
+    let parts: Vec<&str> = url.iter().flat_map(|url| url.path().split('/')).collect();
+    match parts.as_slice() {
+        ["", account, name] if !account.is_empty() && !name.is_empty() => Ok((*name).to_owned()),
+        _ => Err(BuildError::new("queueURL", "is not a URL such as https://sqs.REGION.amazonaws.com/ACCOUNT/NAME")),
     }
 }
 
 fn decode(answer: &Value, counted: &[&str]) -> Result<Reading, ScalerError> {
-    let count = |name: &&str| {
-        let text = answer["Attributes"][*name].as_str();
-        text.and_then(|text| text.parse::<i64>().ok()).ok_or_else(|| odd(&format!("has no number {name}")))
-    };
-    let counts = counted.iter().map(count).collect::<Result<Vec<_>, _>>()?;
-    Reading::count(counts.into_iter().fold(0, i64::saturating_add))
-}
-
-fn code(body: &[u8]) -> Option<String> {
-    serde_json::from_slice::<Value>(body).ok()?["__type"].as_str().map(str::to_owned)
+    let sum = counted.iter().try_fold(0_i64, |sum, name| {
+        let count = answer["Attributes"][*name].as_str().and_then(|text| text.parse().ok());
+        Ok(sum.saturating_add(count.ok_or_else(|| odd(&format!("has no number {name}")))?))
+    });
+    Reading::count(sum?)
 }
 
 fn odd(what: &str) -> ScalerError {
-    ScalerError::NoNumber { what: format!("the answer of SQS {what}") }
+    ScalerError::no_number(format!("the answer of SQS {what}"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{Trigger, ok, refusal, serve};
+    use crate::testing::{Texts, Trigger, ok, serve};
 
-    const KEYS: [(&str, &str); 2] = [("awsAccessKeyID", "AKID"), ("awsSecretAccessKey", "hunter2")];
-
-    fn metric(queue: &str) -> String {
-        let metadata = [("queueURL", queue), ("awsRegion", "eu-west-1")];
-        let built = Trigger::new(&metadata).auth(&KEYS).build::<SqsQueue>();
-        built.map_or_else(|error| error.field, |scaler| scaler.metrics()[0].name.clone())
+    fn trigger(metadata: Texts<'_>) -> Trigger {
+        let all = [metadata, &[("awsRegion", "eu-west-1")]].concat();
+        Trigger::new(&all).auth(&[("awsAccessKeyID", "AKID"), ("awsSecretAccessKey", "hunter2")])
     }
 
     #[test]
     fn the_metric_is_named_after_the_queue() {
+        let metric = |queue: &str| {
+            let built = trigger(&[("queueURL", queue)]).build::<SqsQueue>();
+            built.map_or_else(|error| error.field, |scaler| scaler.metrics()[0].name.clone())
+        };
         assert_eq!(metric("https://sqs.eu-west-1.amazonaws.com/123456789012/jobs.fifo"), "s0-aws-sqs-jobs-fifo");
         assert_eq!(metric("jobs"), "s0-aws-sqs-jobs");
-        for bad in ["https://sqs/", "https://sqs/jobs", "https://sqs/1/2/jobs", "https://sqs/1/"] {
+        for bad in ["https://sqs/", "https://sqs/jobs", "https://sqs/1/2/jobs", "https://sqs/1/", "https://sqs//jobs"] {
             assert_eq!(metric(bad), "queueURL", "{bad}");
         }
-        assert_eq!(refusal::<SqsQueue>(&[]), ["queueURL", "awsRegion"]);
-        assert_eq!(refusal::<SqsQueue>(&[("queueURL", "jobs"), ("awsRegion", "eu-west-1")]), ["authenticationRef"]);
     }
 
     #[test]
     fn what_is_counted_must_all_be_there() {
         let answer = json!({"Attributes": {"A": "3", "B": "4", "C": "many"}});
-        assert_eq!(decode(&answer, &["A"]).unwrap().milli.to_string(), "3");
-        assert_eq!(decode(&answer, &["A", "B"]).unwrap().milli.to_string(), "7");
-        for missing in ["C", "D"] {
-            assert!(matches!(decode(&answer, &["A", missing]), Err(ScalerError::NoNumber { .. })), "{missing}");
-        }
+        let said = |counted: &[&str]| decode(&answer, counted).map_or_else(|e| e.text(), |r| r.milli.to_string());
+        assert_eq!(said(&["A"]), "3");
+        assert_eq!(said(&["A", "B"]), "7");
+        assert_eq!(said(&["A", "C"]), "the answer of SQS has no number C");
+        assert_eq!(said(&["A", "D"]), "the answer of SQS has no number D");
     }
 
     #[tokio::test]
     async fn the_question_is_signed_and_the_secret_stays_here() {
         let (address, served) = serve(vec![ok(r#"{"Attributes": {"ApproximateNumberOfMessages": "2"}}"#)]).await;
-        let metadata = [
-            ("queueURL", "https://sqs.eu-west-1.amazonaws.com/1/jobs"),
-            ("awsRegion", "eu-west-1"),
-            ("awsEndpoint", address.as_str()),
-            ("scaleOnInFlight", "false"),
-            ("activationQueueLength", "2"),
-        ];
-        let sampled = Trigger::new(&metadata).auth(&KEYS).sample::<SqsQueue>().await.unwrap();
+        let queue = [("queueURL", "https://sqs.eu-west-1.amazonaws.com/1/jobs"), ("awsEndpoint", address.as_str())];
+        let counted = [("scaleOnInFlight", "false"), ("activationQueueLength", "2")];
+        let sampled = trigger(&[queue, counted].concat()).sample::<SqsQueue>().await.unwrap();
         assert_eq!((sampled.value.thousandths(), sampled.active), (2_000, false));
         let asked = served.await.unwrap().remove(0);
-        assert!(
-            asked.contains("/eu-west-1/sqs/aws4_request") && asked.contains("AmazonSQS.GetQueueAttributes"),
-            "{asked}"
-        );
+        assert!(asked.contains("/eu-west-1/sqs/aws4_request") && asked.contains("AmazonSQS.GetQueueA"), "{asked}");
         assert!(!asked.contains("NotVisible") && !asked.contains("hunter2"), "{asked}");
     }
 }

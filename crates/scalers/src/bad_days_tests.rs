@@ -10,7 +10,9 @@ use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
 use crate::ScalerError;
+use crate::http::ANSWER_BYTES;
 use crate::metrics_api::MetricsApi;
+use crate::prometheus::Prometheus;
 use crate::testing::{Texts, Trigger, ok, serve};
 
 async fn read(address: &str, auth: Texts<'_>) -> Result<crate::Sampled, ScalerError> {
@@ -35,6 +37,63 @@ async fn a_name_that_has_vanished_is_unavailable_and_named() {
     let error = read("http://source.invalid:8080/v1", &[]).await.unwrap_err();
     assert!(matches!(error, ScalerError::Unavailable(_) | ScalerError::TimedOut { .. }), "{error:?}");
     assert!(error.text().contains("source.invalid:8080"), "{}", error.text());
+}
+
+fn prometheus<'a>(address: &'a str, more: Texts<'a>) -> Trigger {
+    let plain = [("serverAddress", address), ("query", "up"), ("threshold", "1")];
+    Trigger::new(&[&plain, more].concat())
+}
+
+#[tokio::test]
+async fn a_silent_server_is_given_up_at_the_deadline() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let error = prometheus(&address, &[("timeout", "20ms")]).sample::<Prometheus>().await.unwrap_err();
+    assert!(matches!(error, ScalerError::TimedOut { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn an_endless_answer_is_cut() {
+    let endless = ok(&"x".repeat(ANSWER_BYTES + 10));
+    let (address, _served) = serve(vec![endless.clone(), endless]).await;
+    for error in
+        [prometheus(&address, &[]).sample::<Prometheus>().await.unwrap_err(), read(&address, &[]).await.unwrap_err()]
+    {
+        assert!(matches!(&error, ScalerError::NoNumber { what } if what.contains("larger than")), "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn nobody_listening_is_unavailable_and_does_not_show_the_password() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://user:hunter2@{}", listener.local_addr().unwrap());
+    drop(listener);
+    let error = prometheus(&address, &[]).sample::<Prometheus>().await.unwrap_err();
+    assert!(matches!(error, ScalerError::Unavailable(_)), "{error:?}");
+    assert!(!error.text().contains("hunter2"), "{}", error.text());
+}
+
+#[tokio::test]
+async fn a_redirect_to_another_host_is_not_followed() {
+    let elsewhere = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let location = format!("http://{}/steal", elsewhere.local_addr().unwrap());
+    let redirect =
+        format!("HTTP/1.1 302 Found\r\nlocation: {location}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+    let (address, _served) = serve(vec![redirect]).await;
+    let error = prometheus(&address, &[]).sample::<Prometheus>().await.unwrap_err();
+    assert!(matches!(&error, ScalerError::Misconfigured { what } if what.contains("redirects")), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_refusal_says_what_to_do_next() {
+    for (status, wanted) in
+        [("401 Unauthorized", "Unauthorized"), ("404 Not Found", "Misconfigured"), ("503 Busy", "Unavailable")]
+    {
+        let answer = format!("HTTP/1.1 {status}\r\ncontent-length: 2\r\nconnection: close\r\n\r\n42");
+        let (address, _served) = serve(vec![answer]).await;
+        let error = read(&address, &[]).await.unwrap_err();
+        assert!(format!("{error:?}").starts_with(wanted), "{status}: {error:?}");
+    }
 }
 
 #[tokio::test]

@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use crate::context::TriggerContext;
 use crate::error::BuildError;
+use crate::external::External;
 use crate::metadata::{Shape, TriggerMetadata, nearest, page, schema};
 use crate::redis::place::{One, Sentinels, Several};
 use crate::redis::{List, Redis, Stream};
 use crate::source::{self, Source};
+use crate::sql::Query;
 use crate::{
     Scaler, aws_cloudwatch, aws_sqs_queue, cron, etcd, external, kafka, kubernetes_workload, metrics_api, mysql,
     nats_jetstream, postgresql, prometheus, rabbitmq, resource,
@@ -36,15 +38,15 @@ pub const BUILT: &[TriggerType] = &[
     TriggerType::resource::<resource::Cpu>("cpu"),
     TriggerType::of::<cron::Cron>("cron"),
     TriggerType::of::<etcd::Etcd>("etcd"),
-    TriggerType::external::<external::Polled>("external"),
-    TriggerType::external::<external::Pushing>("external-push"),
+    TriggerType::external::<false>("external"),
+    TriggerType::external::<true>("external-push"),
     TriggerType::of::<kafka::Kafka>("kafka"),
     TriggerType::of::<kubernetes_workload::KubernetesWorkload>("kubernetes-workload"),
     TriggerType::resource::<resource::Memory>("memory"),
     TriggerType::of::<metrics_api::MetricsApi>("metrics-api"),
-    TriggerType::of::<mysql::MySql>("mysql"),
+    TriggerType::of::<Query<mysql::MySql>>("mysql"),
     TriggerType::of::<nats_jetstream::NatsJetStream>("nats-jetstream"),
-    TriggerType::of::<postgresql::PostgreSql>("postgresql"),
+    TriggerType::of::<Query<postgresql::PostgreSql>>("postgresql"),
     TriggerType::of::<prometheus::Prometheus>("prometheus"),
     TriggerType::of::<rabbitmq::RabbitMq>("rabbitmq"),
     TriggerType::of::<Redis<One, List>>("redis"),
@@ -61,9 +63,9 @@ impl TriggerType {
     }
 
     /// A type whose metrics only the source knows.
-    const fn external<W: external::Way>(name: &'static str) -> Self {
-        let shape = external::Settings::SHAPE;
-        Self { name, label: W::LABEL, shape, discovers: true, build: Some(external::build::<W>) }
+    const fn external<const PUSHES: bool>(name: &'static str) -> Self {
+        let (label, build): (_, Build) = (External::<PUSHES>::LABEL, External::<PUSHES>::build);
+        Self { name, label, shape: external::Settings::SHAPE, discovers: true, build: Some(build) }
     }
 
     /// A type that the HPA reads by itself.

@@ -149,11 +149,11 @@ impl<'a> TriggerContext<'a> {
         self.http.shared.get(&(self.identity(), login), make)
     }
 
-    /// The target of an external metric.
-    pub(crate) fn target(&self, amount: Milli) -> Result<Target, BuildError> {
+    /// Makes the target of an external metric.
+    pub(crate) fn target(&self) -> Result<fn(Milli) -> Target, BuildError> {
         match self.metric_type {
-            None | Some(MetricType::AverageValue) => Ok(Target::AverageValue(amount)),
-            Some(MetricType::Value) => Ok(Target::Value(amount)),
+            None | Some(MetricType::AverageValue) => Ok(Target::AverageValue),
+            Some(MetricType::Value) => Ok(Target::Value),
             Some(MetricType::Utilization) => {
                 Err(BuildError::new("metricType", "Utilization is for cpu and memory only; use AverageValue or Value"))
             }

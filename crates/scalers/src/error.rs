@@ -42,6 +42,11 @@ pub enum ScalerError {
 }
 
 impl ScalerError {
+    /// [`NoNumber`](Self::NoNumber).
+    pub(crate) fn no_number(what: impl Into<String>) -> Self {
+        Self::NoNumber { what: what.into() }
+    }
+
     /// The error and its causes in one line.
     pub fn text(&self) -> String {
         let mut text = self.to_string();

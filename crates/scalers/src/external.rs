@@ -7,25 +7,19 @@ mod messages;
 mod plugin;
 mod push;
 
-use std::collections::HashMap;
-use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use scaling::Target;
-use tokio::time::timeout;
 use units::Milli;
 
-use crate::auth::tls::Certificates;
-use crate::context::{MetricType, Notice, TriggerContext};
+use crate::context::{Notice, TriggerContext};
 use crate::error::{BuildError, ScalerError};
 use crate::metadata::{Secret, TriggerMetadata, parse};
-use crate::net::{Address, host_port};
-use crate::source::Reading;
+use crate::source::{Reading, within};
 use crate::{MetricSpec, Sampled, Scaler};
-use messages::{ScaledObjectRef, Spec, Value};
 use plugin::Plugin;
 use push::{Pushed, pushes};
 
@@ -55,97 +49,39 @@ pub(crate) struct Settings {
     tls_client_key: Option<Secret>,
 }
 
-/// Whether the server is listened to between polls.
-pub(crate) trait Way: Send + Sync + std::fmt::Debug + 'static {
-    const PUSHES: bool;
-    const LABEL: &'static str;
-}
-
-/// `external`.
+/// A plug-in; with `PUSHES`, it is listened to between polls.
 #[derive(Debug)]
-pub(crate) struct Polled;
-
-/// `external-push`.
-#[derive(Debug)]
-pub(crate) struct Pushing;
-
-impl Way for Polled {
-    const PUSHES: bool = false;
-    const LABEL: &'static str = "externalScaler";
-}
-
-impl Way for Pushing {
-    const PUSHES: bool = true;
-    const LABEL: &'static str = "externalPushScaler";
-}
-
-/// A plug-in.
-#[derive(Debug)]
-pub(crate) struct External<W> {
+pub(crate) struct External<const PUSHES: bool> {
     plugin: Plugin,
     index: usize,
-    metric_type: Option<MetricType>,
+    target: fn(Milli) -> Target,
     deadline: Duration,
     pushed: Arc<Pushed>,
     notices: Vec<Notice>,
-    way: PhantomData<W>,
 }
 
-/// Makes the scaler of a trigger.
-pub(crate) fn build<W: Way>(context: &TriggerContext<'_>) -> Result<Arc<dyn Scaler>, BuildError> {
-    let (settings, notices) = parse::<Settings>(context)?;
-    context.target(Milli::ZERO)?;
-    let object = ScaledObjectRef {
-        name: context.name.to_owned(),
-        namespace: context.namespace.to_owned(),
-        scaler_metadata: forwarded(context),
-    };
-    Ok(Arc::new(External::<W> {
-        plugin: Plugin::new(settings.address()?, object)?,
-        index: context.index,
-        metric_type: context.metric_type,
-        deadline: context.http.timeout(),
-        pushed: Arc::default(),
-        notices,
-        way: PhantomData,
-    }))
-}
+impl<const PUSHES: bool> External<PUSHES> {
+    /// See [`Scaler::type_name`].
+    pub(crate) const LABEL: &'static str = if PUSHES { "externalPushScaler" } else { "externalScaler" };
 
-impl Settings {
-    fn address(self) -> Result<Address, BuildError> {
-        const FIELD: &str = "scalerAddress";
-        let (host, port) = host_port(&self.scaler_address, None).map_err(|what| BuildError::new(FIELD, what))?;
-        let wanted = self.enable_tls || self.ca_cert.is_some() || self.tls_client_cert.is_some();
-        let certificates = Certificates { ca: self.ca_cert, cert: self.tls_client_cert, key: self.tls_client_key };
-        let tls = wanted.then(|| certificates.config(!self.unsafe_ssl)).transpose().map_err(|error| BuildError {
-            field: match error.field.as_str() {
-                "authenticationRef ca" => "authenticationRef caCert".into(),
-                "authenticationRef cert" => "authenticationRef tlsClientCert".into(),
-                _ => "authenticationRef tlsClientKey".into(),
-            },
-            ..error
-        })?;
-        let tls = tls.map(|mut config| {
-            config.alpn_protocols = vec![b"h2".to_vec()];
-            Arc::new(config)
-        });
-        Ok(Address { setting: FIELD, host, port, tls })
+    /// Makes the scaler of a trigger.
+    pub(crate) fn build(context: &TriggerContext<'_>) -> Result<Arc<dyn Scaler>, BuildError> {
+        let (settings, notices) = parse::<Settings>(context)?;
+        Ok(Arc::new(Self {
+            target: context.target()?,
+            plugin: Plugin::new(settings, context)?,
+            index: context.index,
+            deadline: context.http.timeout(),
+            pushed: Arc::default(),
+            notices,
+        }))
     }
 }
 
-/// What the server is told: the metadata, with environment variables looked up.
-fn forwarded(context: &TriggerContext<'_>) -> HashMap<String, String> {
-    let value = |key: &String, text: &String| match key.strip_suffix("FromEnv") {
-        None => Some(text.clone()),
-        Some(_) => context.environment?.get(text).filter(|value| !value.is_empty()).cloned(),
-    };
-    context.metadata.iter().filter_map(|(key, text)| Some((key.clone(), value(key, text)?))).collect()
-}
-
 #[async_trait]
-impl<W: Way> Scaler for External<W> {
+impl<const PUSHES: bool> Scaler for External<PUSHES> {
     fn type_name(&self) -> &'static str {
-        W::LABEL
+        Self::LABEL
     }
 
     fn metrics(&self) -> &[MetricSpec] {
@@ -157,73 +93,47 @@ impl<W: Way> Scaler for External<W> {
     }
 
     async fn discover(&self) -> Result<Vec<MetricSpec>, ScalerError> {
-        let specs = self.within(self.plugin.specs()).await?;
+        let specs = within(self.deadline, self.plugin.specs()).await?;
         if specs.is_empty() {
             return Err(ScalerError::Misconfigured { what: "the server has no metric for this trigger".into() });
         }
-        specs.iter().map(|spec| self.spec(spec)).collect()
+        let spec = |spec: &messages::Spec| -> Result<MetricSpec, ScalerError> {
+            let name = format!("s{}-{}", self.index, spec.metric_name);
+            Ok(MetricSpec { name, target: (self.target)(spec.target()?) })
+        };
+        specs.iter().map(spec).collect()
     }
 
     fn pushes(&self) -> Option<BoxStream<'static, ()>> {
-        W::PUSHES.then(|| pushes(self.plugin.clone(), Arc::clone(&self.pushed)))
+        PUSHES.then(|| pushes(self.plugin.clone(), Arc::clone(&self.pushed)))
     }
 
     async fn sample(&self, metric: &str) -> Result<Sampled, ScalerError> {
         let own = metric.strip_prefix(&format!("s{}-", self.index)).unwrap_or(metric);
         let both = async { tokio::try_join!(self.plugin.values(own), self.plugin.is_active()) };
-        let (values, active) = self.within(both).await?;
-        let Reading { milli, empty, .. } = decode(&values)?;
+        let (values, active) = within(self.deadline, both).await?;
+        let Reading { milli, empty, .. } = messages::sum(&values)?;
         Ok(Sampled { value: milli, active: active || self.pushed.is_fresh(), empty })
     }
 }
 
-impl<W: Way> External<W> {
-    async fn within<T>(&self, asked: impl Future<Output = Result<T, ScalerError>>) -> Result<T, ScalerError> {
-        timeout(self.deadline, asked).await.map_err(|_| ScalerError::TimedOut { after: self.deadline })?
-    }
-
-    fn spec(&self, spec: &Spec) -> Result<MetricSpec, ScalerError> {
-        let wrong = |what: String| ScalerError::Misconfigured {
-            what: format!("the target of the metric {:?} {what}", spec.metric_name),
-        };
-        let amount = target(spec).map_err(wrong)?;
-        let target = match self.metric_type {
-            Some(MetricType::Value) => Target::Value(amount),
-            _ => Target::AverageValue(amount),
-        };
-        Ok(MetricSpec { name: format!("s{}-{}", self.index, spec.metric_name), target })
-    }
-}
-
-/// The newer field counts if it is above 0, else the older one.
-fn target(spec: &Spec) -> Result<Milli, String> {
-    let exact = if spec.target_size_float > 0.0 {
-        Milli::try_from_f64(spec.target_size_float)
-    } else {
-        Milli::from_units(spec.target_size)
-    };
-    match exact.map_err(|error| error.to_string())? {
-        above if above > Milli::ZERO => Ok(above),
-        _ => Err("is not above 0".into()),
-    }
-}
-
-fn decode(values: &[Value]) -> Result<Reading, ScalerError> {
-    if values.is_empty() {
-        return Err(ScalerError::NoNumber { what: "the server gives no value".into() });
-    }
-    let mut sum = 0.0;
-    for value in values {
-        // NaN is not above 0 and must not hide behind the older field.
-        sum += if value.metric_value_float > 0.0 || value.metric_value_float.is_nan() {
-            value.metric_value_float
-        } else {
-            Reading::count(value.metric_value)?.float
-        };
-    }
-    Reading::number(sum)
-}
-
 #[cfg(test)]
-#[path = "external_tests.rs"]
-mod tests;
+mod tests {
+    use super::*;
+    use crate::testing::{Texts, Trigger};
+
+    fn check(metadata: Texts<'_>, auth: Texts<'_>, wanted: &str) {
+        let built = Trigger::new(metadata).auth(auth).with(External::<false>::build);
+        assert_eq!(built.map_or_else(|error| error.field, |_| "fine".into()), wanted, "{metadata:?}");
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_and_what_is_unknown_is_the_servers() {
+        let address = ("scalerAddress", "plugin:6000");
+        check(&[("scalerAddress", "plugin")], &[], "scalerAddress");
+        check(&[address, ("anything", "x"), ("enableTLS", "true")], &[], "fine");
+        check(&[address], &[("caCert", "hunter2")], "authenticationRef caCert");
+        check(&[address], &[("tlsClientCert", "hunter2")], "authenticationRef tlsClientKey");
+        check(&[address], &[("tlsClientCert", "hunter2"), ("tlsClientKey", "x")], "authenticationRef tlsClientCert");
+    }
+}

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use regex::{Captures, Regex};
 use reqwest::header::{CONTENT_TYPE, HeaderValue};
 use reqwest::{RequestBuilder, Url, redirect};
+use serde::de::DeserializeOwned;
 
 use crate::error::ScalerError;
 use crate::shared::Shared;
@@ -139,16 +140,25 @@ fn may_follow(from: &Url, to: &Url) -> bool {
     same_place && !downgrade
 }
 
-/// Reads a body of at most `most` bytes.
-pub(crate) async fn body(mut response: reqwest::Response, most: usize) -> Result<Option<Vec<u8>>, reqwest::Error> {
+/// Status and body of an answer, if it has at most `most` bytes.
+///
+/// # Errors
+/// The answer does not end, or is too long.
+pub(crate) async fn whole(
+    setting: &'static str,
+    url: &Url,
+    mut response: reqwest::Response,
+    most: usize,
+) -> Result<(u16, Vec<u8>), ScalerError> {
     let mut bytes = Vec::new();
-    while let Some(chunk) = response.chunk().await? {
+    while let Some(chunk) = response.chunk().await.map_err(|error| unavailable(setting, url, error))? {
         if bytes.len() + chunk.len() > most {
-            return Ok(None);
+            let what = format!("the answer is larger than {most} bytes; it must be one number");
+            return Err(ScalerError::no_number(what));
         }
         bytes.extend_from_slice(&chunk);
     }
-    Ok(Some(bytes))
+    Ok((response.status().as_u16(), bytes))
 }
 
 /// There was no answer, or only a part of one.
@@ -181,18 +191,32 @@ pub(crate) async fn answer(
     url: &Url,
     response: reqwest::Response,
 ) -> Result<Vec<u8>, ScalerError> {
-    let status = response.status().as_u16();
-    let bytes = body(response, ANSWER_BYTES).await.map_err(|error| unavailable(setting, url, error))?;
-    let bytes = bytes.ok_or_else(|| too_large(ANSWER_BYTES))?;
+    let (status, bytes) = whole(setting, url, response, ANSWER_BYTES).await?;
     match refusal(status, &bytes, setting) {
         Some(error) => Err(error),
         None => Ok(bytes),
     }
 }
 
-/// The answer does not fit.
-pub(crate) fn too_large(most: usize) -> ScalerError {
-    ScalerError::NoNumber { what: format!("the answer is larger than {most} bytes; it must be one number") }
+/// Sends a request and reads its [`answer`]. `setting` is where its address comes from.
+///
+/// # Errors
+/// There is no answer, or see [`answer`].
+pub(crate) async fn ask(setting: &'static str, request: RequestBuilder) -> Result<Vec<u8>, ScalerError> {
+    let (client, request) = request.build_split();
+    let request = request.map_err(|error| ScalerError::Misconfigured { what: error.without_url().to_string() })?;
+    let url = request.url().clone();
+    let response = sent(client.execute(request)).await.map_err(|error| unavailable(setting, &url, error))?;
+    answer(setting, &url, response).await
+}
+
+/// What an answer in JSON says; `whose` it should be.
+///
+/// # Errors
+/// It is something else: [`ScalerError::NoNumber`].
+pub(crate) fn json<T: DeserializeOwned>(whose: &str, body: &[u8]) -> Result<T, ScalerError> {
+    serde_json::from_slice(body)
+        .map_err(|error| ScalerError::no_number(format!("the answer is not that of {whose}: {error}")))
 }
 
 /// What a status that is not a success means.

@@ -53,13 +53,8 @@ impl Source for KubernetesWorkload {
             selector: settings.pod_selector,
             group_by_node: settings.group_by_node,
         };
-        Ok(Connected {
-            name: format!("workload-{}", context.namespace),
-            source,
-            target: settings.value,
-            activation: settings.activation_value.float,
-            timeout: context.http.timeout(),
-        })
+        let name = format!("workload-{}", context.namespace);
+        Ok(Connected::new(context, source, name, settings.value, settings.activation_value))
     }
 
     async fn read(&self) -> Result<Reading, ScalerError> {

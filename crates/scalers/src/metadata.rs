@@ -112,6 +112,8 @@ pub struct Shape {
     pub exclusive: &'static [&'static [&'static str]],
     /// Of each set, at least one must be given.
     pub some_of: &'static [&'static [&'static str]],
+    /// Of each pair, both must be given or none.
+    pub together: &'static [(&'static str, &'static str)],
     /// Keys that are refused, and what to write instead.
     pub removed: &'static [(&'static str, &'static str)],
     /// Keys without effect, and why.

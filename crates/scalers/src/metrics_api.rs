@@ -5,25 +5,21 @@
 //! the first one counts); a number that is not finite is an error.
 
 mod decode;
+mod endpoints;
 mod exposition;
 mod path;
 
-use std::sync::Arc;
-
 use async_trait::async_trait;
-use futures::{StreamExt, TryStreamExt, stream};
 use reqwest::Url;
 
 use crate::auth::{HttpAuth, Session};
-use crate::cluster::Cluster;
 use crate::context::TriggerContext;
 use crate::error::{BuildError, ScalerError};
 use crate::http::answer;
-use crate::metadata::{Choice, Number, Timeout, TriggerMetadata};
+use crate::metadata::{Number, Timeout, TriggerMetadata};
 use crate::source::{Connected, Reading, Source};
-
-/// Endpoints of a Service that are asked at the same time. KEDA's number.
-const AT_ONCE: usize = 5;
+use decode::Format;
+use endpoints::{Aggregation, Service};
 
 /// One number in the answer of an HTTP server.
 ///
@@ -60,30 +56,6 @@ pub(crate) struct Settings {
     auth: HttpAuth,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Choice)]
-enum Format {
-    #[value("json")]
-    Json,
-    #[value("xml")]
-    Xml,
-    #[value("yaml")]
-    Yaml,
-    #[value("prometheus")]
-    Prometheus,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Choice)]
-enum Aggregation {
-    #[value("average")]
-    Average,
-    #[value("sum")]
-    Sum,
-    #[value("max")]
-    Max,
-    #[value("min")]
-    Min,
-}
-
 /// A place in the answers of an HTTP server.
 #[derive(Debug)]
 pub(crate) struct MetricsApi {
@@ -94,45 +66,28 @@ pub(crate) struct MetricsApi {
     session: Session,
 }
 
-#[derive(Debug)]
-struct Service {
-    cluster: Arc<dyn Cluster>,
-    namespace: String,
-    name: String,
-    aggregation: Aggregation,
-}
-
 #[async_trait]
 impl Source for MetricsApi {
     type Settings = Settings;
     const LABEL: &'static str = "metricsAPIScaler";
 
     fn connect(settings: Settings, context: &TriggerContext<'_>) -> Result<Connected<Self>, BuildError> {
-        decode::check(settings.format, &settings.value_location)
-            .map_err(|what| BuildError::new("valueLocation", what))?;
-        let source = Self {
-            service: settings.aggregate_from_kube_service_endpoints.then(|| service(&settings, context)).transpose()?,
-            session: settings.auth.prepare(context.http, !settings.unsafe_ssl)?,
-            url: settings.url,
-            format: settings.format,
-            location: settings.value_location.clone(),
-        };
-        Ok(Connected {
-            source,
-            name: format!("metric-api-{}", settings.value_location),
-            target: settings.target_value,
-            activation: settings.activation_target_value.float,
-            timeout: settings.timeout.map_or(context.http.timeout(), |timeout| timeout.0),
-        })
+        let (url, format, location) = (settings.url, settings.format, settings.value_location);
+        decode::check(format, &location).map_err(|what| BuildError::new("valueLocation", what))?;
+        let aggregates = settings.aggregate_from_kube_service_endpoints;
+        let service = aggregates.then(|| Service::of(&url, settings.aggregation_type, context)).transpose()?;
+        let session = settings.auth.prepare(context.http, !settings.unsafe_ssl)?;
+        let name = format!("metric-api-{location}");
+        let (target, activation) = (settings.target_value, settings.activation_target_value);
+        let source = Self { url, format, location, service, session };
+        Ok(Connected::new(context, source, name, target, activation).within(settings.timeout))
     }
 
     async fn read(&self) -> Result<Reading, ScalerError> {
-        let Some(service) = &self.service else { return self.ask(self.url.clone()).await };
-        let addresses = service.cluster.ready_endpoints(&service.namespace, &service.name).await?;
-        let urls = addresses.iter().map(|address| at(&self.url, address)).collect::<Result<Vec<_>, _>>()?;
-        let asked = stream::iter(urls).map(|url| self.ask(url)).buffer_unordered(AT_ONCE);
-        let readings: Vec<Reading> = asked.try_collect().await?;
-        aggregate(service.aggregation, &readings.iter().map(|reading| reading.float).collect::<Vec<_>>())
+        match &self.service {
+            Some(service) => service.read(&self.url, |url| self.ask(url)).await,
+            None => self.ask(self.url.clone()).await,
+        }
     }
 }
 
@@ -143,44 +98,17 @@ impl MetricsApi {
     }
 }
 
-fn service(settings: &Settings, context: &TriggerContext<'_>) -> Result<Service, BuildError> {
-    let wrong = |what: &str| BuildError::new("aggregateFromKubeServiceEndpoints", what);
-    let cluster = context.cluster.ok_or_else(|| wrong("this program has no access to the cluster's endpoints"))?;
-    let mut labels = settings.url.host_str().unwrap_or_default().split('.');
-    match (labels.next(), labels.next()) {
-        (Some(name), Some(namespace)) => Ok(Service {
-            cluster: Arc::clone(cluster),
-            namespace: namespace.to_owned(),
-            name: name.to_owned(),
-            aggregation: settings.aggregation_type,
-        }),
-        _ => Err(wrong("needs a url whose host is SERVICE.NAMESPACE")),
-    }
-}
-
-/// The same question to one endpoint.
-fn at(url: &Url, address: &str) -> Result<Url, ScalerError> {
-    let mut url = url.clone();
-    let host = if address.contains(':') { format!("[{address}]") } else { address.to_owned() };
-    url.set_host(Some(&host))
-        .map_err(|error| ScalerError::Misconfigured { what: format!("endpoint {address}: {error}") })?;
-    Ok(url)
-}
-
-fn aggregate(how: Aggregation, values: &[f64]) -> Result<Reading, ScalerError> {
-    if values.is_empty() {
-        return Err(ScalerError::NoNumber { what: "the Service has no ready endpoint".into() });
-    }
-    #[expect(clippy::cast_precision_loss, reason = "a Service has fewer endpoints than a float has whole numbers")]
-    let count = values.len() as f64;
-    Reading::number(match how {
-        Aggregation::Sum => values.iter().sum(),
-        Aggregation::Average => values.iter().sum::<f64>() / count,
-        Aggregation::Max => values.iter().copied().fold(f64::NEG_INFINITY, f64::max),
-        Aggregation::Min => values.iter().copied().fold(f64::INFINITY, f64::min),
-    })
-}
-
 #[cfg(test)]
-#[path = "metrics_api_tests.rs"]
-mod tests;
+mod tests {
+    use super::*;
+    use crate::testing::{changed, metric_name, refusal};
+
+    #[test]
+    fn settings_are_checked_before_anything_is_asked() {
+        let plain = [("url", "http://api/v1"), ("valueLocation", "a.b"), ("targetValue", "5")];
+        assert_eq!(metric_name::<MetricsApi>(&plain), "s0-metric-api-a-b");
+        for (key, text) in [("valueLocation", "a.#.b"), ("aggregateFromKubeServiceEndpoints", "true")] {
+            assert_eq!(refusal::<MetricsApi>(&changed(&plain, key, text)), [key], "{key}={text}");
+        }
+    }
+}

@@ -4,20 +4,17 @@
 //! other servers of a cluster know only what they were told last).
 
 mod decode;
-
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+mod leader;
 
 use async_trait::async_trait;
 use reqwest::Url;
-use tokio::time::timeout;
 
 use crate::context::TriggerContext;
 use crate::error::{BuildError, ScalerError};
-use crate::http::{answer, sent, unavailable};
+use crate::members::Members;
 use crate::metadata::{Number, TriggerMetadata};
 use crate::source::{Connected, Reading, Source};
-use decode::{Consumer, Server, consumer, server};
+use leader::Leader;
 
 const SETTING: &str = "natsServerMonitoringEndpoint";
 
@@ -48,15 +45,12 @@ pub(crate) struct Settings {
 /// A consumer of a stream.
 #[derive(Debug)]
 pub(crate) struct NatsJetStream {
-    endpoints: Vec<Url>,
+    members: Members,
     account: String,
     stream: String,
     consumer: String,
     client: reqwest::Client,
-    /// How long all of them together may take.
-    timeout: Duration,
-    /// The server that led the consumer when it was last asked.
-    leader: Mutex<Option<(String, Url)>>,
+    leader: Leader,
 }
 
 #[async_trait]
@@ -70,125 +64,25 @@ impl Source for NatsJetStream {
             Ok(url) if url.has_host() && url.path() == "/" => Ok(url),
             _ => Err(BuildError::new(SETTING, format!("{text:?} is not HOST:PORT"))),
         };
+        let members = settings.nats_server_monitoring_endpoint.iter().map(url).collect::<Result<_, _>>()?;
         let name = format!("nats-jetstream-{}", settings.stream);
         let source = Self {
-            endpoints: settings.nats_server_monitoring_endpoint.iter().map(url).collect::<Result<_, _>>()?,
+            members: Members::new(members, context),
             account: settings.account,
             stream: settings.stream,
             consumer: settings.consumer,
             client: context.http.client(true)?,
-            timeout: context.http.timeout(),
-            leader: Mutex::new(None),
+            leader: Leader::default(),
         };
-        Ok(Connected {
-            source,
-            name,
-            target: settings.lag_threshold,
-            activation: settings.activation_lag_threshold.float,
-            timeout: context.http.timeout(),
-        })
+        Ok(Connected::new(context, source, name, settings.lag_threshold, settings.activation_lag_threshold))
     }
 
     async fn read(&self) -> Result<Reading, ScalerError> {
-        if let Some((name, url)) = self.known() {
-            match within(self.share(1), &url, self.consumer_at(&url)).await {
-                Ok(Some(found)) if found.leader.as_deref() == Some(name.as_str()) => return found.lag(),
-                // It is somebody else now, or the server is gone.
-                _ => self.remember(None),
-            }
+        match self.at_the_leader().await {
+            Some(reading) => reading,
+            None => self.members.first(|member| self.search(member)).await,
         }
-        let mut last = ScalerError::Unavailable("there is no endpoint".into());
-        for endpoint in &self.endpoints {
-            match within(self.share(0), endpoint, self.search(endpoint)).await {
-                Err(error @ ScalerError::Unavailable(_)) => last = error,
-                reading => return reading,
-            }
-        }
-        Err(last)
     }
-}
-
-impl NatsJetStream {
-    /// Looks for the consumer's leader, beginning at one server.
-    async fn search(&self, endpoint: &Url) -> Result<Reading, ScalerError> {
-        let found = self.consumer_at(endpoint).await?;
-        if let Some(found) = &found
-            && found.leader.is_none()
-        {
-            // A server alone.
-            return found.lag();
-        }
-        let own: Server = server(&self.get(endpoint, "varz", &[]).await?)?;
-        if let Some(found) = found
-            && found.leader.as_deref() == Some(own.name.as_str())
-        {
-            self.remember(Some((own.name, endpoint.clone())));
-            return found.lag();
-        }
-        let mut missing = None;
-        let others = own.others(endpoint);
-        let share = self.share(0) / u32::try_from(others.len() + 1).unwrap_or(u32::MAX);
-        for url in others {
-            // A server of the cluster that is away may not be the leader.
-            match within(share, &url, self.led_by(&url)).await {
-                Ok(Some((name, found))) => {
-                    self.remember(Some((name, url)));
-                    return found.lag();
-                }
-                Ok(None) => {}
-                Err(error) => missing = Some(error),
-            }
-        }
-        Err(missing.unwrap_or_else(|| ScalerError::NoNumber {
-            what: format!(
-                "no server leads a consumer {:?} of a stream {:?} in the account {:?}",
-                self.consumer, self.stream, self.account
-            ),
-        }))
-    }
-
-    /// The consumer as this server knows it, if the server leads it.
-    async fn led_by(&self, url: &Url) -> Result<Option<(String, Consumer)>, ScalerError> {
-        let Some(found) = self.consumer_at(url).await? else { return Ok(None) };
-        let name = server(&self.get(url, "varz", &[]).await?)?.name;
-        Ok((found.leader.as_deref() == Some(name.as_str())).then_some((name, found)))
-    }
-
-    async fn consumer_at(&self, url: &Url) -> Result<Option<Consumer>, ScalerError> {
-        let question = [("acc", self.account.as_str()), ("consumers", "true"), ("config", "true")];
-        let body = self.get(url, "jsz", &question).await?;
-        consumer(&body, &self.account, &self.stream, &self.consumer)
-    }
-
-    async fn get(&self, url: &Url, path: &str, question: &[(&str, &str)]) -> Result<Vec<u8>, ScalerError> {
-        let mut url = url.clone();
-        url.set_path(path);
-        let answered = sent(self.client.get(url.clone()).query(question).send()).await;
-        answer(SETTING, &url, answered.map_err(|error| unavailable(SETTING, &url, error))?).await
-    }
-
-    /// How long each server may take, and as many more, so that one that never answers leaves time for the others.
-    fn share(&self, more: usize) -> Duration {
-        self.timeout / u32::try_from(self.endpoints.len() + more).unwrap_or(u32::MAX).max(1)
-    }
-
-    fn known(&self) -> Option<(String, Url)> {
-        self.leader.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn remember(&self, leader: Option<(String, Url)>) {
-        *self.leader.lock().unwrap_or_else(PoisonError::into_inner) = leader;
-    }
-}
-
-/// The answer of a server, or that it did not come in this time.
-async fn within<T>(
-    share: Duration,
-    url: &Url,
-    answer: impl Future<Output = Result<T, ScalerError>>,
-) -> Result<T, ScalerError> {
-    let silent = |_| Err(ScalerError::Unavailable(format!("{url} did not answer within {share:?}").into()));
-    timeout(share, answer).await.unwrap_or_else(silent)
 }
 
 #[cfg(test)]
@@ -198,46 +92,29 @@ mod tests {
 
     const METADATA: [(&str, &str); 3] = [("account", "$G"), ("stream", "orders.new"), ("consumer", "c")];
 
+    fn at(endpoint: &str) -> Vec<(&str, &str)> {
+        [&METADATA[..], &[(SETTING, endpoint)]].concat()
+    }
+
     #[test]
     fn the_metric_is_named_after_the_stream() {
-        let metadata = [&METADATA[..], &[("natsServerMonitoringEndpoint", "a:8222,b:8222")]].concat();
-        assert_eq!(metric_name::<NatsJetStream>(&metadata), "s0-nats-jetstream-orders-new");
-        assert_eq!(refusal::<NatsJetStream>(&[]), ["natsServerMonitoringEndpoint", "account", "stream", "consumer"]);
-        let path = [&METADATA[..], &[("natsServerMonitoringEndpoint", "a:8222/x")]].concat();
-        assert_eq!(refusal::<NatsJetStream>(&path), ["natsServerMonitoringEndpoint"]);
+        assert_eq!(metric_name::<NatsJetStream>(&at("a:8222,b:8222")), "s0-nats-jetstream-orders-new");
+        assert_eq!(refusal::<NatsJetStream>(&at("a:8222/x")), [SETTING]);
     }
 
     #[tokio::test]
     async fn a_server_that_follows_is_not_believed() {
-        let consumer = |leader: &str| {
-            format!(
+        let read = async |leader: &str| {
+            let consumer = format!(
                 r#"{{"account_details": [{{"name": "$G", "stream_detail": [{{"name": "orders.new", "consumer_detail":
                 [{{"name": "c", "num_pending": 7, "num_ack_pending": 2, "cluster": {{"leader": "{leader}"}}}}]}}]}}]}}"#
-            )
+            );
+            let server = r#"{"server_name": "me", "connect_urls": []}"#;
+            let (address, _served) = serve(vec![ok(&consumer), ok(server)]).await;
+            Trigger::new(&at(address.trim_start_matches("http://"))).sample::<NatsJetStream>().await
         };
-        let answers = [ok(&consumer("other")), ok(r#"{"server_name": "me", "connect_urls": []}"#)];
-        let (address, _served) = serve(answers.into()).await;
-        let address = address.trim_start_matches("http://").to_owned();
-        let metadata = [&METADATA[..], &[("natsServerMonitoringEndpoint", address.as_str())]].concat();
-        let error = Trigger::new(&metadata).sample::<NatsJetStream>().await.unwrap_err();
+        let error = read("other").await.unwrap_err();
         assert!(error.text().contains("no server leads a consumer \"c\""), "{}", error.text());
-        let answers = [ok(&consumer("me")), ok(r#"{"server_name": "me"}"#)];
-        let (address, _served) = serve(answers.into()).await;
-        let address = address.trim_start_matches("http://").to_owned();
-        let metadata = [&METADATA[..], &[("natsServerMonitoringEndpoint", address.as_str())]].concat();
-        assert_eq!(Trigger::new(&metadata).sample::<NatsJetStream>().await.unwrap().value.thousandths(), 9_000);
-    }
-
-    #[tokio::test]
-    async fn a_server_that_never_answers_leaves_time_for_the_others() {
-        let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let alone = r#"{"account_details": [{"name": "$G", "stream_detail": [{"name": "orders.new", "consumer_detail":
-            [{"name": "c", "num_pending": 7, "num_ack_pending": 0}]}]}]}"#;
-        let (healthy, _served) = serve(vec![ok(alone)]).await;
-        let endpoints = format!("{},{}", silent.local_addr().unwrap(), healthy.trim_start_matches("http://"));
-        let metadata = [&METADATA[..], &[("natsServerMonitoringEndpoint", endpoints.as_str())]].concat();
-        let connected = Trigger::new(&metadata).connect::<NatsJetStream>().unwrap();
-        let reading = timeout(connected.timeout, connected.source.read()).await.unwrap().unwrap();
-        assert_eq!(reading.milli.thousandths(), 7_000);
+        assert_eq!(read("me").await.unwrap().value.thousandths(), 9_000);
     }
 }

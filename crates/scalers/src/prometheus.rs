@@ -7,13 +7,13 @@ mod decode;
 
 use async_trait::async_trait;
 use reqwest::Url;
-use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::HeaderMap;
 
-use crate::auth::aws::{AwsAuth, Signer};
+use crate::auth::aws::AwsAuth;
 use crate::auth::{HttpAuth, Session};
-use crate::context::{Identity, TriggerContext};
+use crate::context::TriggerContext;
 use crate::error::{BuildError, ScalerError};
-use crate::http::{body, too_large, unavailable};
+use crate::http::whole;
 use crate::metadata::{Number, Pairs, Timeout, TriggerMetadata};
 use crate::source::{Connected, Reading, Source};
 
@@ -80,37 +80,25 @@ impl Source for Prometheus {
 
     fn connect(settings: Settings, context: &TriggerContext<'_>) -> Result<Connected<Self>, BuildError> {
         let url = url(&settings)?;
-        let mut session = settings.auth.prepare(context.http, !settings.unsafe_ssl)?;
-        session = session.with_identity(context.identity(), AZURE_SCOPE)?;
-        let managed = settings.aws_region.is_some() || matches!(context.identity(), Identity::Aws { .. });
-        if managed {
-            let region =
-                settings.aws_region.ok_or_else(|| BuildError::new("awsRegion", "is required by podIdentity aws"))?;
-            let keys = settings.aws.keys(&region, context)?;
-            session = session.signed_by(Signer { keys, region, service: "aps" })?;
-        }
+        let session = settings.auth.prepare(context.http, !settings.unsafe_ssl)?;
+        let session = session.with_identity(context.identity(), AZURE_SCOPE)?;
+        let session = session.for_amazon("aps", settings.aws_region, settings.aws, context)?;
         let source = Self {
             url,
             query: settings.query,
-            headers: headers(&settings.custom_headers)?,
+            headers: settings.custom_headers.headers("customHeaders")?,
             ignore_null_values: settings.ignore_null_values,
             session,
         };
-        Ok(Connected {
-            source,
-            name: "prometheus".into(),
-            target: settings.threshold,
-            activation: settings.activation_threshold.float,
-            timeout: settings.timeout.map_or(context.http.timeout(), |timeout| timeout.0),
-        })
+        let connected =
+            Connected::new(context, source, "prometheus", settings.threshold, settings.activation_threshold);
+        Ok(connected.within(settings.timeout))
     }
 
     async fn read(&self) -> Result<Reading, ScalerError> {
-        let silent = |error| unavailable("serverAddress", &self.url, error);
         let request = self.session.client().get(self.url.clone()).query(&[("query", &self.query)]);
         let response = self.session.send("serverAddress", request.headers(self.headers.clone())).await?;
-        let status = response.status().as_u16();
-        let bytes = body(response, ANSWER_BYTES).await.map_err(silent)?.ok_or_else(|| too_large(ANSWER_BYTES))?;
+        let (status, bytes) = whole("serverAddress", &self.url, response, ANSWER_BYTES).await?;
         decode::decode(status, &bytes, self.ignore_null_values)
     }
 }
@@ -131,19 +119,31 @@ fn url(settings: &Settings) -> Result<Url, BuildError> {
     Ok(url)
 }
 
-fn headers(pairs: &Pairs) -> Result<HeaderMap, BuildError> {
-    let wrong = |what: String| BuildError::new("customHeaders", what);
-    let mut headers = HeaderMap::new();
-    for (name, value) in &pairs.0 {
-        let header: HeaderName = name.parse().map_err(|_| wrong(format!("{name:?} is not the name of a header")))?;
-        let mut value = HeaderValue::from_str(value)
-            .map_err(|_| wrong(format!("the value of {name:?} cannot be sent in a header")))?;
-        value.set_sensitive(true);
-        headers.append(header, value);
-    }
-    Ok(headers)
-}
-
 #[cfg(test)]
-#[path = "prometheus_tests.rs"]
-mod tests;
+mod tests {
+    use super::*;
+    use crate::testing::{Trigger, ok, serve};
+
+    #[tokio::test]
+    async fn a_query_reaches_the_server_and_its_number_comes_back() {
+        let body =
+            r#"{"status":"success","data":{"resultType":"vector","result":[{"metric":{},"value":[1,"0.0004"]}]}}"#;
+        let (address, served) = serve(vec![ok(body)]).await;
+        let trigger = Trigger::new(&[
+            ("serverAddress", &format!("{address}/prom/")),
+            ("query", "sum(rate(x[1m]))"),
+            ("threshold", "1"),
+            ("namespace", "shop"),
+            ("queryParameters", "dedup=true, max_source_resolution=0s"),
+            ("customHeaders", "X-Scope-OrgID=7,X-Note=a=b"),
+        ]);
+        assert_eq!(trigger.build::<Prometheus>().unwrap().metrics()[0].name, "s0-prometheus");
+        let sampled = trigger.sample::<Prometheus>().await.unwrap();
+        assert_eq!((sampled.value.thousandths(), sampled.active), (0, true), "active is judged before rounding");
+        let asked = served.await.unwrap().remove(0).to_lowercase();
+        let line = "get /prom/api/v1/query?namespace=shop&dedup=true&max_source_resolution=0s\
+                    &query=sum%28rate%28x%5b1m%5d%29%29 http/1.1";
+        assert!(asked.starts_with(line), "{asked}");
+        assert!(asked.contains("x-scope-orgid: 7") && asked.contains("x-note: a=b"), "{asked}");
+    }
+}

@@ -11,33 +11,27 @@ mod http;
 mod measure;
 mod place;
 
-use std::hash::Hash;
-
 use async_trait::async_trait;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use units::Milli;
 
 use crate::auth::oauth::OAuth;
 use crate::auth::tls::{LockedCertificates, Switch};
 use crate::context::TriggerContext;
 use crate::error::{BuildError, ScalerError};
-use crate::kept::Kept;
-use crate::metadata::{Choice, Number, Secret, Timeout, TriggerMetadata};
+use crate::metadata::{Number, Secret, Timeout, TriggerMetadata};
+use crate::query::escape;
 use crate::source::{Connected, Reading, Source};
 use amqp::Broker;
 use http::Management;
-use measure::Measure;
-use place::Place;
-
-/// What a query string keeps as it is; KEDA's metric names are made like one.
-const QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
-/// What a queue has when nothing is said.
-const QUEUE_LENGTH: &str = "20";
+use measure::{Mode, Operation};
+use place::{Place, Protocol};
 
 /// How many messages a queue of RabbitMQ has, or how fast they come and go.
 ///
 /// Over AMQP, messages that are ready count; over HTTP, those that are not acknowledged, too.
 #[derive(Debug, TriggerMetadata)]
-#[trigger(exclusive("mode", "queueLength"), exclusive("value", "queueLength"), check = Settings::check)]
+#[trigger(exclusive("mode", "queueLength"), exclusive("value", "queueLength"))]
+#[trigger(together("mode", "value"), together("username", "password"))]
 pub(crate) struct Settings {
     /// The server: `amqp://user:password@host:5672/vhost` (`amqps`), or the management API,
     /// `http://user:password@host:15672/vhost` (`https`). The virtual host `/` is written `%2F` or left out.
@@ -97,76 +91,10 @@ pub(crate) struct Settings {
     oauth: OAuth,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Choice)]
-enum Protocol {
-    #[value("auto")]
-    Auto,
-    #[value("amqp")]
-    Amqp,
-    #[value("http")]
-    Http,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Choice)]
-enum Mode {
-    QueueLength,
-    MessageRate,
-    DeliverGetRate,
-    PublishedToDeliveredRatio,
-    ExpectedQueueConsumptionTime,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Choice)]
-enum Operation {
-    #[value("sum")]
-    Sum,
-    #[value("avg")]
-    Average,
-    #[value("max")]
-    Max,
-}
-
-impl Settings {
-    fn check(&self) -> Vec<BuildError> {
-        let both = |given: bool, missing: bool, field: &str, what: &str| {
-            (given && missing).then(|| BuildError::new(field, what))
-        };
-        let (mode, value) = (self.mode.is_some(), self.value.is_some());
-        let (user, password) = (self.username.is_some(), self.password.is_some());
-        let checks = [
-            both(mode, !value, "value", "is required with mode"),
-            both(value, !mode, "mode", "is required with value"),
-            both(user, !password, "password", "is required with username"),
-            both(password, !user, "username", "is required with password"),
-        ];
-        checks.into_iter().flatten().collect()
-    }
-
-    /// What decides what a connection over AMQP may see.
-    fn login(&self) -> impl Hash {
-        let Self { host, vhost_name, username, password, tls, unsafe_ssl, certificates, .. } = self;
-        let resource = &self.workload_identity_resource;
-        (host, vhost_name, username, password, tls, unsafe_ssl, certificates, resource)
-    }
-
-    /// What needs the management API.
-    fn needs_http(&self) -> Option<&'static str> {
-        let mode = self.mode.is_some_and(|mode| mode != Mode::QueueLength);
-        let needs = [
-            (mode, "mode"),
-            (self.use_regex, "useRegex"),
-            (self.exclude_unacknowledged, "excludeUnacknowledged"),
-            (self.timeout.is_some(), "timeout"),
-            (self.oauth.is_complete(), "authenticationRef oauthTokenURI"),
-        ];
-        needs.into_iter().find(|(needed, _)| *needed).map(|(_, field)| field)
-    }
-}
-
 /// A queue, or several.
 #[derive(Debug)]
 pub(crate) enum RabbitMq {
-    Amqp { broker: Box<Broker>, kept: Kept<amqp::Line> },
+    Amqp(Box<Broker>),
     Http(Box<Management>),
 }
 
@@ -176,45 +104,45 @@ impl Source for RabbitMq {
     const LABEL: &'static str = "rabbitMQScaler";
 
     fn connect(settings: Settings, context: &TriggerContext<'_>) -> Result<Connected<Self>, BuildError> {
-        let place = Place::of(&settings)?;
-        let default = || QUEUE_LENGTH.parse().map_err(|what: String| BuildError::new("value", what));
-        let target = settings.value.or(settings.queue_length).map_or_else(default, Ok)?;
-        let (name, activation) = (queue_label(&settings.queue_name), settings.activation_value.float);
-        let timeout = settings.timeout.map_or(context.http.timeout(), |timeout| timeout.0);
-        let source = if place.is_http {
-            Self::Http(Box::new(Management::new(&settings, place, context)?))
-        } else if let Some(field) = settings.needs_http() {
-            return Err(BuildError::new(field, "needs protocol http and the address of the management API in host"));
-        } else {
-            let kept = Kept::new(context, &settings.login(), timeout);
-            Self::Amqp { broker: Box::new(Broker::new(&settings, place, context)?), kept }
+        let source = match Place::of(&settings)? {
+            place if place.is_http => Self::Http(Box::new(Management::new(&settings, place, context)?)),
+            place => Self::Amqp(Box::new(Broker::new(&settings, place, context)?)),
         };
-        Ok(Connected { source, name, target, activation, timeout })
+        let target = settings.value.or(settings.queue_length).unwrap_or(Milli::from_thousandths(20_000).into());
+        let name = format!("rabbitmq-{}", escape(&settings.queue_name));
+        Ok(Connected::new(context, source, name, target, settings.activation_value).within(settings.timeout))
     }
 
     async fn read(&self) -> Result<Reading, ScalerError> {
         match self {
-            Self::Amqp { broker, kept } => kept.read(broker.as_ref()).await,
+            Self::Amqp(broker) => broker.read().await,
             Self::Http(management) => management.read().await,
         }
     }
 }
 
-impl Measure {
-    fn of(settings: &Settings) -> Self {
-        Self {
-            mode: settings.mode.unwrap_or(Mode::QueueLength),
-            operation: settings.operation,
-            without_unacknowledged: settings.exclude_unacknowledged,
-            activation: settings.activation_value.float,
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Trigger, metric_name};
+
+    const QUEUE: [(&str, &str); 2] = [("queueName", "jobs/new a"), ("host", "http://u:hunter2@mq:15672/sub/sh%2Fop")];
+
+    #[test]
+    fn the_metric_is_named_after_the_queue() {
+        for host in [QUEUE[1], ("host", "amqp://mq")] {
+            assert_eq!(metric_name::<RabbitMq>(&[QUEUE[0], host]), "s0-rabbitmq-jobs-2Fnew+a");
         }
     }
-}
 
-fn queue_label(queue: &str) -> String {
-    format!("rabbitmq-{}", utf8_percent_encode(queue, QUERY).to_string().replace("%20", "+"))
+    #[test]
+    fn a_target_is_a_mode_with_a_value_or_a_length() {
+        let target = |more: &[(&str, &str)]| {
+            let connected = Trigger::new(&[&QUEUE, more].concat()).connect::<RabbitMq>();
+            connected.unwrap().target.milli.to_string()
+        };
+        assert_eq!(target(&[]), "20");
+        assert_eq!(target(&[("queueLength", "7")]), "7");
+        assert_eq!(target(&[("mode", "MessageRate"), ("value", "2.5")]), "2.5");
+    }
 }
-
-#[cfg(test)]
-#[path = "rabbitmq_tests.rs"]
-mod tests;

@@ -13,6 +13,7 @@ use crate::rabbitmq::RabbitMq;
 use crate::redis::place::{One, Sentinels, Several};
 use crate::redis::{List, Redis};
 use crate::source::Source;
+use crate::sql::Query;
 use crate::testing::{Texts, Trigger};
 
 fn get(shared: &Shared, login: &impl Hash) -> Arc<u8> {
@@ -102,7 +103,7 @@ fn every_setting_of_postgresql_but_the_question_is_of_the_login() {
         ("dbName", "other"),
         ("sslmode", "require"),
     ];
-    assert_eq!(check::<PostgreSql>(&base, &question, &login), NOTHING);
+    assert_eq!(check::<Query<PostgreSql>>(&base, &question, &login), NOTHING);
 }
 
 #[test]
@@ -125,7 +126,7 @@ fn every_setting_of_mysql_but_the_question_is_of_the_login() {
         ("password", "hunter3"),
         ("dbName", "other"),
     ];
-    assert_eq!(check::<MySql>(&base, &question, &login), NOTHING);
+    assert_eq!(check::<Query<MySql>>(&base, &question, &login), NOTHING);
 }
 
 /// The settings that all types of Redis have.

@@ -11,7 +11,7 @@ use units::Milli;
 use crate::context::{Notice, TriggerContext};
 use crate::error::{BuildError, ScalerError};
 use crate::http::shorten;
-use crate::metadata::{Number, TriggerMetadata, parse};
+use crate::metadata::{Number, Timeout, TriggerMetadata, parse};
 use crate::{MetricSpec, Sampled, Scaler};
 
 /// A source of one number: what a file of this crate implements.
@@ -50,6 +50,36 @@ pub(crate) struct Connected<S> {
     pub(crate) timeout: Duration,
 }
 
+impl<S> Connected<S> {
+    /// A source that is active above `activation` and is read within the program's own deadline.
+    pub(crate) fn new(
+        context: &TriggerContext<'_>,
+        source: S,
+        name: impl Into<String>,
+        target: Number,
+        activation: Number,
+    ) -> Self {
+        Self { source, name: name.into(), target, activation: activation.float, timeout: context.http.timeout() }
+    }
+
+    /// With another deadline, if there is one.
+    pub(crate) fn within(mut self, timeout: impl Into<Option<Timeout>>) -> Self {
+        self.timeout = timeout.into().map_or(self.timeout, |timeout| timeout.0);
+        self
+    }
+}
+
+/// What was asked for, if it is there in time.
+///
+/// # Errors
+/// It is not: [`ScalerError::TimedOut`]; or what was asked for is an error.
+pub(crate) async fn within<T>(
+    after: Duration,
+    asked: impl Future<Output = Result<T, ScalerError>>,
+) -> Result<T, ScalerError> {
+    tokio::time::timeout(after, asked).await.map_err(|_| ScalerError::TimedOut { after })?
+}
+
 /// One finite number.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Reading {
@@ -70,7 +100,7 @@ impl Reading {
     /// It is not finite or out of range: [`ScalerError::NoNumber`].
     pub(crate) fn number(float: f64) -> Result<Self, ScalerError> {
         let milli = Milli::try_from_f64(float)
-            .map_err(|error| ScalerError::NoNumber { what: format!("the source gives no usable number: {error}") })?;
+            .map_err(|error| ScalerError::no_number(format!("the source gives no usable number: {error}")))?;
         Ok(Self { milli, float, empty: false, active: None })
     }
 
@@ -79,7 +109,7 @@ impl Reading {
     /// # Errors
     /// There are more than can be reckoned with: [`ScalerError::NoNumber`].
     pub(crate) fn count(things: i64) -> Result<Self, ScalerError> {
-        let milli = Milli::from_units(things).map_err(|error| ScalerError::NoNumber { what: error.to_string() })?;
+        let milli = Milli::from_units(things).map_err(|error| ScalerError::no_number(error.to_string()))?;
         Ok(Self { milli, float: milli.to_f64(), empty: false, active: None })
     }
 
@@ -89,8 +119,7 @@ impl Reading {
     /// The text is no finite number: [`ScalerError::NoNumber`].
     pub(crate) fn text(text: &str) -> Result<Self, ScalerError> {
         let Number { milli, float } = text.trim().parse::<Number>().map_err(|error| {
-            let error = shorten(&error);
-            ScalerError::NoNumber { what: format!("the source gives no usable number: {error}") }
+            ScalerError::no_number(format!("the source gives no usable number: {}", shorten(&error)))
         })?;
         Ok(Self { milli, float, empty: false, active: None })
     }
@@ -113,7 +142,7 @@ struct One<S> {
 pub(crate) fn build<S: Source>(context: &TriggerContext<'_>) -> Result<Arc<dyn Scaler>, BuildError> {
     let (settings, notices) = parse::<S::Settings>(context)?;
     let connected = S::connect(settings, context)?;
-    let target = context.target(connected.target.milli)?;
+    let target = context.target()?(connected.target.milli);
     let metrics = [MetricSpec { name: metric_name(context.index, &connected.name), target }];
     Ok(Arc::new(One { connected, metrics, notices }))
 }
@@ -133,13 +162,43 @@ impl<S: Source> Scaler for One<S> {
     }
 
     async fn sample(&self, _metric: &str) -> Result<Sampled, ScalerError> {
-        let after = self.connected.timeout;
-        let read = tokio::time::timeout(after, self.connected.source.read());
-        let reading = read.await.map_err(|_| ScalerError::TimedOut { after })??;
+        let reading = within(self.connected.timeout, self.connected.source.read()).await?;
         Ok(Sampled {
             value: reading.milli,
             active: reading.active.unwrap_or(reading.float > self.connected.activation),
             empty: reading.empty,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use scaling::Target;
+
+    use super::*;
+    use crate::context::MetricType;
+    use crate::prometheus::Prometheus;
+    use crate::testing::Trigger;
+
+    const PLAIN: [(&str, &str); 3] =
+        [("serverAddress", "http://prometheus:9090"), ("query", "up"), ("threshold", "2.5")];
+
+    fn target(metric_type: Option<MetricType>) -> Result<Target, BuildError> {
+        Ok(Trigger::new(&PLAIN).metric_type(metric_type).build::<Prometheus>()?.metrics()[0].target)
+    }
+
+    #[test]
+    fn a_target_is_an_average_or_a_value_and_never_per_cent() {
+        let amount = Milli::from_thousandths(2_500);
+        assert_eq!(target(None), Ok(Target::AverageValue(amount)));
+        assert_eq!(target(Some(MetricType::AverageValue)), Ok(Target::AverageValue(amount)));
+        assert_eq!(target(Some(MetricType::Value)), Ok(Target::Value(amount)));
+        assert_eq!(target(Some(MetricType::Utilization)).map_err(|error| error.field), Err("metricType".into()));
+    }
+
+    #[test]
+    fn a_metric_is_named_after_its_place_among_the_triggers() {
+        let third = |context: &TriggerContext<'_>| build::<Prometheus>(&TriggerContext { index: 2, ..*context });
+        assert_eq!(Trigger::new(&PLAIN).with(third).unwrap().metrics()[0].name, "s2-prometheus");
     }
 }

@@ -8,7 +8,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use crate::cluster::Cluster;
-use crate::context::{Authentication, Identity, TriggerContext};
+use crate::context::{Authentication, Identity, MetricType, TriggerContext};
 use crate::error::BuildError;
 use crate::http::{HTTP_TIMEOUT, Http};
 use crate::metadata::parse;
@@ -24,6 +24,8 @@ pub(crate) struct Trigger {
     authentication: BTreeMap<String, String>,
     cluster: Option<Arc<dyn Cluster>>,
     http: Option<Arc<Http>>,
+    metric_type: Option<MetricType>,
+    environment: Option<BTreeMap<String, String>>,
 }
 
 impl Trigger {
@@ -41,17 +43,30 @@ impl Trigger {
         self
     }
 
+    pub(crate) fn metric_type(mut self, metric_type: Option<MetricType>) -> Self {
+        self.metric_type = metric_type;
+        self
+    }
+
     /// Shares what others share that are told of this.
     pub(crate) fn sharing(mut self, http: &Arc<Http>) -> Self {
         self.http = Some(Arc::clone(http));
         self
     }
 
-    fn with<T>(&self, then: impl FnOnce(&TriggerContext<'_>) -> T) -> T {
+    /// The environment of the scale target's container.
+    pub(crate) fn environment(mut self, variables: Texts<'_>) -> Self {
+        self.environment = Some(map(variables));
+        self
+    }
+
+    pub(crate) fn with<T>(&self, then: impl FnOnce(&TriggerContext<'_>) -> T) -> T {
         let http = self.http.clone().unwrap_or_else(|| Arc::new(Http::new(HTTP_TIMEOUT)));
         then(&TriggerContext {
             authentication: Authentication::Resolved { parameters: &self.authentication, identity: &Identity::None },
             cluster: self.cluster.as_ref(),
+            metric_type: self.metric_type,
+            environment: self.environment.as_ref(),
             namespace: "shop",
             name: "web",
             ..TriggerContext::new(0, &self.metadata, &http)
@@ -72,6 +87,11 @@ impl Trigger {
         let name = scaler.metrics()[0].name.clone();
         scaler.sample(&name).await
     }
+}
+
+/// The settings with another text in one of them, or with one more.
+pub(crate) fn changed<'a>(texts: Texts<'a>, key: &'a str, text: &'a str) -> Vec<(&'a str, &'a str)> {
+    texts.iter().copied().filter(|(name, _)| *name != key).chain([(key, text)]).collect()
 }
 
 fn map(texts: Texts<'_>) -> BTreeMap<String, String> {

@@ -36,6 +36,7 @@ pub(crate) fn tidy() -> Result<()> {
     rule("licences", licences::refused(&metadata, &built, root)?);
     rule("crds/ equals the Rust types, the chart equals crds/", sources::crds(root)?);
     rule("ARCHITECTURE.md names every crate", sources::map(root, &metadata)?);
+    rule("scalers are short", sources::scalers(root)?);
     rule("unfinished code", sources::unfinished(root)?);
     for (lines, path) in sources::long_files(root)? {
         println!("   note: {path} has {lines} lines; a file settles around one or two hundred");

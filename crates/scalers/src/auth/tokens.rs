@@ -8,6 +8,7 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::google_key::GoogleKey;
+use crate::context::{Identity, TriggerContext};
 use crate::error::{BuildError, ScalerError};
 use crate::http::{answer, form_body, unavailable};
 use crate::metadata::Secret;
@@ -92,6 +93,16 @@ impl Tokens {
         let text = format!("{}/{tenant}/oauth2/v2.0/token", authority.trim_end_matches('/'));
         let wrong = |error| BuildError::new("authenticationRef", format!("Azure's authority host {text:?}: {error}"));
         Ok(Self::new(http, Url::parse(&text).map_err(wrong)?, "Azure's authority host", grant))
+    }
+
+    /// Tokens of the trigger's workload identity at Azure, if that is who it shows.
+    ///
+    /// # Errors
+    /// See [`azure`](Self::azure).
+    pub(crate) fn of_azure(context: &TriggerContext<'_>, scope: &str) -> Result<Option<Self>, BuildError> {
+        let Identity::Azure { client, tenant, authority } = context.identity() else { return Ok(None) };
+        let http = context.http.client(true)?;
+        Self::azure(http, client.as_deref(), tenant.as_deref(), authority.as_deref(), scope).map(Some)
     }
 
     /// Tokens of the machine or of the workload identity, from Google's metadata server.

@@ -150,7 +150,22 @@ fn is_statistic(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::CloudWatch;
     use super::*;
+    use crate::testing::{Trigger, refusal};
+
+    const REST: [(&str, &str); 4] = [
+        ("targetMetricValue", "5"),
+        ("minMetricValue", "1"),
+        ("awsRegion", "eu-west-1"),
+        ("identityOwner", "operator"),
+    ];
+    const METRIC: [(&str, &str); 4] = [
+        ("namespace", "AWS/SQS"),
+        ("metricName", "Sent"),
+        ("dimensionName", "QueueName;Zone"),
+        ("dimensionValue", "jobs;a"),
+    ];
 
     #[test]
     fn a_window_ends_between_two_periods() {
@@ -168,6 +183,58 @@ mod tests {
         }
         for bad in ["average", "p", "p101", "p-1", "pNaN", "99", ""] {
             assert!(!is_statistic(bad), "{bad}");
+        }
+    }
+
+    fn fields(more: &[(&str, &str)]) -> Vec<String> {
+        let connected = Trigger::new(&[&REST[..], more].concat()).connect::<CloudWatch>().unwrap();
+        let fields = connected.source.question.fields(connected.source.window, 1_000);
+        fields
+            .iter()
+            .map(|(name, value)| format!("{}={value}", name.replace("MetricDataQueries.member.1.", "1.")))
+            .collect()
+    }
+
+    #[test]
+    fn a_metric_and_an_expression_become_the_fields_of_a_form() {
+        assert_eq!(
+            fields(&METRIC)[3..],
+            [
+                "StartTime=1970-01-01T00:10:00Z",
+                "EndTime=1970-01-01T00:15:00Z",
+                "1.Id=c1",
+                "1.ReturnData=true",
+                "1.MetricStat.Metric.Namespace=AWS/SQS",
+                "1.MetricStat.Metric.MetricName=Sent",
+                "1.MetricStat.Metric.Dimensions.member.1.Name=QueueName",
+                "1.MetricStat.Metric.Dimensions.member.1.Value=jobs",
+                "1.MetricStat.Metric.Dimensions.member.2.Name=Zone",
+                "1.MetricStat.Metric.Dimensions.member.2.Value=a",
+                "1.MetricStat.Period=300",
+                "1.MetricStat.Stat=Average",
+            ]
+        );
+        let expression = [("expression", "SELECT MAX(x) FROM y"), ("metricStatPeriod", "60"), ("awsAccountId", "1")];
+        assert_eq!(
+            fields(&expression)[5..],
+            ["1.AccountId=1", "1.Id=q1", "1.Expression=SELECT MAX(x) FROM y", "1.Period=60"]
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let wrong = |more: &[(&str, &str)]| refusal::<CloudWatch>(&[&REST[..], more].concat());
+        assert_eq!(wrong(&[]), ["expression"]);
+        assert_eq!(wrong(&METRIC[..1]), ["metricName", "dimensionName"]);
+        assert_eq!(wrong(&METRIC[..3]), ["dimensionValue"]);
+        for (name, value) in [
+            ("metricUnit", "Apples"),
+            ("metricStat", "Median"),
+            ("metricStatPeriod", "45"),
+            ("metricStatPeriod", "90"),
+            ("metricCollectionTime", "299"),
+        ] {
+            assert_eq!(wrong(&[("expression", "x"), (name, value)])[0], name, "{value}");
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The server that somebody else has written.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -13,12 +14,15 @@ use tonic::{Code, Request, Status, Streaming};
 use tonic_prost::ProstCodec;
 use tower::service_fn;
 
+use super::Settings;
 use super::messages::{
     GetMetricSpecResponse, GetMetricsRequest, GetMetricsResponse, IsActiveResponse, ScaledObjectRef, Spec, Value,
 };
+use crate::auth::tls::Certificates;
+use crate::context::TriggerContext;
 use crate::error::{BuildError, ScalerError};
 use crate::http::shorten;
-use crate::net::Address;
+use crate::net::{Address, host_port};
 
 /// A connection that goes quiet is looked at this often, so that one that died is noticed while nothing is pushed.
 const KEEPALIVE: Duration = Duration::from_secs(30);
@@ -44,7 +48,13 @@ impl fmt::Debug for Plugin {
 
 impl Plugin {
     /// Connects when it is first asked.
-    pub(super) fn new(address: Address, object: ScaledObjectRef) -> Result<Self, BuildError> {
+    pub(super) fn new(settings: Settings, context: &TriggerContext<'_>) -> Result<Self, BuildError> {
+        let address = settings.address()?;
+        let object = ScaledObjectRef {
+            name: context.name.to_owned(),
+            namespace: context.namespace.to_owned(),
+            scaler_metadata: forwarded(context),
+        };
         let scheme = if address.tls.is_some() { "https" } else { "http" };
         let host = if address.host.contains(':') { format!("[{}]", address.host) } else { address.host.clone() };
         let wrong = |error: &dyn fmt::Display| BuildError::new("scalerAddress", error.to_string());
@@ -112,6 +122,37 @@ impl Plugin {
     }
 }
 
+impl Settings {
+    fn address(self) -> Result<Address, BuildError> {
+        const FIELD: &str = "scalerAddress";
+        let (host, port) = host_port(&self.scaler_address, None).map_err(|what| BuildError::new(FIELD, what))?;
+        let wanted = self.enable_tls || self.ca_cert.is_some() || self.tls_client_cert.is_some();
+        let certificates = Certificates { ca: self.ca_cert, cert: self.tls_client_cert, key: self.tls_client_key };
+        let tls = wanted.then(|| certificates.config(!self.unsafe_ssl)).transpose().map_err(|error| BuildError {
+            field: match error.field.as_str() {
+                "authenticationRef ca" => "authenticationRef caCert".into(),
+                "authenticationRef cert" => "authenticationRef tlsClientCert".into(),
+                _ => "authenticationRef tlsClientKey".into(),
+            },
+            ..error
+        })?;
+        let tls = tls.map(|mut config| {
+            config.alpn_protocols = vec![b"h2".to_vec()];
+            Arc::new(config)
+        });
+        Ok(Address { setting: FIELD, host, port, tls })
+    }
+}
+
+/// What the server is told: the metadata, with environment variables looked up.
+fn forwarded(context: &TriggerContext<'_>) -> HashMap<String, String> {
+    let value = |key: &String, text: &String| match key.strip_suffix("FromEnv") {
+        None => Some(text.clone()),
+        Some(_) => context.environment?.get(text).filter(|value| !value.is_empty()).cloned(),
+    };
+    context.metadata.iter().filter_map(|(key, text)| Some((key.clone(), value(key, text)?))).collect()
+}
+
 fn silent(error: &tonic::transport::Error) -> ScalerError {
     let mut text = error.to_string();
     let mut cause = std::error::Error::source(error);
@@ -140,6 +181,17 @@ pub(super) fn failure(status: &Status) -> ScalerError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::Trigger;
+
+    #[test]
+    fn the_server_is_told_all_metadata_with_variables_looked_up() {
+        let metadata = [("scalerAddress", "plugin:6000"), ("tokenFromEnv", "TOKEN"), ("emptyFromEnv", "EMPTY")];
+        let trigger = Trigger::new(&metadata).environment(&[("TOKEN", "t"), ("EMPTY", "")]);
+        let told = trigger.with(forwarded);
+        assert_eq!(told.get("tokenFromEnv").map(String::as_str), Some("t"));
+        assert_eq!(told.get("emptyFromEnv"), None);
+        assert_eq!(told.get("scalerAddress").map(String::as_str), Some("plugin:6000"));
+    }
 
     #[test]
     fn a_status_says_what_to_do_next() {

@@ -3,9 +3,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 
+use super::Settings;
 use super::requests::{ByPartition, Topic};
-use super::settings::Reset;
-use crate::error::ScalerError;
+use crate::error::{BuildError, ScalerError};
+use crate::metadata::Choice;
+
+/// Where a group begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Choice)]
+pub(super) enum Reset {
+    #[value("latest")]
+    Latest,
+    #[value("earliest")]
+    Earliest,
+}
 
 /// What the settings say about lag. Unit of all numbers: messages.
 #[derive(Debug, Clone, Copy)]
@@ -52,6 +62,43 @@ pub(super) struct Lag {
     pub(super) value: i64,
     /// Whether the whole lag is above the activation threshold.
     pub(super) active: bool,
+}
+
+impl Settings {
+    /// What does not go together.
+    pub(super) fn check(&self) -> Vec<BuildError> {
+        let wrong = |bad: bool, field: &str, what: &str| bad.then(|| BuildError::new(field, what));
+        let (limited, even) = (self.limit_to_partitions_with_lag, self.ensure_even_distribution_of_partitions);
+        let checks = [
+            wrong(limited && self.topic.is_none(), "limitToPartitionsWithLag", "needs a topic"),
+            wrong(limited && self.allow_idle_consumers, "limitToPartitionsWithLag", "excludes allowIdleConsumers"),
+            wrong(even && self.topic.is_none(), "ensureEvenDistributionOfPartitions", "needs a topic"),
+            wrong(even && limited, "ensureEvenDistributionOfPartitions", "excludes limitToPartitionsWithLag"),
+            wrong(
+                !self.partition_limitation.is_empty() && self.topic.is_none(),
+                "partitionLimitation",
+                "needs a topic",
+            ),
+        ];
+        checks.into_iter().flatten().collect()
+    }
+
+    /// What they say about lag.
+    pub(super) fn policy(&self) -> Policy {
+        Policy {
+            threshold: self.lag_threshold,
+            activation: self.activation_lag_threshold,
+            reset: self.offset_reset_policy,
+            zero_without_commit: self.scale_to_zero_on_invalid_offset,
+            without_persistent: self.exclude_persistent_lag,
+            limit: match (self.allow_idle_consumers, self.limit_to_partitions_with_lag) {
+                (_, true) => Limit::PartitionsWithLag,
+                (true, _) => Limit::None,
+                _ => Limit::Partitions,
+            },
+            even: self.ensure_even_distribution_of_partitions,
+        }
+    }
 }
 
 impl Offsets {
@@ -230,5 +277,20 @@ mod tests {
         assert!(own.any_uncommitted());
         assert!(Offsets::new(&[topic], &ByPartition::new(), ByPartition::new()).is_err());
         assert!(Offsets::new(&[], &ByPartition::new(), ByPartition::new()).is_err());
+    }
+
+    #[test]
+    fn what_does_not_go_together_is_named() {
+        const PLACE: [(&str, &str); 2] = [("bootstrapServers", "a:9092"), ("consumerGroup", "g")];
+        const TOPIC: (&str, &str) = ("topic", "orders");
+        let wrong =
+            |more: &[(&str, &str)]| crate::testing::refusal::<super::super::Kafka>(&[&PLACE[..], more].concat());
+        assert_eq!(wrong(&[("limitToPartitionsWithLag", "true")]), ["limitToPartitionsWithLag"]);
+        assert_eq!(wrong(&[("ensureEvenDistributionOfPartitions", "true")]), ["ensureEvenDistributionOfPartitions"]);
+        assert_eq!(wrong(&[("partitionLimitation", "1-3")]), ["partitionLimitation"]);
+        let limited = ("limitToPartitionsWithLag", "true");
+        assert_eq!(wrong(&[TOPIC, limited, ("allowIdleConsumers", "true")]), ["limitToPartitionsWithLag"]);
+        let even = ("ensureEvenDistributionOfPartitions", "true");
+        assert_eq!(wrong(&[TOPIC, limited, even]), ["ensureEvenDistributionOfPartitions"]);
     }
 }

@@ -7,6 +7,7 @@ use super::value::rounding;
 use super::{FromParameter, Origin, Parameter, Shape, TriggerMetadata};
 use crate::context::{Authentication, Notice, TriggerContext};
 use crate::error::BuildError;
+use crate::query::unescape;
 
 /// The settings of a trigger, and what its owner should know about them.
 ///
@@ -61,6 +62,13 @@ impl Reader<'_> {
             if !set.iter().any(|name| self.given.contains(name)) {
                 let first = set.first().copied().unwrap_or_default();
                 self.problems.push(BuildError::new(first, format!("is required: one of {}", set.join(", "))));
+            }
+        }
+        for (one, other) in shape.together {
+            for (given, missing) in [(one, other), (other, one)] {
+                if self.given.contains(given) && !self.given.contains(missing) {
+                    self.problems.push(BuildError::new(*missing, format!("is required with {given}")));
+                }
             }
         }
     }
@@ -194,9 +202,4 @@ pub(super) fn origins(parameter: &Parameter) -> String {
         Origin::Authentication => "a TriggerAuthentication".to_owned(),
     });
     words.collect::<Vec<_>>().join(" or ")
-}
-
-/// Decodes `%41` and `+`, as Go's `QueryUnescape` does.
-fn unescape(text: &str) -> String {
-    percent_encoding::percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned()
 }

@@ -19,7 +19,7 @@ enum Mode {
 /// Counts things.
 #[derive(Debug, TriggerMetadata)]
 #[trigger(exclusive("server", "servers"), some_of("server", "servers"), check = no_rate_without_password)]
-#[trigger(removed("tenant", "write server"), ignored("colour", "nobody sees it"))]
+#[trigger(together("user", "group"), removed("tenant", "write server"), ignored("colour", "nobody sees it"))]
 struct Settings {
     /// One server.
     #[param(from(metadata, env, auth))]
@@ -36,6 +36,10 @@ struct Settings {
     /// Which parts.
     #[param(ranges)]
     parts: Vec<i64>,
+    /// Whose.
+    user: Option<String>,
+    /// Whose, too.
+    group: Option<String>,
     /// What to look for.
     #[param(unescaped)]
     pattern: Option<String>,
@@ -122,6 +126,10 @@ fn every_fault_is_named_at_once() {
 fn rules_about_several_parameters_hold() {
     assert_eq!(error(&with(&[("servers", "b")])), "servers: excludes server; give one of them");
     assert_eq!(error(&with(&[("mode", "Rate")])), "mode: Rate needs a password");
+    assert_eq!(error(&with(&[("user", "u")])), "group: is required with user");
+    assert_eq!(error(&with(&[("group", "g")])), "user: is required with group");
+    let both = read(&with(&[("user", "u"), ("group", "g")]), &[], &[]).unwrap().0;
+    assert_eq!((both.user.as_deref(), both.group.as_deref()), (Some("u"), Some("g")));
     assert_eq!(error(&[("server", "a")]), "queueLength: is required");
     assert_eq!(error(&[("server", "a"), ("queueLength", "0")]), "queueLength: must be above 0");
 }

@@ -5,10 +5,12 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use reqwest::Url;
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use units::{Milli, Quantity};
 
 use super::nearest::hint;
 use super::{Choice, Kind, Parameter};
+use crate::error::BuildError;
 
 /// A type a parameter may have.
 pub(crate) trait FromParameter: Sized {
@@ -110,6 +112,17 @@ impl FromStr for Number {
         // Quantities such as "500m" are not floats; their thousandths are exact enough.
         let float = text.parse::<f64>().unwrap_or_else(|_| milli.to_f64());
         Ok(Self { milli, float })
+    }
+}
+
+impl Number {
+    /// 0.
+    pub(crate) const ZERO: Self = Self { milli: Milli::ZERO, float: 0.0 };
+}
+
+impl From<Milli> for Number {
+    fn from(milli: Milli) -> Self {
+        Self { milli, float: milli.to_f64() }
     }
 }
 
@@ -273,6 +286,26 @@ impl Element for i64 {
 /// `name=value,name=value`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Pairs(pub(crate) Vec<(String, String)>);
+
+impl Pairs {
+    /// The pairs as headers of a request.
+    ///
+    /// # Errors
+    /// A name or a value cannot be sent; `field` is the name of the parameter.
+    pub(crate) fn headers(&self, field: &str) -> Result<HeaderMap, BuildError> {
+        let wrong = |what: String| BuildError::new(field, what);
+        let mut headers = HeaderMap::new();
+        for (name, value) in &self.0 {
+            let header: HeaderName =
+                name.parse().map_err(|_| wrong(format!("{name:?} is not the name of a header")))?;
+            let mut value = HeaderValue::from_str(value)
+                .map_err(|_| wrong(format!("the value of {name:?} cannot be sent in a header")))?;
+            value.set_sensitive(true);
+            headers.append(header, value);
+        }
+        Ok(headers)
+    }
+}
 
 impl FromParameter for Pairs {
     const KIND: Kind = Kind::Pairs;

@@ -3,6 +3,8 @@
 use std::str::FromStr;
 
 use percent_encoding::percent_decode_str;
+use sqlx::ConnectOptions as _;
+use sqlx::mysql::{MySqlConnectOptions, MySqlSslMode};
 
 use crate::metadata::Secret;
 use crate::net::host_port;
@@ -66,6 +68,35 @@ pub(super) struct Dsn {
 }
 
 impl Dsn {
+    /// How the library connects to it.
+    pub(super) fn options(&self) -> MySqlConnectOptions {
+        // The session is left as the server has it, so that a query means what it means to its writer.
+        let mut options = MySqlConnectOptions::new()
+            .pipes_as_concat(false)
+            .no_engine_substitution(false)
+            .timezone(None)
+            .set_names(false)
+            .database(&self.database)
+            .ssl_mode(match self.tls {
+                Tls::None => MySqlSslMode::Disabled,
+                Tls::Preferred => MySqlSslMode::Preferred,
+                Tls::Unverified => MySqlSslMode::Required,
+                Tls::Verified => MySqlSslMode::VerifyIdentity,
+            })
+            .disable_statement_logging();
+        options = match &self.socket {
+            Some(path) => options.socket(path),
+            None => options.host(&self.host).port(self.port),
+        };
+        if let Some(user) = &self.user {
+            options = options.username(user);
+        }
+        if let Some(password) = &self.password {
+            options = options.password(password.reveal());
+        }
+        options
+    }
+
     /// The statement that sets the session's variables.
     pub(super) fn variables(&self) -> Option<String> {
         let pairs: Vec<String> = self.settings.iter().map(|(name, value)| format!("{name} = {value}")).collect();

@@ -2,9 +2,9 @@
 
 use reqwest::Url;
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 
 use crate::error::ScalerError;
+use crate::http::json;
 use crate::source::Reading;
 
 /// A consumer as one server knows it.
@@ -102,7 +102,7 @@ pub(super) fn consumer(
     stream: &str,
     consumer: &str,
 ) -> Result<Option<Consumer>, ScalerError> {
-    let answer: JetStream = read(body)?;
+    let answer: JetStream = json("NATS", body)?;
     let streams = answer.accounts.into_iter().filter(|found| found.name == account).flat_map(|found| found.streams);
     let consumers = streams.filter(|found| found.name == stream).flat_map(|found| found.consumers);
     Ok(consumers.filter(|found| found.name == consumer).map(Consumer::from).next())
@@ -120,12 +120,7 @@ impl From<Detail> for Consumer {
 /// # Errors
 /// The answer is something else: [`ScalerError::NoNumber`].
 pub(super) fn server(body: &[u8]) -> Result<Server, ScalerError> {
-    read(body)
-}
-
-fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, ScalerError> {
-    serde_json::from_slice(body)
-        .map_err(|error| ScalerError::NoNumber { what: format!("the answer is not that of NATS: {error}") })
+    json("NATS", body)
 }
 
 #[cfg(test)]

@@ -1,9 +1,69 @@
-//! Connections as libpq writes them: a URL, or `name=value` with spaces between.
+//! Where the server is: as libpq writes it (a URL, or `name=value` with spaces between), or in settings of its own.
 
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
+use super::Settings;
+use crate::error::BuildError;
+use crate::metadata::Choice;
+use crate::sql::{needs, place};
+
+/// How a connection is encrypted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Choice)]
+pub(super) enum SslMode {
+    #[value("disable")]
+    Disable,
+    #[value("allow")]
+    Allow,
+    #[value("prefer")]
+    Prefer,
+    #[value("require")]
+    Require,
+    #[value("verify-ca")]
+    VerifyCa,
+    #[value("verify-full")]
+    VerifyFull,
+}
+
+impl From<SslMode> for PgSslMode {
+    fn from(mode: SslMode) -> Self {
+        match mode {
+            SslMode::Disable => Self::Disable,
+            SslMode::Allow => Self::Allow,
+            SslMode::Prefer => Self::Prefer,
+            SslMode::Require => Self::Require,
+            SslMode::VerifyCa => Self::VerifyCa,
+            SslMode::VerifyFull => Self::VerifyFull,
+        }
+    }
+}
+
+impl Settings {
+    /// How the library connects to it; `has_tokens` if tokens take the password's place.
+    ///
+    /// # Errors
+    /// The connection cannot be read, or a setting is missing.
+    pub(super) fn options(&self, has_tokens: bool) -> Result<PgConnectOptions, BuildError> {
+        const OR: &str = "connection";
+        if let Some(text) = &self.connection {
+            let options = options(text.reveal());
+            return options.map_err(|what| BuildError::new("authenticationRef connection", what));
+        }
+        let (host, port) = place(self.host.as_ref(), self.port.as_ref(), OR)?;
+        let user = needs("userName", self.user_name.as_ref(), OR)?;
+        let database = needs("dbName", self.db_name.as_ref(), OR)?;
+        let mode = self.ssl_mode.ok_or_else(|| BuildError::new("sslmode", "is required, or connection"))?;
+        let options = PgConnectOptions::new_without_pgpass().host(&host).port(port).username(&user).database(&database);
+        let options = options.ssl_mode(mode.into());
+        match &self.password {
+            Some(password) => Ok(options.password(password.reveal())),
+            None if has_tokens => Ok(options),
+            None => Err(BuildError::new("password", "is required, or a podIdentity")),
+        }
+    }
+}
+
 /// Reads a connection. No error repeats a value of it.
-pub(super) fn options(text: &str) -> Result<PgConnectOptions, String> {
+fn options(text: &str) -> Result<PgConnectOptions, String> {
     if text.starts_with("postgres://") || text.starts_with("postgresql://") {
         return text.parse().map_err(|_| "is not a URL such as postgresql://USER:PASSWORD@HOST:PORT/DATABASE".into());
     }
@@ -73,7 +133,10 @@ fn value(text: &str) -> Result<(String, &str), String> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::PostgreSql;
     use super::*;
+    use crate::sql::Query;
+    use crate::testing::{Trigger, refusal};
 
     fn check(text: &str, wanted: &[(&str, &str)]) {
         let found = pairs(text).unwrap();
@@ -115,5 +178,21 @@ mod tests {
             let error = options(text).unwrap_err();
             assert!(!error.contains("hunter2"), "{text}: {error}");
         }
+    }
+
+    const PLACE: [(&str, &str); 5] =
+        [("host", "db"), ("port", "5432"), ("userName", "keda"), ("dbName", "stats"), ("sslmode", "disable")];
+    const QUESTION: [(&str, &str); 2] = [("query", "SELECT 1"), ("targetQueryValue", "2.2")];
+
+    #[test]
+    fn what_is_missing_is_named() {
+        for (given, missing) in [(1, "port"), (2, "userName"), (3, "dbName"), (4, "sslmode"), (5, "password")] {
+            let metadata = [&QUESTION[..], &PLACE[..given]].concat();
+            assert_eq!(refusal::<Query<PostgreSql>>(&metadata), [missing]);
+        }
+        let odd = Trigger::new(&QUESTION).auth(&[("connection", "password=hunter2 port=x")]);
+        let error = odd.build::<Query<PostgreSql>>().expect_err("a port that is none");
+        assert_eq!(error.field, "authenticationRef connection");
+        assert!(!error.to_string().contains("hunter2"), "{error}");
     }
 }

@@ -3,6 +3,8 @@
 //! A client library would bring an executor, recovery and consumers; what is needed is eight short frames over our own
 //! TLS, under the deadline of the reading.
 
+use std::hash::Hash;
+
 use async_trait::async_trait;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -13,7 +15,7 @@ use crate::auth::tokens::Tokens;
 use crate::context::TriggerContext;
 use crate::error::{BuildError, ScalerError};
 use crate::http::shorten;
-use crate::kept::Dial;
+use crate::kept::{Dial, Kept};
 use crate::metadata::Secret;
 use crate::net::{Address, Wire};
 use crate::source::Reading;
@@ -50,6 +52,7 @@ pub(crate) struct Broker {
     tokens: Option<Tokens>,
     vhost: String,
     queue: String,
+    kept: Kept<Line>,
 }
 
 /// A connection with one open channel.
@@ -57,6 +60,9 @@ pub(crate) struct Line(Wire);
 
 impl Broker {
     pub(super) fn new(settings: &Settings, place: Place, context: &TriggerContext<'_>) -> Result<Self, BuildError> {
+        if let Some(field) = settings.needs_http() {
+            return Err(BuildError::new(field, "needs protocol http and the address of the management API in host"));
+        }
         for (field, text) in [("queueName", &settings.queue_name), ("vhostName", &place.vhost)] {
             if text.len() > usize::from(u8::MAX) {
                 return Err(BuildError::new(field, "has more than 255 bytes"));
@@ -74,7 +80,12 @@ impl Broker {
             tokens: http::azure(settings, context)?,
             vhost: place.vhost,
             queue: settings.queue_name.clone(),
+            kept: Kept::new(context, &settings.login(), context.http.timeout()),
         })
+    }
+
+    pub(super) async fn read(&self) -> Result<Reading, ScalerError> {
+        self.kept.read(self).await
     }
 
     /// SASL PLAIN: nobody else, user, password.
@@ -84,6 +95,15 @@ impl Broker {
             None => format!("\0{}\0{}", self.user, self.password.reveal()),
         }
         .into_bytes())
+    }
+}
+
+impl Settings {
+    /// What decides what a connection over AMQP may see.
+    fn login(&self) -> impl Hash {
+        let Self { host, vhost_name, username, password, tls, unsafe_ssl, certificates, .. } = self;
+        let resource = &self.workload_identity_resource;
+        (host, vhost_name, username, password, tls, unsafe_ssl, certificates, resource)
     }
 }
 

@@ -5,13 +5,13 @@ use reqwest::Url;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::measure::{Measure, Queue};
+use super::measure::{Measure, Mode, Queue};
 use super::place::Place;
 use super::{Settings, Switch};
 use crate::auth::tokens::Tokens;
 use crate::context::{Identity, TriggerContext};
 use crate::error::{BuildError, ScalerError};
-use crate::http::{answer, sent, unavailable};
+use crate::http::{ask, json};
 use crate::metadata::Secret;
 use crate::source::Reading;
 
@@ -84,21 +84,34 @@ impl Management {
             Login::Basic(user, password) => request.basic_auth(user, Some(password.reveal())),
             Login::Tokens(tokens) => request.bearer_auth(tokens.get().await?.reveal()),
         };
-        let response = sent(request.send()).await.map_err(|error| unavailable("host", url, error))?;
-        let body = answer("host", url, response).await?;
-        serde_json::from_slice(&body)
-            .map_err(|error| ScalerError::NoNumber { what: format!("the answer is not that of RabbitMQ: {error}") })
+        json("RabbitMQ", &ask("host", request).await?)
     }
 }
 
 /// Tokens of Azure, with a workload identity.
 pub(super) fn azure(settings: &Settings, context: &TriggerContext<'_>) -> Result<Option<Tokens>, BuildError> {
-    let Identity::Azure { client, tenant, authority } = context.identity() else { return Ok(None) };
+    if !matches!(context.identity(), Identity::Azure { .. }) {
+        return Ok(None);
+    }
     let resource = settings.workload_identity_resource.as_deref();
     let field = "authenticationRef workloadIdentityResource";
     let resource = resource.ok_or_else(|| BuildError::new(field, "is required by podIdentity azure-workload"))?;
-    let http = context.http.client(true)?;
-    Tokens::azure(http, client.as_deref(), tenant.as_deref(), authority.as_deref(), resource).map(Some)
+    Tokens::of_azure(context, resource)
+}
+
+impl Settings {
+    /// What needs the management API.
+    pub(super) fn needs_http(&self) -> Option<&'static str> {
+        let mode = self.mode.is_some_and(|mode| mode != Mode::QueueLength);
+        let needs = [
+            (mode, "mode"),
+            (self.use_regex, "useRegex"),
+            (self.exclude_unacknowledged, "excludeUnacknowledged"),
+            (self.timeout.is_some(), "timeout"),
+            (self.oauth.is_complete(), "authenticationRef oauthTokenURI"),
+        ];
+        needs.into_iter().find(|(needed, _)| *needed).map(|(_, field)| field)
+    }
 }
 
 fn url(place: &Place, settings: &Settings) -> Result<Url, String> {
@@ -118,4 +131,35 @@ fn url(place: &Place, settings: &Settings) -> Result<Url, String> {
         .append_pair("name", &settings.queue_name)
         .append_pair("page_size", &settings.page_size.to_string());
     Ok(url)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::RabbitMq;
+    use crate::testing::{Trigger, ok, refusal, serve};
+
+    const QUEUE: (&str, &str) = ("queueName", "jobs/new a");
+    const AMQP: (&str, &str) = ("host", "amqp://u:hunter2@mq:5673/shop");
+
+    #[test]
+    fn what_needs_the_management_api_says_so() {
+        let wrong = |more: &[(&str, &str)]| refusal::<RabbitMq>(&[&[QUEUE, AMQP], more].concat());
+        assert_eq!(wrong(&[("mode", "MessageRate"), ("value", "1")]), ["mode"]);
+        assert_eq!(wrong(&[("useRegex", "true")]), ["useRegex"]);
+        assert_eq!(wrong(&[("excludeUnacknowledged", "true")]), ["excludeUnacknowledged"]);
+        assert_eq!(wrong(&[("timeout", "1s")]), ["timeout"]);
+    }
+
+    #[tokio::test]
+    async fn all_pages_of_queues_count() {
+        let page = |messages: u32| ok(&format!(r#"{{"page_count": 2, "items": [{{"messages": {messages}}}]}}"#));
+        let (address, served) = serve(vec![page(3), page(4)]).await;
+        let host = address.replace("http://", "http://u:hunter2@") + "/sub/sh%2Fop";
+        let metadata = [QUEUE, ("host", host.as_str()), ("useRegex", "true"), ("pageSize", "1")];
+        let sampled = Trigger::new(&metadata).sample::<RabbitMq>().await.unwrap();
+        assert_eq!(sampled.value.thousandths(), 7_000);
+        let asked = served.await.unwrap();
+        assert!(asked[0].starts_with("GET /sub/api/queues/sh%2Fop?use_regex=true&"), "{}", asked[0]);
+        assert!(asked[0].contains("name=jobs%2Fnew+a") && asked[1].contains("page=2"), "{asked:?}");
+    }
 }

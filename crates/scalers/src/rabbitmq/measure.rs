@@ -2,9 +2,31 @@
 
 use serde::Deserialize;
 
-use super::{Mode, Operation};
+use super::Settings;
 use crate::error::ScalerError;
+use crate::metadata::Choice;
 use crate::source::Reading;
+
+/// What is told of a queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Choice)]
+pub(super) enum Mode {
+    QueueLength,
+    MessageRate,
+    DeliverGetRate,
+    PublishedToDeliveredRatio,
+    ExpectedQueueConsumptionTime,
+}
+
+/// What becomes of the numbers of several queues.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Choice)]
+pub(super) enum Operation {
+    #[value("sum")]
+    Sum,
+    #[value("avg")]
+    Average,
+    #[value("max")]
+    Max,
+}
 
 /// What is measured.
 #[derive(Debug, Clone, Copy)]
@@ -42,12 +64,22 @@ struct Rate {
 }
 
 impl Measure {
+    /// What the settings say.
+    pub(super) fn of(settings: &Settings) -> Self {
+        Self {
+            mode: settings.mode.unwrap_or(Mode::QueueLength),
+            operation: settings.operation,
+            without_unacknowledged: settings.exclude_unacknowledged,
+            activation: settings.activation_value.float,
+        }
+    }
+
     /// The value of these queues; none at all have nothing in them.
     ///
     /// # Errors
     /// A queue has no statistics yet, or the value is not finite: [`ScalerError::NoNumber`].
     pub(super) fn of_queues(&self, queues: &[Queue]) -> Result<Reading, ScalerError> {
-        let missing = || ScalerError::NoNumber { what: "RabbitMQ has no statistics of the queue yet".into() };
+        let missing = || ScalerError::no_number("RabbitMQ has no statistics of the queue yet");
         let messages = queues.iter().map(|queue| queue.messages.ok_or_else(missing)).collect::<Result<Vec<_>, _>>()?;
         let messages = self.operation.of(messages.into_iter());
         let unacknowledged = self.operation.of(queues.iter().map(|queue| queue.messages_unacknowledged));

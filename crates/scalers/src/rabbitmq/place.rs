@@ -3,9 +3,20 @@
 use percent_encoding::percent_decode_str;
 use reqwest::Url;
 
-use super::{Protocol, Settings};
+use super::Settings;
 use crate::error::BuildError;
-use crate::metadata::Secret;
+use crate::metadata::{Choice, Secret};
+
+/// How the server is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Choice)]
+pub(super) enum Protocol {
+    #[value("auto")]
+    Auto,
+    #[value("amqp")]
+    Amqp,
+    #[value("http")]
+    Http,
+}
 
 /// What `host` says, with what replaces parts of it.
 #[derive(Debug)]
@@ -64,4 +75,43 @@ impl Place {
 
 fn decoded(text: &str) -> String {
     percent_decode_str(text).decode_utf8_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::RabbitMq;
+    use crate::testing::{Trigger, refusal};
+
+    const QUEUE: (&str, &str) = ("queueName", "jobs");
+
+    fn place(host: &str, more: &[(&str, &str)]) -> String {
+        let metadata = [&[QUEUE, ("host", host)], more].concat();
+        match Trigger::new(&metadata).connect::<RabbitMq>().unwrap().source {
+            RabbitMq::Amqp(broker) => {
+                let text = format!("{broker:?}");
+                assert!(!text.contains("hunter2"), "{text}");
+                let part = |name: &str| {
+                    let rest = text.split(&format!("{name}: ")).nth(1).unwrap();
+                    rest.split([',', ' ']).next().unwrap().trim_matches('"').to_owned()
+                };
+                ["user", "host", "port", "vhost"].map(part).join(" ")
+            }
+            RabbitMq::Http(_) => panic!("{host} is AMQP"),
+        }
+    }
+
+    #[test]
+    fn an_address_says_where_and_who() {
+        assert_eq!(place("amqp://u:hunter2@mq:5673/shop", &[]), "u mq 5673 shop");
+        assert_eq!(place("amqp://mq", &[]), "guest mq 5672 /");
+        assert_eq!(place("amqps://u%40x:p@mq/%2F", &[]), "u@x mq 5671 /");
+        assert_eq!(place("amqp://mq/a", &[("vhostName", "b")]), "guest mq 5672 b");
+    }
+
+    #[test]
+    fn an_address_that_cannot_be_asked_so_is_refused() {
+        for (host, protocol) in [("amqp://mq", "http"), ("http://mq:15672", "amqp"), ("mq:5672", "auto")] {
+            assert_eq!(refusal::<RabbitMq>(&[QUEUE, ("host", host), ("protocol", protocol)]), ["host"], "{host}");
+        }
+    }
 }

@@ -27,8 +27,8 @@ pub(crate) struct List {
 impl Question for List {
     const LABEL: &'static str = "redisScaler";
 
-    fn measure(&self) -> (String, Number, f64) {
-        (format!("redis-{}", self.list_name), self.list_length, self.activation_list_length.float)
+    fn measure(&self) -> (String, Number, Number) {
+        (format!("redis-{}", self.list_name), self.list_length, self.activation_list_length)
     }
 
     async fn ask(&self, connection: &mut Connection) -> Result<Reading, ScalerError> {

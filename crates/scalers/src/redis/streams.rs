@@ -38,11 +38,11 @@ pub(crate) struct Stream {
 impl Question for Stream {
     const LABEL: &'static str = "redisStreamsScaler";
 
-    fn measure(&self) -> (String, Number, f64) {
+    fn measure(&self) -> (String, Number, Number) {
         let (target, activation) = match (&self.consumer_group, self.lag_count) {
-            (Some(_), Some(lag)) => (lag, self.activation_lag_count.float),
-            (Some(_), None) => (self.pending_entries_count, 0.0),
-            (None, _) => (self.stream_length, 0.0),
+            (Some(_), Some(lag)) => (lag, self.activation_lag_count),
+            (Some(_), None) => (self.pending_entries_count, Number::ZERO),
+            (None, _) => (self.stream_length, Number::ZERO),
         };
         (format!("redis-streams-{}", self.stream), target, activation)
     }

@@ -7,7 +7,7 @@ use super::{STORE_AGAIN, Stored, about, plain};
 use crate::auth::aws::{Keys, Signer};
 use crate::context::Identity;
 use crate::error::ScalerError;
-use crate::http::{ANSWER_BYTES, Http, body, refusal, too_large, unavailable};
+use crate::http::{ANSWER_BYTES, Http, refusal, unavailable, whole};
 
 /// Where secrets are, and who asks for them.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -89,9 +89,7 @@ impl AwsSecrets {
             signer.sign(&mut request).await.map_err(told)?;
             let response =
                 client.execute(request).await.map_err(|error| unavailable(REGION, &url, error)).map_err(told)?;
-            let status = response.status().as_u16();
-            let bytes = body(response, ANSWER_BYTES).await.map_err(|error| told(unavailable(REGION, &url, error)))?;
-            let bytes = bytes.ok_or_else(|| told(too_large(ANSWER_BYTES)))?;
+            let (status, bytes) = whole(REGION, &url, response, ANSWER_BYTES).await.map_err(told)?;
             if let Some(error) = refused(status, &bytes) {
                 return Err(told(error));
             }

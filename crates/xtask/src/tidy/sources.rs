@@ -1,5 +1,6 @@
 //! Rules about files.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -10,6 +11,8 @@ use super::house::CORE;
 
 /// Longer files are mentioned.
 const LINES: usize = 500;
+/// A scaler's own file has fewer, with its tests: what makes it longer is a part with a name, or for all scalers.
+const LINES_OF_A_SCALER: usize = 150;
 /// What makes the compiler refuse the clock, the environment, files and threads, as `clippy.toml` lists them. It resolves
 /// names, which a search through the text does not.
 const PURE: &str = "#![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_types))]";
@@ -59,6 +62,41 @@ pub(super) fn long_files(root: &Path) -> Result<Vec<(usize, String)>> {
     }
     found.sort_by(|a, b| b.cmp(a));
     Ok(found)
+}
+
+/// Each scaler is a file of an afternoon.
+pub(super) fn scalers(root: &Path) -> Result<Vec<Problem>> {
+    let folder = root.join("crates/scalers/src");
+    let mut lines = BTreeMap::new();
+    for file in rust_files(&folder)?.iter().filter(|file| file.parent() == Some(&folder)) {
+        let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        lines.insert(name, std::fs::read_to_string(file)?.lines().count());
+    }
+    Ok(long_scalers(&std::fs::read_to_string(folder.join("catalog.rs"))?, &lines))
+}
+
+/// What is wrong with the files of the types in the catalogue. `lines` are those of each file, by its name without `.rs`.
+fn long_scalers(catalogue: &str, lines: &BTreeMap<String, usize>) -> Vec<Problem> {
+    let listed = catalogue.lines().map(str::trim).filter(|line| line.starts_with("TriggerType::"));
+    // The HPA reads resources by itself.
+    let listed = listed.filter(|line| !line.starts_with("TriggerType::resource"));
+    let types: Vec<String> = listed.filter_map(|line| Some(line.split('"').nth(1)?.replace('-', "_"))).collect();
+    if types.is_empty() {
+        return vec!["crates/scalers/src/catalog.rs lists no scaler".to_owned()];
+    }
+    // Types that differ in a suffix only may be of one file.
+    let own = |name: &&String| lines.keys().filter(|file| format!("{name}_").starts_with(&format!("{file}_"))).max();
+    let (found, lost): (Vec<_>, Vec<_>) = types.iter().partition(|name| own(name).is_some());
+    let files: BTreeSet<&String> = found.iter().filter_map(own).collect();
+    let total = |file: &String| lines[file] + lines.get(&format!("{file}_tests")).copied().unwrap_or_default();
+    let long = files.into_iter().map(|file| (file, total(file))).filter(|(_, total)| *total >= LINES_OF_A_SCALER);
+    let lost = lost.into_iter().map(|name| format!("the scaler {name} has no file of its own in crates/scalers/src"));
+    let long = long.map(|(file, total)| {
+        format!(
+            "crates/scalers/src/{file}.rs has {total} lines with its tests; a scaler has less than {LINES_OF_A_SCALER}"
+        )
+    });
+    lost.chain(long).collect()
 }
 
 /// `crds/` is what the types say, and the chart carries the same files.
@@ -114,4 +152,32 @@ fn rust_files(folder: &Path) -> Result<Vec<PathBuf>> {
 
 fn relative(root: &Path, path: &Path) -> String {
     path.strip_prefix(root).unwrap_or(path).display().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CATALOGUE: &str = "
+        TriggerType::of::<etcd::Etcd>(\"etcd\"),
+        TriggerType::resource::<resource::Cpu>(\"cpu\"),
+        TriggerType::of::<Redis<One, List>>(\"redis\"),
+        TriggerType::of::<Redis<Several, List>>(\"redis-cluster\"),
+    ";
+
+    fn check(catalogue: &str, files: &[(&str, usize)], wanted: &[&str]) {
+        let lines = files.iter().map(|(name, lines)| ((*name).to_owned(), *lines)).collect();
+        let problems = long_scalers(catalogue, &lines);
+        assert_eq!(problems.len(), wanted.len(), "{problems:?}");
+        assert!(problems.iter().zip(wanted).all(|(problem, wanted)| problem.contains(wanted)), "{problems:?}");
+    }
+
+    #[test]
+    fn a_scaler_with_150_lines_or_more_is_refused() {
+        check(CATALOGUE, &[("etcd", 149), ("redis", 149), ("resource", 900), ("http", 900)], &[]);
+        check(CATALOGUE, &[("etcd", 150), ("redis", 151)], &["etcd.rs has 150 lines", "redis.rs has 151 lines"]);
+        check(CATALOGUE, &[("etcd", 90), ("etcd_tests", 60), ("redis", 1)], &["etcd.rs has 150 lines"]);
+        check(CATALOGUE, &[("etcd", 1), ("re", 1)], &["redis has no file", "redis_cluster has no file"]);
+        check("", &[("etcd", 900)], &["lists no scaler"]);
+    }
 }

@@ -1,12 +1,15 @@
 //! One service of AWS in one region.
 
 use reqwest::{RequestBuilder, Url};
+use serde_json::Value;
 
 use super::{AwsAuth, Signer};
 use crate::context::TriggerContext;
 use crate::error::{BuildError, ScalerError};
-use crate::http::{ANSWER_BYTES, body, refusal, sent, too_large, unavailable};
+use crate::http::{ANSWER_BYTES, refusal, sent, unavailable, whole};
 
+/// The settings that an address comes from.
+const ADDRESS: &str = "awsEndpoint or awsRegion";
 /// Words in the codes of refusals that pass.
 const LATER: [&str; 6] = [
     "Throttl",
@@ -71,17 +74,37 @@ impl Service {
         request: RequestBuilder,
         code: fn(&[u8]) -> Option<String>,
     ) -> Result<Vec<u8>, ScalerError> {
-        let silent = |error| unavailable("awsEndpoint or awsRegion", &self.url, error);
+        let silent = |error| unavailable(ADDRESS, &self.url, error);
         let mut request = request.build().map_err(silent)?;
         self.signer.sign(&mut request).await?;
         let response = sent(self.client.execute(request)).await.map_err(silent)?;
-        let status = response.status().as_u16();
-        let bytes = body(response, ANSWER_BYTES).await.map_err(silent)?.ok_or_else(|| too_large(ANSWER_BYTES))?;
+        let (status, bytes) = whole(ADDRESS, &self.url, response, ANSWER_BYTES).await?;
         match refusal(status, &bytes, "awsEndpoint") {
             None => Ok(bytes),
             Some(error) => Err(judged(error, code(&bytes).as_deref())),
         }
     }
+}
+
+impl Service {
+    /// Asks in JSON, as the services that speak AWS JSON 1.0 want it; `target` is `SERVICE.ACTION`, and
+    /// `whose` the answer is, for errors.
+    ///
+    /// # Errors
+    /// By what to do next.
+    pub(crate) async fn ask_json(&self, whose: &str, target: &str, question: &Value) -> Result<Value, ScalerError> {
+        let request = self
+            .post()
+            .header("content-type", "application/x-amz-json-1.0")
+            .header("x-amz-target", target)
+            .body(question.to_string());
+        let body = self.ask(request, json_code).await?;
+        serde_json::from_slice(&body).map_err(|_| ScalerError::no_number(format!("the answer of {whose} is not JSON")))
+    }
+}
+
+fn json_code(body: &[u8]) -> Option<String> {
+    serde_json::from_slice::<Value>(body).ok()?["__type"].as_str().map(str::to_owned)
 }
 
 /// AWS answers 400 to nearly everything, and says in a code what it means.
@@ -123,6 +146,9 @@ mod tests {
         assert_eq!(kind(Some("com.amazon.coral.service#AccessDeniedException")), "credentials");
         assert_eq!(kind(Some("QueueDoesNotExist")), "question");
         assert_eq!(kind(None), "question");
+        let body = br#"{"__type": "com.amazonaws.sqs#RequestThrottled", "message": "slow down"}"#;
+        assert_eq!(kind(json_code(body).as_deref()), "later");
+        assert_eq!(json_code(b"<html>"), None);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What may be written.
+//! Who we are to the brokers, and how connections are encrypted.
 
 use std::hash::Hash;
 
@@ -6,7 +6,6 @@ use reqwest::Url;
 
 use super::cluster::Cluster;
 use super::kerberos::{Given, Kerberos};
-use super::lag::{Limit, Policy};
 use super::sasl::Sasl;
 use crate::auth::aws::{AwsAuth, Signer};
 use crate::auth::tls::{LockedCertificates, Switch};
@@ -16,54 +15,10 @@ use crate::error::BuildError;
 use crate::metadata::{Choice, Pairs, Secret, TriggerMetadata};
 use crate::net::{Address, host_port};
 
-/// How far a Kafka consumer group lags behind: messages in the log that it has not committed.
-///
-/// More replicas than partitions are not asked for, unless `allowIdleConsumers` is `true`.
+/// Settings that say who we are.
 #[derive(Debug, TriggerMetadata)]
-#[trigger(
-    ignored("version", "requests are made in versions that every broker since 0.11 understands, so it has no effect"),
-    ignored("fullMetadata", "only the topics in question are asked for, so it has no effect"),
-    check = Settings::check
-)]
-pub(crate) struct Settings {
-    /// Brokers to begin with, each `host:9092`; they are tried in turn.
-    #[param(from(metadata, env), required)]
-    bootstrap_servers: Vec<String>,
-    /// The consumer group.
-    #[param(from(metadata, env))]
-    pub(super) consumer_group: String,
-    /// The topic. Without it, all topics count in which the group has committed offsets.
-    #[param(from(metadata, env))]
-    pub(super) topic: Option<String>,
-    /// Partitions that count; all of the topic otherwise.
-    #[param(at_least = "0", ranges)]
-    pub(super) partition_limitation: Vec<i64>,
-    /// By how many messages one replica may lag behind.
-    #[param(default = "10", at_least = "1")]
-    pub(super) lag_threshold: i64,
-    /// Active when the lag is above this.
-    #[param(default = "0", at_least = "0")]
-    activation_lag_threshold: i64,
-    /// Where the group begins in a partition in which it has committed nothing: `latest` lags by one message, `earliest`
-    /// by the whole log.
-    #[param(default = "latest")]
-    offset_reset_policy: Reset,
-    /// Ask for more replicas than there are partitions, if the lag is that large.
-    #[param(default = "false")]
-    allow_idle_consumers: bool,
-    /// A partition in which the group has committed nothing does not lag.
-    #[param(default = "false")]
-    scale_to_zero_on_invalid_offset: bool,
-    /// A partition whose committed offset has not moved since the last reading does not count for the replicas, only for
-    /// whether the trigger is active.
-    #[param(default = "false")]
-    exclude_persistent_lag: bool,
-    /// Ask for no more replicas than there are partitions with a lag.
-    #[param(default = "false")]
-    limit_to_partitions_with_lag: bool,
-    /// Ask for as many replicas as divide the partitions evenly.
-    #[param(default = "false")]
-    ensure_even_distribution_of_partitions: bool,
+#[trigger(check = Login::check)]
+pub(crate) struct Login {
     /// How to log in.
     #[param(from(auth, metadata), default = "none")]
     sasl: Mechanism,
@@ -117,15 +72,6 @@ pub(crate) struct Settings {
     certificates: LockedCertificates,
 }
 
-/// Where a group begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Choice)]
-pub(super) enum Reset {
-    #[value("latest")]
-    Latest,
-    #[value("earliest")]
-    Earliest,
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Choice)]
 enum Mechanism {
     #[value("none")]
@@ -150,25 +96,15 @@ enum Provider {
     AwsMskIam,
 }
 
-impl Settings {
+impl Login {
     fn check(&self) -> Vec<BuildError> {
         let wrong = |bad: bool, field: &str, what: &str| bad.then(|| BuildError::new(field, what));
-        let (limited, even) = (self.limit_to_partitions_with_lag, self.ensure_even_distribution_of_partitions);
         let bears = self.sasl == Mechanism::OAuthBearer;
         let msk = bears && self.sasl_token_provider == Provider::AwsMskIam;
         let kerberos = self.sasl == Mechanism::Gssapi;
         let by_name = self.sasl != Mechanism::None && !msk;
         let by_password = by_name && !kerberos;
         let checks = [
-            wrong(limited && self.topic.is_none(), "limitToPartitionsWithLag", "needs a topic"),
-            wrong(limited && self.allow_idle_consumers, "limitToPartitionsWithLag", "excludes allowIdleConsumers"),
-            wrong(even && self.topic.is_none(), "ensureEvenDistributionOfPartitions", "needs a topic"),
-            wrong(even && limited, "ensureEvenDistributionOfPartitions", "excludes limitToPartitionsWithLag"),
-            wrong(
-                !self.partition_limitation.is_empty() && self.topic.is_none(),
-                "partitionLimitation",
-                "needs a topic",
-            ),
             wrong(
                 kerberos && self.password.is_some() == self.keytab.is_some(),
                 "authenticationRef keytab",
@@ -193,12 +129,12 @@ impl Settings {
     }
 
     /// What decides what a connection may see.
-    pub(super) fn login(&self) -> impl Hash {
-        let Self { bootstrap_servers, sasl, username, password, tls, unsafe_ssl, certificates, .. } = self;
+    pub(super) fn identity(&self) -> impl Hash {
+        let Self { sasl, username, password, tls, unsafe_ssl, certificates, .. } = self;
         let Self { sasl_token_provider, aws_region, aws, oauth_token_endpoint_uri, scopes, oauth_extensions, .. } =
             self;
         let tokens = (sasl_token_provider, aws_region, aws, oauth_token_endpoint_uri, scopes, oauth_extensions);
-        (bootstrap_servers, sasl, username, password, tokens, self.tickets(), tls, unsafe_ssl, certificates)
+        (sasl, username, password, tokens, self.tickets(), tls, unsafe_ssl, certificates)
     }
 
     /// What decides which tickets of Kerberos there are.
@@ -207,23 +143,11 @@ impl Settings {
         (username, password, keytab, realm, kerberos_config, kerberos_service_name)
     }
 
-    pub(super) fn policy(&self) -> Policy {
-        Policy {
-            threshold: self.lag_threshold,
-            activation: self.activation_lag_threshold,
-            reset: self.offset_reset_policy,
-            zero_without_commit: self.scale_to_zero_on_invalid_offset,
-            without_persistent: self.exclude_persistent_lag,
-            limit: match (self.allow_idle_consumers, self.limit_to_partitions_with_lag) {
-                (_, true) => Limit::PartitionsWithLag,
-                (true, _) => Limit::None,
-                _ => Limit::Partitions,
-            },
-            even: self.ensure_even_distribution_of_partitions,
-        }
-    }
-
-    pub(super) fn cluster(&self, context: &TriggerContext<'_>) -> Result<Cluster, BuildError> {
+    /// Where to begin, and who we are.
+    ///
+    /// # Errors
+    /// What concerns several settings, or cannot be done.
+    pub(super) fn cluster(&self, bootstrap: &[String], context: &TriggerContext<'_>) -> Result<Cluster, BuildError> {
         const FIELD: &str = "bootstrapServers";
         let tls = match self.tls {
             Switch::Enable => Some(self.certificates.open()?.shared_config(!self.unsafe_ssl)?),
@@ -233,7 +157,7 @@ impl Settings {
             Ok((host, port)) => Ok(Address { setting: FIELD, host, port, tls: tls.clone() }),
             Err(what) => Err(BuildError::new(FIELD, what)),
         };
-        let bootstrap = self.bootstrap_servers.iter().map(address).collect::<Result<_, _>>()?;
+        let bootstrap = bootstrap.iter().map(address).collect::<Result<_, _>>()?;
         Ok(Cluster { bootstrap, sasl: self.sasl(context)? })
     }
 
@@ -272,5 +196,89 @@ impl Settings {
                 Sasl::Bearer { tokens: Box::new(tokens), extensions: self.oauth_extensions.clone() }
             }
         }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::Kafka;
+    use crate::http::{HTTP_TIMEOUT, Http};
+    use crate::testing::{Trigger, refusal};
+
+    const PLACE: [(&str, &str); 2] = [("bootstrapServers", "a:9092,b:9092"), ("consumerGroup", "my.group")];
+
+    fn wrong(more: &[(&str, &str)]) -> Vec<String> {
+        refusal::<Kafka>(&[&PLACE[..], more].concat())
+    }
+
+    #[test]
+    fn a_broker_has_a_port() {
+        assert_eq!(refusal::<Kafka>(&[("bootstrapServers", "a"), PLACE[1]]), ["bootstrapServers"]);
+    }
+
+    #[test]
+    fn a_login_needs_its_parameters() {
+        assert_eq!(wrong(&[("sasl", "plaintext")]), ["authenticationRef username", "authenticationRef password"]);
+        let bearer = Trigger::new(&PLACE).auth(&[("sasl", "oauthbearer"), ("username", "u"), ("password", "p")]);
+        assert_eq!(bearer.build::<Kafka>().expect_err("no address").field, "authenticationRef oauthTokenEndpointUri");
+        let scram = Trigger::new(&PLACE).auth(&[("sasl", "scram_sha512"), ("username", "u"), ("password", "hunter2")]);
+        let connected = scram.connect::<Kafka>().unwrap();
+        assert!(!format!("{connected:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn kerberos_needs_a_name_a_secret_and_its_configuration() {
+        let refused = |auth: &[(&str, &str)]| -> Vec<String> {
+            let trigger = Trigger::new(&PLACE).auth(&[&[("sasl", "gssapi")], auth].concat());
+            trigger.build::<Kafka>().expect_err("incomplete").each().map(|(field, _)| field.to_owned()).collect()
+        };
+        let [keytab, config] = ["authenticationRef keytab", "authenticationRef kerberosConfig"];
+        assert_eq!(refused(&[]), [keytab, config, "authenticationRef username"]);
+        let [user, password] = [("username", "keda"), ("password", "hunter2")];
+        let conf = ("kerberosConfig", "[libdefaults]\ndefault_realm = R\n[realms]\nR = {\nkdc = kdc.example.com\n}");
+        assert_eq!(refused(&[user, password, ("keytab", "BQI="), conf]), [keytab]);
+        assert_eq!(refused(&[user, ("keytab", "BQI="), conf]), [keytab]);
+        assert_eq!(refused(&[user, password, ("kerberosConfig", "[realms]")]), [config]);
+        assert_eq!(refused(&[user, password, conf, ("realm", "OTHER")]), [config]);
+        let fast = |text| ("kerberosDisableFAST", text);
+        assert_eq!(refused(&[user, password, conf, fast("maybe")]), ["authenticationRef kerberosDisableFAST"]);
+        let whole = [("sasl", "gssapi"), user, password, conf, fast("true"), ("realm", "R")];
+        let connected = Trigger::new(&PLACE).auth(&whole).connect::<Kafka>().unwrap();
+        assert!(!format!("{connected:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn triggers_that_log_in_as_the_same_share_tickets() {
+        let http = Arc::new(Http::new(HTTP_TIMEOUT));
+        let conf = ("kerberosConfig", "[libdefaults]\ndefault_realm = R\n[realms]\nR = {\nkdc = kdc.example.com\n}");
+        let trigger = |servers, password| {
+            let auth = [("sasl", "gssapi"), ("username", "keda"), ("password", password), conf];
+            Trigger::new(&[("bootstrapServers", servers), PLACE[1]])
+                .auth(&auth)
+                .sharing(&http)
+                .connect::<Kafka>()
+                .unwrap()
+        };
+        let mut all = Vec::new();
+        // Connections and tickets; the tickets are good for another cluster, too.
+        for (servers, password, shared) in
+            [("a:9092", "hunter2", 2), ("a:9092", "hunter2", 2), ("b:9092", "hunter2", 3), ("a:9092", "hunter3", 5)]
+        {
+            all.push(trigger(servers, password));
+            assert_eq!(http.shared.count().0, shared, "{servers} {password}");
+        }
+    }
+
+    #[test]
+    fn msk_needs_a_region_encryption_and_credentials_of_aws() {
+        let msk = [("sasl", "oauthbearer"), ("saslTokenProvider", "aws_msk_iam"), ("awsRegion", "eu-west-1")];
+        assert_eq!(wrong(&msk[..2]), ["awsRegion", "tls"]);
+        assert_eq!(wrong(&[&msk[..], &[("tls", "enable")]].concat()), ["authenticationRef"]);
+        let whole = [&PLACE[..], &msk, &[("tls", "enable")]].concat();
+        let keys = [("awsAccessKeyID", "AKID"), ("awsSecretAccessKey", "hunter2")];
+        let connected = Trigger::new(&whole).auth(&keys).connect::<Kafka>().unwrap();
+        assert!(!format!("{connected:?}").contains("hunter2"));
     }
 }
