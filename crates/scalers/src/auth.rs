@@ -84,7 +84,12 @@ pub(crate) struct HttpAuth {
 impl HttpAuth {
     fn check(&self) -> Vec<BuildError> {
         let needs = |mode: AuthMode, name: &str, there: bool| {
-            let what = || BuildError::new(format!("authenticationRef {name}"), format!("is required by {mode:?}"));
+            let what = || {
+                BuildError::new(
+                    format!("authenticationRef {name}"),
+                    format!("is required by authMode {}", AuthMode::WORDS[mode as usize]),
+                )
+            };
             (self.modes.contains(&mode) && !there).then(what)
         };
         let checks = [

@@ -131,8 +131,8 @@ impl Actor {
         }
     }
 
-    /// Looks until the object is gone or `stop` is cancelled.
-    pub(crate) async fn run(mut self, wake: Arc<Notify>, stop: CancellationToken) {
+    /// Looks until the object is gone or `stop` is cancelled. Boxed, for a task would hold it twice.
+    pub(crate) async fn run(mut self: Box<Self>, wake: Arc<Notify>, stop: CancellationToken) {
         loop {
             // Most objects rest most of the time; what a look needs is taken for its time only.
             let next = tokio::select! {

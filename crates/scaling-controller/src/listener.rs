@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::StreamExt as _;
-use futures::stream::{BoxStream, SelectAll};
+use futures::stream::{BoxStream, SelectAll, select_all};
 use tokio::time::{Instant, sleep_until};
 
 use crate::source::ObjectSource;
@@ -21,8 +21,8 @@ const APART: Duration = Duration::from_millis(1_100);
 #[derive(Default)]
 pub(crate) struct Listener {
     of: Option<Arc<ObjectSource>>,
-    /// Never locked; the mutex lets the actor be shared between awaits.
-    streams: Mutex<SelectAll<BoxStream<'static, ()>>>,
+    /// Never locked; the mutex lets the actor be shared between awaits. Most objects have no trigger that pushes.
+    streams: Option<Box<Mutex<SelectAll<BoxStream<'static, ()>>>>>,
     /// Something was pushed and is not passed on yet.
     heard: bool,
     /// What was passed on last may have met a read from before it, so it is passed on once more.
@@ -35,20 +35,31 @@ impl Listener {
     pub(crate) fn listen_to(&mut self, source: &Arc<ObjectSource>) {
         if !self.of.as_ref().is_some_and(|of| Arc::ptr_eq(of, source)) {
             self.of = Some(Arc::clone(source));
-            let streams = source.triggers.iter().filter_map(|trigger| trigger.scaler.pushes());
-            self.streams = Mutex::new(streams.collect());
+            let streams: Vec<_> = source.triggers.iter().filter_map(|trigger| trigger.scaler.pushes()).collect();
+            self.streams = (!streams.is_empty()).then(|| Box::new(Mutex::new(select_all(streams))));
         }
     }
 
     /// Waits for a push; for ever if nobody pushes. Nothing is lost when the wait is given up.
     pub(crate) async fn pushed(&mut self) {
+        if self.streams.is_none() && !self.heard && !self.again {
+            return pending().await;
+        }
+        // What this needs is not part of every object's task.
+        Box::pin(self.passed()).await;
+    }
+
+    async fn passed(&mut self) {
         let soonest = self.passed_on.map_or_else(Instant::now, |last| last + APART);
         if !self.heard {
-            let streams = self.streams.get_mut().unwrap_or_else(PoisonError::into_inner);
+            let streams = self.streams.as_mut().map(|all| all.get_mut().unwrap_or_else(PoisonError::into_inner));
             let next = async {
-                match streams.next().await {
-                    Some(()) => {}
-                    None => pending().await,
+                let heard = match streams {
+                    Some(streams) => streams.next().await,
+                    None => None,
+                };
+                if heard.is_none() {
+                    pending::<()>().await;
                 }
             };
             tokio::select! {
@@ -70,7 +81,7 @@ mod tests {
     use super::*;
 
     fn listener(streams: Vec<BoxStream<'static, ()>>) -> Listener {
-        Listener { streams: Mutex::new(stream::select_all(streams)), ..Listener::default() }
+        Listener { streams: Some(Box::new(Mutex::new(select_all(streams)))), ..Listener::default() }
     }
 
     #[tokio::test(start_paused = true)]

@@ -367,7 +367,7 @@ impl Crew {
         let spread = if self.first_pass { SPREAD.min(polling_interval(object)) } else { Duration::ZERO };
         let first_poll = Instant::now() + spread.mul_f64(rand::rng().random_range(0.0..=1.0));
         let wake = Arc::new(Notify::new());
-        let actor = Actor::new(Arc::clone(&self.shared), object, first_poll);
+        let actor = Box::new(Actor::new(Arc::clone(&self.shared), object, first_poll));
         let task = self.actors.spawn(actor.run(Arc::clone(&wake), self.stop.child_token()));
         self.by_task.insert(task.id(), key.clone());
         let member = Member {

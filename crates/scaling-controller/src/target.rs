@@ -1,7 +1,7 @@
 //! The workload of an object: which resource it is, and its `/scale`.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use api::keda::{GroupVersionKindResource, ScaleTarget};
@@ -52,12 +52,13 @@ pub(crate) struct Kind {
     scales: bool,
 }
 
-/// One workload.
-#[derive(Debug, Clone)]
+/// One workload. There are as many as ScaledObjects, so what they have in common is shared.
+#[derive(Clone)]
 pub(crate) struct Target {
-    api: Api<DynamicObject>,
-    pub(crate) kind: Kind,
-    pub(crate) name: String,
+    client: Arc<Client>,
+    namespace: Box<str>,
+    pub(crate) kind: Arc<Kind>,
+    pub(crate) name: Box<str>,
 }
 
 /// Its replicas as the API server said.
@@ -91,42 +92,43 @@ impl Kind {
     }
 }
 
+/// A kind, and when discovery said so.
+type Found = (Instant, Arc<Kind>);
+
 /// Finds targets; remembers what discovery said.
 pub(crate) struct Targets {
-    client: Client,
-    found: Mutex<HashMap<(String, String), (Instant, Kind)>>,
+    client: Arc<Client>,
+    found: Mutex<HashMap<(String, String), Found>>,
 }
 
 impl Targets {
     pub(crate) fn new(client: Client) -> Self {
-        Self { client, found: Mutex::default() }
+        Self { client: Arc::new(client), found: Mutex::default() }
     }
 
     /// The target a manifest names. Deployments and StatefulSets need no request.
     pub(crate) async fn resolve(&self, namespace: &str, written: &ScaleTarget) -> Result<Target, TargetError> {
         let kind = self.kind(written.effective_api_version(), written.effective_kind()).await?;
-        let api = Api::namespaced_with(self.client.clone(), namespace, &kind.resource);
-        Ok(Target { api, kind, name: written.name.clone() })
+        let client = Arc::clone(&self.client);
+        Ok(Target { client, namespace: namespace.into(), kind, name: written.name.as_str().into() })
     }
 
-    async fn kind(&self, api_version: &str, kind: &str) -> Result<Kind, TargetError> {
+    async fn kind(&self, api_version: &str, kind: &str) -> Result<Arc<Kind>, TargetError> {
         let gvk = parse(api_version, kind)?;
-        if let Some(built_in) = built_in(&gvk) {
-            return Ok(Kind { resource: built_in, scales: true });
-        }
+        let built_in = built_in(&gvk);
         let key = (api_version.to_owned(), kind.to_owned());
         if let Some((at, kind)) = self.found.lock().unwrap_or_else(PoisonError::into_inner).get(&key)
-            && at.elapsed() < DISCOVERED_FOR
+            && (built_in.is_some() || at.elapsed() < DISCOVERED_FOR)
         {
-            return Ok(kind.clone());
+            return Ok(Arc::clone(kind));
+        }
+        if let Some(resource) = built_in {
+            return Ok(self.remember(key, Kind { resource, scales: true }));
         }
         match discovery::pinned_kind(&self.client, &gvk).await {
             Ok((resource, capabilities)) => {
                 let scales = capabilities.subresources.iter().any(|(sub, _)| sub.plural == "scale");
-                let kind = Kind { resource, scales };
-                let found = (Instant::now(), kind.clone());
-                self.found.lock().unwrap_or_else(PoisonError::into_inner).insert(key, found);
-                Ok(kind)
+                Ok(self.remember(key, Kind { resource, scales }))
             }
             Err(kube::Error::Discovery(_)) => Err(TargetError::Kind { api_version: key.0, kind: key.1 }),
             // A group nobody serves is a 404 without a Status in it.
@@ -136,12 +138,23 @@ impl Targets {
             Err(source) => Err(TargetError::Api { what: "discovery did not answer", source }),
         }
     }
+
+    fn remember(&self, key: (String, String), kind: Kind) -> Arc<Kind> {
+        let kind = Arc::new(kind);
+        let found = (Instant::now(), Arc::clone(&kind));
+        self.found.lock().unwrap_or_else(PoisonError::into_inner).insert(key, found);
+        kind
+    }
 }
 
 impl Target {
+    fn api(&self) -> Api<DynamicObject> {
+        Api::namespaced_with(Client::clone(&self.client), &self.namespace, &self.kind.resource)
+    }
+
     /// Reads `/scale`.
     pub(crate) async fn read(&self) -> Result<Read, TargetError> {
-        match self.api.get_scale(&self.name).await {
+        match self.api().get_scale(&self.name).await {
             Ok(scale) => Ok(Read { scale }),
             Err(kube::Error::Api(status)) if status.is_not_found() => Err(self.why_not_found().await),
             Err(kube::Error::Api(status)) if status.is_forbidden() && !self.kind.scales => Err(self.no_scale()),
@@ -154,7 +167,7 @@ impl Target {
         let mut scale = read.scale.clone();
         scale.spec.get_or_insert_default().replicas = Some(i32::try_from(replicas).unwrap_or(i32::MAX));
         scale.status = None;
-        match self.api.replace_scale(&self.name, &PostParams::default(), &scale).await {
+        match self.api().replace_scale(&self.name, &PostParams::default(), &scale).await {
             Ok(_) => Ok(()),
             Err(kube::Error::Api(status)) if status.is_conflict() => Err(TargetError::Conflict),
             Err(source) => Err(TargetError::Api { what: "the scale of the target could not be written", source }),
@@ -164,7 +177,7 @@ impl Target {
     /// How many of its pods are ready, if the workload says so.
     pub(crate) async fn ready(&self) -> Result<Option<u32>, TargetError> {
         let object = self
-            .api
+            .api()
             .get(&self.name)
             .await
             .map_err(|source| TargetError::Api { what: "the target could not be read", source })?;
@@ -176,10 +189,10 @@ impl Target {
 
     /// Its pod template, if it has one where workloads have it.
     pub(crate) async fn template(&self) -> Result<Option<PodTemplateSpec>, TargetError> {
-        let object = match self.api.get(&self.name).await {
+        let object = match self.api().get(&self.name).await {
             Ok(object) => object,
             Err(kube::Error::Api(status)) if status.is_not_found() => {
-                return Err(TargetError::Missing { kind: self.kind.text(), name: self.name.clone() });
+                return Err(TargetError::Missing { kind: self.kind.text(), name: self.name.to_string() });
             }
             Err(source) => return Err(TargetError::Api { what: "the target could not be read", source }),
         };
@@ -188,8 +201,8 @@ impl Target {
     }
 
     async fn why_not_found(&self) -> TargetError {
-        let (kind, name) = (self.kind.text(), self.name.clone());
-        match self.api.get_metadata_opt(&self.name).await {
+        let (kind, name) = (self.kind.text(), self.name.to_string());
+        match self.api().get_metadata_opt(&self.name).await {
             Ok(Some(_)) => TargetError::NoScale { kind, name },
             Ok(None) => TargetError::Missing { kind, name },
             // Who cannot be scaled need not be looked at, and the right to do so would not help.
@@ -199,7 +212,7 @@ impl Target {
     }
 
     fn no_scale(&self) -> TargetError {
-        TargetError::NoScale { kind: self.kind.text(), name: self.name.clone() }
+        TargetError::NoScale { kind: self.kind.text(), name: self.name.to_string() }
     }
 }
 

@@ -56,7 +56,7 @@ impl Pausing {
     pub fn read<'a>(get: impl Fn(&str) -> Option<&'a str>) -> Result<Self, PauseError> {
         let flag = |key: &str| get(key).is_some_and(is_true_unless_false);
         let full = match get(PAUSED_REPLICAS) {
-            Some(text) => match text.trim().parse::<i32>().ok().and_then(|n| u32::try_from(n).ok()) {
+            Some(text) => match text.parse::<i32>().ok().and_then(|n| u32::try_from(n).ok()) {
                 Some(replicas) => Some(FullPause::At(replicas)),
                 None => return Err(PauseError { value: text.to_owned() }),
             },
@@ -118,7 +118,7 @@ mod tests {
 
     #[test]
     fn paused_replicas_must_be_a_replica_count() {
-        for bad in ["many", "-1", "1.5", "3000000000"] {
+        for bad in ["many", "-1", "1.5", "3000000000", " 3"] {
             let error = read(&[(PAUSED_REPLICAS, bad)]).unwrap_err();
             assert!(error.to_string().contains(bad), "{error}");
         }

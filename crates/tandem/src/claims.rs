@@ -90,17 +90,19 @@ fn largest(claim: &NodeClaim, types: &[InstanceType]) -> Option<ResourceList> {
 mod tests {
     use std::path::Path;
 
+    use serde_json::json;
+
     use crate::{documents, input};
 
     #[test]
     fn a_machine_that_is_not_launched_counts_as_the_largest_that_it_may_be() {
-        let of = |name: &str, cpus: u32| {
-            format!(
-                "{{ name: {name}, architecture: amd64, operatingSystems: [linux], resources: {{ cpu: {cpus} }}, offerings: [
-                {{ Price: 0.1, Requirements: [{{ key: karpenter.sh/capacity-type, operator: In, values: [spot] }},
-                {{ key: topology.kubernetes.io/zone, operator: In, values: [a] }}] }}] }}"
-            )
+        let of = |(name, cpus): (&str, u32)| {
+            json!({ "name": name, "architecture": "amd64", "operatingSystems": ["linux"], "resources": { "cpu": cpus.to_string() },
+                "offerings": [{ "Price": 0.1, "Requirements": [
+                    { "key": "karpenter.sh/capacity-type", "operator": "In", "values": ["spot"] },
+                    { "key": "topology.kubernetes.io/zone", "operator": "In", "values": ["a"] }] }] })
         };
+        let types: serde_json::Value = [("small", 2), ("large", 8), ("huge", 64)].map(of).into_iter().collect();
         let text = format!(
             "
 kind: NodePool
@@ -116,11 +118,8 @@ spec:
   requirements: [{{ key: node.kubernetes.io/instance-type, operator: In, values: [small, large] }}]
   resources: {{ requests: {{ cpu: 1 }} }}
 ---
-[{}, {}, {}]
-",
-            of("small", 2),
-            of("large", 8),
-            of("huge", 64)
+{types}
+"
         );
         let read = input::from_documents(Path::new("-"), documents::parse("-", &text).unwrap(), None).unwrap();
         assert_eq!(read.snapshot.pools[0].used.to_string(), "cpu: 8, nodes: 1");

@@ -21,11 +21,20 @@ pub(super) fn decode(status: u16, body: &[u8], ignore_null_values: bool) -> Resu
     match (status, answer) {
         (200..=299, Ok(Answer::Success { data })) => number(data.data(), ignore_null_values),
         (200..=299 | 400 | 404..=599, Ok(Answer::Error(error))) => Err(refused(status, &error)),
+        (200..=299, Err(_)) if is_text(body) => {
+            Err(ScalerError::NoNumber { what: "the query gives a text; it must give a number".to_owned() })
+        }
         (_, answer) => Err(refusal(status, body, "serverAddress").unwrap_or_else(|| {
             let why = answer.err().map(|error| format!(": {error}")).unwrap_or_default();
             ScalerError::NoNumber { what: format!("the answer is not that of a Prometheus instant query{why}") }
         })),
     }
+}
+
+/// Whether the answer is one text, which our client does not know.
+fn is_text(body: &[u8]) -> bool {
+    let answer = serde_json::from_slice::<serde_json::Value>(body);
+    answer.is_ok_and(|answer| answer.pointer("/data/resultType").is_some_and(|kind| kind == "string"))
 }
 
 /// The server understood us and says no, in its own words.
@@ -119,12 +128,14 @@ mod tests {
         check(200, &vector(two), true, "NoNumber: the query gives 2 series");
         let matrix = r#"{"status":"success","data":{"resultType":"matrix","result":[]}}"#;
         check(200, matrix, true, "NoNumber: the query gives a range");
+        let text = r#"{"status":"success","data":{"resultType":"string","result":[1,"7"]}}"#;
+        check(200, text, true, "NoNumber: the query gives a text");
         for broken in [
             "",
             "<html>",
             "{}",
             r#"{"status":"success"}"#,
-            r#"{"status":"success","data":{"resultType":"string","result":[1,"x"]}}"#,
+            r#"{"status":"success","data":{"resultType":"text","result":[1,"x"]}}"#,
             r#"{"status":"success","data":{"resultType":"vector","result":[{"metric":{},"value":[1]}]}}"#,
             r#"{"status":"success","data":{"resultType":"vector","result":[{"metric":{},"value":[1,null]}]}}"#,
             r#"{"status":"success","data":{"resultType":"vector","result":[{"metric":{},"histogram":[1,{}]}]}}"#,

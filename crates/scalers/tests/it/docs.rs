@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use scalers::{Authentication, Cluster, HTTP_TIMEOUT, Http, Identity, LivePod, ScalerError, TriggerContext};
+use scalers::{
+    Authentication, Cluster, HTTP_TIMEOUT, Http, Identity, LivePod, MetricType, ScalerError, TriggerContext,
+};
 use serde_json::Value;
 
 #[test]
@@ -64,7 +66,7 @@ async fn every_type_has_an_example_that_can_be_built_as_it_is() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/scalers");
     let http = Arc::new(Http::new(HTTP_TIMEOUT));
     let cluster: Arc<dyn Cluster> = Arc::new(NoCluster);
-    for built in scalers::catalog::BUILT.iter().filter(|built| !scalers::resource::is_resource(built.name)) {
+    for built in scalers::catalog::BUILT {
         let documents = documents(&folder.join(format!("{}.yaml", built.name)));
         let (parameters, identity) = parameters(&documents);
         let trigger = &documents[0]["spec"]["triggers"][0];
@@ -73,8 +75,18 @@ async fn every_type_has_an_example_that_can_be_built_as_it_is() {
         let metadata: BTreeMap<String, String> =
             metadata.iter().map(|(name, value)| (name.clone(), value.as_str().expect("a text").to_owned())).collect();
         let authentication = Authentication::Resolved { parameters: &parameters, identity: &identity };
-        let context =
-            TriggerContext { authentication, cluster: Some(&cluster), ..TriggerContext::new(0, &metadata, &http) };
+        let metric_type = match trigger["metricType"].as_str() {
+            Some("Utilization") => Some(MetricType::Utilization),
+            Some("AverageValue") => Some(MetricType::AverageValue),
+            _ => None,
+        };
+        let unwatched = TriggerContext::new(0, &metadata, &http);
+        let context = TriggerContext { metric_type, authentication, cluster: Some(&cluster), ..unwatched };
+        if scalers::resource::is_resource(built.name) {
+            let metric = scalers::resource::metric(built.name, &context);
+            assert!(metric.is_ok(), "{}: {metric:?}", built.name);
+            continue;
+        }
         let scaler = scalers::build(built.name, &context).unwrap_or_else(|error| panic!("{}: {error}", built.name));
         assert_eq!(scaler.notices(), [], "{}", built.name);
     }

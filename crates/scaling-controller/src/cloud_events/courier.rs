@@ -99,7 +99,8 @@ impl Courier {
         match delivered {
             Ok(()) => self.say(active()).await,
             Err(error) => {
-                let why = error.text();
+                // For a scaler it would be a source.
+                let why = error.text().replacen("the source", "the destination", 1);
                 tracing::warn!(source = %self.place, why, "CloudEvent not delivered, it is dropped");
                 self.say(failed(format!("an event could not be delivered: {why}"))).await;
             }

@@ -18,10 +18,12 @@ fn app(name: &str, count: usize, milli_cpu: i64, edit: impl Fn(&mut Pod)) -> imp
     (0..count).map(one)
 }
 
-/// A pool of on-demand machines of 2, 4, 8 and 16 cpus.
-fn on_demand() -> Pool {
-    let mut pool = pool("p");
-    pool.instance_types = [2, 4, 8, 16].map(|cpus| machine(&format!("m.{cpus}"), "amd64", cpus)).into_iter().collect();
+/// A pool of on-demand machines of 2, 4, 8 and 16 cpus, the largest at `percent` of the price for as many cpus.
+fn on_demand(name: &str, percent: i64) -> Pool {
+    let mut pool = pool(name);
+    let mut types = [2, 4, 8, 16].map(|cpus| machine(&format!("m.{cpus}"), "amd64", cpus));
+    types[3].offerings.iter_mut().for_each(|one| one.price.0 = one.price.0 * percent / 100);
+    pool.instance_types = types.into_iter().collect();
     pool.requirements.add(Requirement::one_of(labels::CAPACITY_TYPE, ["on-demand"]));
     pool
 }
@@ -44,9 +46,13 @@ fn plan(world: &Snapshot) -> (Solution, UsdMicrosPerHour) {
 
 #[test]
 fn pods_that_run_and_must_be_kept_away_from_cost_nothing() {
-    // The greedy rule takes two machines of 16 cpus; seven pods go on one, or three on 8 cpus and one on 4.
-    let mut pool = on_demand();
-    pool.instance_types = [4, 8, 16].map(|cpus| machine(&format!("m.{cpus}"), "amd64", cpus)).into_iter().collect();
+    // The greedy rule fills the largest machines, which are dear, and the zone to stay away from is the cheaper one.
+    let mut pool = on_demand("p", 200);
+    let mut types = pool.instance_types.to_vec();
+    for one in &mut types {
+        one.offerings[1].price.0 = one.offerings[1].price.0 * 97 / 100;
+    }
+    pool.instance_types = types.into();
     let by_selector = |pod: &mut Pod| pod.node_selector = labels_of(&[(labels::ZONE, "a")]);
     let by_affinity = |pod: &mut Pod| pod.pod_anti_affinity = vec![near("db", labels::ZONE)];
     let db = |edit: fn(&mut Pod)| app("db", 1, 900, edit);
@@ -68,7 +74,7 @@ fn pods_that_keep_to_themselves_do_not_take_the_nodes_there_are_from_others() {
     };
     let pods = app("noisy", 4, 1000, noisy).chain(app("quiet", 8, 900, |_| {}));
     let nodes = ["n1", "n2"].map(|name| there(name, "a", 8000, std::iter::empty()));
-    let (plan, _) = plan(&snapshot(pods.collect(), nodes.into(), vec![on_demand()]));
+    let (plan, _) = plan(&snapshot(pods.collect(), nodes.into(), vec![on_demand("p", 100)]));
     // All quiet ones on one of the nodes, a noisy one on the other, and three machines of two cpus.
     assert_eq!((plan.greedy_cost, plan.cost), (Some(UsdMicrosPerHour(600_000)), UsdMicrosPerHour(300_000)));
 }
@@ -80,9 +86,9 @@ fn pods_that_others_are_spread_by_leave_them_their_choice() {
         spread.max_skew = 3;
         pod.topology_spread = vec![spread];
     };
-    // All in one zone would leave the others machines that do not suit them.
+    // All in one zone would leave the others what the greedy rule takes, which is dear.
     let pods = app("v", 14, 1500, |_| {}).chain(app("u", 7, 2000, spread_by_v));
-    let (plan, bound) = plan(&snapshot(pods.collect(), Vec::new(), vec![on_demand()]));
+    let (plan, bound) = plan(&snapshot(pods.collect(), Vec::new(), vec![on_demand("p", 200)]));
     assert!(plan.cost.0 * 100 <= bound.0 * 106, "{} with a bound of {bound}", plan.cost);
 }
 
@@ -91,7 +97,7 @@ fn spreads_over_two_labels_are_planned_together() {
     let both = |pod: &mut Pod| {
         pod.topology_spread = [labels::ZONE, labels::CAPACITY_TYPE].map(|key| spread("w", key)).into();
     };
-    let mut pool = on_demand();
+    let mut pool = on_demand("p", 100);
     pool.requirements = requirements::Requirements::new();
     let mut types: Vec<_> = pool.instance_types.to_vec();
     // Spot in zone b, too.
@@ -108,7 +114,8 @@ fn spreads_over_two_labels_are_planned_together() {
 #[test]
 fn where_a_pool_demands_different_types_room_is_kept_for_pods_that_follow_others() {
     let following = |pod: &mut Pod| pod.pod_affinity = vec![near("host", labels::HOSTNAME)];
-    let mut pool = on_demand();
+    // The cheapest machine by far is one that too few others can stand in for.
+    let mut pool = on_demand("p", 30);
     pool.requirements.add(Requirement::exists(labels::INSTANCE_TYPE).with_min_values(Some(3)));
     let pods = app("host", 6, 1900, |_| {}).chain(app("guest", 30, 300, following));
     let (plan, _) = plan(&snapshot(pods.collect(), Vec::new(), vec![pool]));
@@ -117,11 +124,11 @@ fn where_a_pool_demands_different_types_room_is_kept_for_pods_that_follow_others
 
 #[test]
 fn a_plan_that_a_limit_stands_in_the_way_of_has_a_bound_all_the_same() {
-    let to_small = |pod: &mut Pod| pod.node_selector = labels_of(&[("karpenter.sh/nodepool", "small")]);
-    let (mut small, mut large) = (on_demand(), on_demand());
-    (small.key.name, large.key.name) = ("small".to_owned(), "large".to_owned());
-    small.limits = Some(resources(32_000, 1_000, 1_000));
-    let pods = app("only", 14, 2000, to_small).chain(app("any", 14, 2000, |_| {}));
-    let (plan, bound) = plan(&snapshot(pods.collect(), Vec::new(), vec![small, large]));
+    // The greedy rule gives the pool that is limited, the first by name, to those that need not have it.
+    let to_first = |pod: &mut Pod| pod.node_selector = labels_of(&[("karpenter.sh/nodepool", "first")]);
+    let (mut first, second) = (on_demand("first", 100), on_demand("second", 100));
+    first.limits = Some(resources(32_000, 1_000, 1_000));
+    let pods = app("only", 14, 2000, to_first).chain(app("any", 14, 2000, |_| {}));
+    let (plan, bound) = plan(&snapshot(pods.collect(), Vec::new(), vec![first, second]));
     assert!(bound <= plan.cost && bound.0 * 2 > plan.cost.0, "{bound} of {}", plan.cost);
 }
