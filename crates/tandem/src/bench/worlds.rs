@@ -24,7 +24,7 @@ pub struct Case {
     pub most_left: usize,
     /// The most time to the first plan, on two cores of no special kind. Unit: milliseconds.
     pub most_ms: Option<f64>,
-    /// The most nodes; Karpenter has as many.
+    /// The most nodes of the first plan; Karpenter has as many. The plan by price may have more if it is cheaper.
     pub most_nodes: Option<usize>,
     /// The most memory of the process. Unit: MiB.
     pub most_mib: Option<u64>,
