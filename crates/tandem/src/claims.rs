@@ -55,8 +55,9 @@ pub(crate) fn used(objects: &Objects, types: &[InstanceType]) -> BTreeMap<PoolKe
         let status = claim.status.as_ref();
         let known = status.map(|status| &status.capacity).filter(|list| !list.is_empty());
         let planned = || {
-            let asked = claim.spec.resources.as_ref().map(|asked| read(&asked.requests)).unwrap_or_default();
-            largest(claim, types).unwrap_or(asked)
+            let mut least = claim.spec.resources.as_ref().map(|asked| read(&asked.requests)).unwrap_or_default();
+            largest(claim, types).into_iter().for_each(|largest| least.max_with(&largest));
+            least
         };
         known.map_or_else(planned, read)
     };
@@ -97,7 +98,7 @@ mod tests {
     #[test]
     fn a_machine_that_is_not_launched_counts_as_the_largest_that_it_may_be() {
         let of = |(name, cpus): (&str, u32)| {
-            json!({ "name": name, "architecture": "amd64", "operatingSystems": ["linux"], "resources": { "cpu": cpus.to_string() },
+            json!({ "name": name, "architecture": "amd64", "operatingSystems": ["linux"], "resources": { "cpu": cpus.to_string(), "memory": "8Gi" },
                 "offerings": [{ "Price": 0.1, "Requirements": [
                     { "key": "karpenter.sh/capacity-type", "operator": "In", "values": ["spot"] },
                     { "key": "topology.kubernetes.io/zone", "operator": "In", "values": ["a"] }] }] })
@@ -108,13 +109,13 @@ mod tests {
 kind: NodePool
 apiVersion: karpenter.sh/v1
 metadata: {{ name: p }}
-spec: {{ template: {{ spec: {{ requirements: [], nodeClassRef: {{ group: g, kind: K, name: n }} }} }} }}
+spec: {{ template: {{ spec: {{ requirements: [], nodeClassRef: {{ group: g, kind: K, name: class }} }} }} }}
 ---
 kind: NodeClaim
 apiVersion: karpenter.sh/v1
 metadata: {{ name: c, labels: {{ karpenter.sh/nodepool: p }} }}
 spec:
-  nodeClassRef: {{ group: g, kind: K, name: n }}
+  nodeClassRef: {{ group: g, kind: K, name: class }}
   requirements: [{{ key: node.kubernetes.io/instance-type, operator: In, values: [small, large] }}]
   resources: {{ requests: {{ cpu: 1 }} }}
 ---
@@ -122,6 +123,6 @@ spec:
 "
         );
         let read = input::from_documents(Path::new("-"), documents::parse("-", &text).unwrap(), None).unwrap();
-        assert_eq!(read.snapshot.pools[0].used.to_string(), "cpu: 8, nodes: 1");
+        assert_eq!(read.snapshot.pools[0].used.to_string(), "cpu: 8, memory: 8Gi, nodes: 1, pods: 110");
     }
 }

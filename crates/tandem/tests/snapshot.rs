@@ -289,7 +289,7 @@ spec: { selector: {}, template: { spec: { containers: [] } } }
             node: ip-1 Ready at $0.10/h, cpu: 1900m, pods: 10; taints []; volumes {"ebs.csi.aws.com": 25}; holds ["default/stays"]
             node: ip-2 Leaving, cpu: 4; taints ["karpenter.sh/disrupted:NoSchedule"]; volumes {}; holds ["default/bare"]
             node: coming InFlight, cpu: 3; taints ["team=web:NoSchedule"]; volumes {}; holds []
-            pool: NodePool/default weighs 7; used cpu: 5, memory: 8Gi, nodes: 2; taints []; ["m.large cpu: 1900m, memory: 8182Mi, pods: 110"]
+            pool: NodePool/default weighs 7; used cpu: 5, memory: 16Gi, nodes: 2, pods: 110; taints []; ["m.large cpu: 1900m, memory: 8182Mi, pods: 110"]
             LeftOut { gated: 0, preempting: 1, on_unknown_nodes: 1 }
         "#]],
     );
