@@ -56,7 +56,9 @@ pub(crate) fn used(objects: &Objects, types: &[InstanceType]) -> BTreeMap<PoolKe
         let known = status.map(|status| &status.capacity).filter(|list| !list.is_empty());
         let planned = || {
             let mut least = claim.spec.resources.as_ref().map(|asked| read(&asked.requests)).unwrap_or_default();
-            largest(claim, types).into_iter().for_each(|largest| least.max_with(&largest));
+            if let Some(largest) = largest(claim, types) {
+                least.max_with(&largest);
+            }
             least
         };
         known.map_or_else(planned, read)
