@@ -84,6 +84,8 @@ impl Actor {
             if self.status_of(object).original_replica_count != status.original_replica_count {
                 self.keep(object, status).await?;
             }
+            // Not before that: an object that has moved is still to be seen as such if its new count could not be written.
+            self.target_ref = Some(object.spec.scale_target_ref.clone());
         }
         let hpa_name = self.ensure_hpa(object, &settings, &pausing, &source, status).await?;
         status::describe(status, object, &source, &hpa_name);
@@ -183,7 +185,6 @@ impl Actor {
             status.original_replica_count = i32::try_from(read.replicas()).ok();
         }
         self.target = Some(target);
-        self.target_ref = Some(object.spec.scale_target_ref.clone());
         Ok(())
     }
 
