@@ -15,10 +15,11 @@ const SPREAD: f64 = 0.15;
 
 /// A small generator of numbers that look random and are the same everywhere (splitmix64).
 #[derive(Clone, Debug)]
-pub(crate) struct Dice(pub(crate) u64);
+pub struct Dice(pub u64);
 
 impl Dice {
-    fn next(&mut self) -> u64 {
+    /// The next number, each as likely as any other.
+    pub fn roll(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -26,8 +27,9 @@ impl Dice {
         z ^ (z >> 31)
     }
 
-    fn below(&mut self, end: u64) -> u64 {
-        self.next() % end.max(1)
+    /// A number below this one; zero if there is none.
+    pub fn below(&mut self, end: u64) -> u64 {
+        self.roll() % end.max(1)
     }
 
     /// Between -1 and 1.

@@ -31,6 +31,7 @@ mod solve;
 mod warm;
 
 pub use answer::{Node, Packing, Warm};
+pub use improve::Dice;
 pub use meter::Budget;
 pub use problem::{Bin, Bits, Group, Limit, Problem};
 pub use solve::{first_fit, pack, prove};

@@ -91,7 +91,7 @@
 //! (`find_existing`, `find_open`), `solve/make.rs` opens new ones (`open_for`). All that is the greedy plan. For what it puts on
 //! new nodes `solve/plan.rs` then looks for cheaper machines by price, with all pods in view, and carries the plan out by the
 //! same rules; the cheaper of the two is the answer. If the pods are few and that is not proven to be the cheapest,
-//! `solve/plan/exact.rs` tries every way.
+//! `solve/plan/exact.rs` tries every way for the fewest, and `solve/plan/rearrange.rs` changes the best plan node by node.
 //!
 //! Left to others: reading the cluster, launching, and which nodes to take away.
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_types))]

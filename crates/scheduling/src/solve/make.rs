@@ -6,7 +6,6 @@ use super::{
     axis,
     bits::Bits,
     open::{Fit, Open},
-    relations::Filter,
     search::Search,
     settle::Settling,
     topology::{Here, Seat, Verdict},
@@ -104,8 +103,7 @@ impl<'a> Search<'a> {
                 _ if fit.decided.iter().any(|(decided, _)| *decided == key) => {}
                 Seat::In(domain) => {
                     self.open_in[key].entry(*domain).or_default().push(index);
-                    let admits = |filter: &Filter<'_>| filter.admits_new(one, &node.requirements);
-                    self.topology.note_domain(key, template, *domain, admits);
+                    self.topology.note_domain(key, *domain, (template, one), &node.requirements);
                 }
                 Seat::Undecided => self.undecided[key].push(index),
                 Seat::Nowhere => {}

@@ -23,7 +23,8 @@
 //! Pods that must be on a node with others are planned once more with room kept for them (`company`) where pods are few, or where
 //! some of them are left without a place because these others have filled their nodes.
 //!
-//! If the pods are few and nothing is proven, `exact` tries every way. A plan counts as cheaper only if it gives up no more
+//! Where limits leave pods without a place, fewer are planned, dealt out anew (`fewer`). If the pods are few and nothing is
+//! proven, `exact` tries every way for the fewest, and `rearrange` looks for better plans beside the best one. A plan counts as cheaper only if it gives up no more
 //! wishes than the greedy one and puts no more pods on pools of less weight (`kept`).
 //!
 //! Pools of larger weight come first: a pod that one of them takes is not planned for others, unless limits stop it. The
@@ -35,12 +36,14 @@ mod carry_out;
 mod company;
 mod everywhere;
 mod exact;
+mod fewer;
 mod kept;
 mod known;
 mod model;
 mod ports;
 mod promote;
 mod reach;
+mod rearrange;
 mod repeat;
 mod stages;
 mod together;
@@ -132,6 +135,8 @@ pub(super) fn cheapest(
         let evenly = is_few.then(|| planned(&task.left, true)).filter(|evenly| *evenly != wanted);
         (wanted, planned(&task.as_planned, false), evenly)
     });
+    let is_limited = !rest.refused.is_empty() && start.search.templates.iter().any(|one| !one.limits.is_empty());
+    let limited = is_limited.then(|| greedy.search.clone());
     let mut best = Best { rank: greedy.rank(&rest), kept: Kept::by(&greedy), plan: greedy, rest, is_by_rule };
     if let Some(previous) = previous {
         let ways = stages.ways();
@@ -165,7 +170,7 @@ pub(super) fn cheapest(
                 Purpose::Comparison => without_wishes = Some(attempt.rank(&rest)),
             }
         });
-        let closed = |best: &Best<'_>| best.rest.refused.is_empty() && proven.cost >= best.rank.1;
+        let closed = |best: &Best<'_>| task.has_placed_all(&best.rest) && proven.cost >= best.rank.1;
         if let Some(evenly) = evenly.filter(|_| !closed(&best) && !stop()) {
             let work = settings.search_work_units / 4;
             task.plan_by_weight(evenly, &task.classes(), work, &mut |plan, ways| {
@@ -186,8 +191,19 @@ pub(super) fn cheapest(
                 to_mend(&best)
             });
         }
+        if let Some(greedy) = limited.filter(|_| !task.has_placed_all(&best.rest) && !stop()) {
+            let planned = |counts: &[u64]| wanted::planned(&start.search, &task.reach, counts, &greedy, false);
+            task.plan_fewer(planned, &mut |plan, ways| {
+                let (attempt, rest) = carried_out(plan, ways);
+                best.consider(attempt, rest);
+            });
+        }
         let is_best =
             !closed(&best) && !stop() && exact::improve(&start, &queue, &stages, &task.reach, stop, &mut best);
+        if !is_best && !closed(&best) && queue.len() <= FEW && !stop() {
+            let work = rearrange::improve(&start, &queue, &task.reach, &closed, stop, &mut best);
+            task.spent.set(task.spent.get() + work);
+        }
         let exactly = LowerBound { cost: best.rank.1, ignores: Vec::new() };
         bound = Some(if is_best { exactly } else { proven }).filter(|_| task.has_placed_all(&best.rest));
         solution.search_work_units = task.spent.get();
@@ -357,6 +373,7 @@ impl<'t, 'a> Task<'t, 'a> {
             }
         }
         offer(plan, &self.stages.ways());
+        known.left_out = wanted.iter().map(|wanted| (wanted.kind, wanted.count.saturating_mul(wanted.pods))).collect();
         known
     }
 

@@ -18,7 +18,7 @@ use super::{
     named::Named,
     node_labels::labels_of,
     open::{Fit, Open, Put},
-    relations::{Filter, Groups, Place},
+    relations::{Groups, Place},
     running::Repelling,
     template::{Choice, Template},
     topology::{Here, Seat, Spot, Topology},
@@ -322,8 +322,7 @@ impl<'a> Search<'a> {
         for (key, domain) in decided {
             if let Some(domain) = domain {
                 self.open_in[key].entry(domain).or_default().push(index);
-                let admits = |filter: &Filter<'_>| filter.admits_new(template, &open.requirements);
-                self.topology.note_domain(key, open.template, domain, admits);
+                self.topology.note_domain(key, domain, (open.template, template), &open.requirements);
             }
         }
         let (relations, spot) = (&kind.shape.relations, Some(Spot::Open(index)));

@@ -168,6 +168,14 @@ impl<'a> Template<'a> {
         let mut ordered: Vec<_> = shapes.into_iter().map(|(shape, index)| (index, shape)).collect();
         ordered.sort_by_key(|(index, _)| *index);
         self.shapes = ordered.into_iter().map(|(_, shape)| shape).collect();
+        // What every machine has by itself demands nothing of a node.
+        let Self { min_values, choices, .. } = self;
+        let has = |choice: &Choice<'_>, (key, needed): &(String, u32)| {
+            let mut values = BTreeSet::new();
+            choice.adds_to(key, &mut values);
+            values.len() >= *needed as usize
+        };
+        min_values.retain(|demand| choices.is_empty() || !choices.iter().all(|choice| has(choice, demand)));
     }
 
     fn index(&mut self) {

@@ -24,6 +24,8 @@ pub(super) struct Known {
     contents: Vec<Content>,
     /// Nodes of an earlier plan, and how many there are of each.
     nodes: Vec<(Content, u64)>,
+    /// How many pods of which kinds the plan that taught it left out.
+    pub(super) left_out: Vec<(usize, u64)>,
 }
 
 /// What some node may hold: one of a pool, known by one of its choices.

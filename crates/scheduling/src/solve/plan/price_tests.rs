@@ -132,3 +132,109 @@ fn a_plan_that_a_limit_stands_in_the_way_of_has_a_bound_all_the_same() {
     let (plan, bound) = plan(&snapshot(pods.collect(), Vec::new(), vec![first, second]));
     assert!(bound <= plan.cost && bound.0 * 2 > plan.cost.0, "{bound} of {}", plan.cost);
 }
+
+#[test]
+fn three_groups_that_may_not_all_be_together_share_nodes_all_the_same() {
+    // On the node there is goes what may be with many others; the greedy rule gives it to one that must be alone there.
+    let apart = |others: [&'static str; 1]| {
+        move |pod: &mut Pod| pod.pod_anti_affinity = others.iter().map(|one| near(one, labels::HOSTNAME)).collect()
+    };
+    let pods = || {
+        let (u, w) = (app("u", 6, 900, apart(["u"])), app("w", 9, 900, apart(["u"])));
+        u.chain(w).chain(app("x", 8, 1400, apart(["x"])))
+    };
+    let running = |pod: &mut Pod| {
+        apart(["x"])(pod);
+        pod.key.name = "running".to_owned();
+    };
+    let nodes = || vec![there("n", "a", 8000, app("x", 1, 400, running))];
+    let (free, _) = plan(&snapshot(pods().collect(), nodes(), vec![on_demand("p", 100)]));
+    let pinned = pods().enumerate().map(|(index, mut pod)| {
+        if (6..14).contains(&index) {
+            pod.node_selector = labels_of(&[(labels::HOSTNAME, "n")]);
+        }
+        pod
+    });
+    let (pinned, _) = plan(&snapshot(pinned.collect(), nodes(), vec![on_demand("p", 100)]));
+    assert!(free.cost <= pinned.cost, "{} where eight are on the node, else {}", pinned.cost, free.cost);
+}
+
+#[test]
+fn a_spread_over_the_one_domain_that_its_pods_select_costs_nothing() {
+    let on_demand_only = |pod: &mut Pod| pod.node_selector = labels_of(&[(labels::CAPACITY_TYPE, "on-demand")]);
+    let spread_too = |pod: &mut Pod| {
+        on_demand_only(pod);
+        pod.topology_spread = vec![spread("w", labels::CAPACITY_TYPE)];
+    };
+    let alone = |pod: &mut Pod| pod.pod_anti_affinity = vec![near("u", labels::HOSTNAME)];
+    let mut both = on_demand("p", 100);
+    both.requirements = requirements::Requirements::new();
+    let cost = |w: &dyn Fn(&mut Pod)| {
+        let pods = app("u", 3, 300, alone).chain(app("v", 11, 950, |_| {})).chain(app("w", 11, 950, w));
+        plan(&snapshot(pods.collect(), Vec::new(), vec![both.clone()])).0.cost
+    };
+    assert_eq!(cost(&spread_too), cost(&on_demand_only));
+}
+
+#[test]
+fn the_more_pods_wait_the_more_have_a_place_under_a_limit() {
+    let even = |pod: &mut Pod| pod.topology_spread = vec![spread("web", labels::ZONE)];
+    let placed = |count: usize, cpus: i64| {
+        let mut pool = on_demand("p", 100);
+        pool.limits = Some(resources(cpus * 1_000, 100_000, 100_000));
+        let world = snapshot(app("web", count, 1000, even).collect(), Vec::new(), vec![pool]);
+        let plan = solve(&world, &Settings::default());
+        assert_eq!(broken(&world, &plan), []);
+        plan.placed.len()
+    };
+    for (limit, counts) in [(24, [24, 30, 40]), (240, [240, 300, 500])] {
+        let [all, more, most] = counts.map(|count| placed(count, limit));
+        assert!(
+            all <= more && more <= most,
+            "{all} of {}, {more} of {}, {most} of {}",
+            counts[0],
+            counts[1],
+            counts[2]
+        );
+    }
+}
+
+#[test]
+fn pods_that_others_are_spread_by_go_to_several_zones_where_that_is_cheaper() {
+    // Only on arm64 do those count that are to be one on a host, and the cheapest zone is enough for all of these.
+    let by_zone = |pod: &mut Pod| {
+        pod.node_selector = labels_of(&[(labels::ARCH, "arm64")]);
+        pod.topology_spread = vec![spread("v", labels::ZONE)];
+    };
+    let by_host = |pod: &mut Pod| pod.topology_spread = vec![spread("v", labels::HOSTNAME)];
+    let large = |mut pod: Pod| {
+        pod.requests.set(units::ResourceName::memory(), units::Amount(5 << 30));
+        pod
+    };
+    let (mut pool, small) = (pool("p"), |name: &str, gib: i64, cents: i64| {
+        let mut one = machine(name, "arm64", 2);
+        one.capacity = resources(2000, gib, 20);
+        one.offerings.iter_mut().for_each(|offering| offering.price = UsdMicrosPerHour(cents * 10_000));
+        one
+    });
+    pool.instance_types = vec![small("c.2", 4, 5), small("m.2", 8, 6), machine("m.4", "arm64", 4)].into();
+    let arm = app("v", 6, 900, by_zone).map(large);
+    let any = app("v", 12, 1000, by_host).map(|mut pod| {
+        pod.key.name.insert_str(0, "any-");
+        pod
+    });
+    let (plan, _) = plan(&snapshot(arm.chain(any).collect(), Vec::new(), vec![pool]));
+    assert_eq!(plan.cost, UsdMicrosPerHour(6 * 60_000 + 6 * 50_000));
+}
+
+#[test]
+fn one_value_of_a_label_that_every_machine_has_is_not_a_demand() {
+    let following = |pod: &mut Pod| pod.pod_affinity = vec![near("host", labels::HOSTNAME)];
+    let pods = || app("host", 6, 1900, |_| {}).chain(app("guest", 30, 300, following));
+    let mut demanding = on_demand("p", 100);
+    demanding.requirements.add(Requirement::exists(labels::INSTANCE_TYPE).with_min_values(Some(1)));
+    let of = |pool: Pool| plan(&snapshot(pods().collect(), Vec::new(), vec![pool])).0;
+    let (one, other) = (of(on_demand("p", 100)), of(demanding));
+    assert_eq!((one.cost, one.lower_bound), (other.cost, other.lower_bound));
+    assert_eq!(one.new_nodes.len(), other.new_nodes.len());
+}

@@ -60,15 +60,25 @@ impl Together {
             }
         }
         let counted = if shunned.is_empty() { BTreeMap::new() } else { counted(search, kinds) };
-        for (group, kinds) in shunned {
-            let others = counted.get(&search.topology.groups.first_alike[group]).into_iter().flatten();
-            let others: Vec<usize> = others.copied().filter(|kind| !kinds.contains(kind)).collect();
-            let is_alone = |((_, most), alone): (&(usize, Option<u32>), &BTreeSet<usize>)| {
-                most.is_none() && kinds.is_subset(alone)
+        let are_apart = |kinds: &BTreeSet<usize>| {
+            let mut shared = shared.iter();
+            shared.any(|((_, most), alone)| most.is_none() && kinds.is_subset(alone))
+        };
+        for (group, shunning) in shunned {
+            let Some(members) = counted.get(&search.topology.groups.first_alike[group]) else { continue };
+            let others = members - &shunning;
+            let strangers = &shunning - members;
+            let both: BTreeSet<usize> = &shunning & members;
+            // To be apart is mutual: whoever comes last, a node has one of some or several of the others.
+            let (ones, several) = if strangers.is_empty() || are_apart(&strangers) {
+                (&both | &strangers, others)
+            } else if others.is_empty() || are_apart(&others) {
+                (&both | &others, strangers)
+            } else {
+                continue;
             };
-            if !others.is_empty() && together.rows.len() < ROWS && shared.iter().any(is_alone) {
-                // To be apart is mutual: whoever comes last, a node has one of these or some of the others.
-                let takes = kinds.iter().map(|kind| (*kind, WHOLE)).chain(others.into_iter().map(|kind| (kind, 1)));
+            if !ones.is_empty() && !several.is_empty() && together.rows.len() < ROWS {
+                let takes = ones.into_iter().map(|kind| (kind, WHOLE)).chain(several.into_iter().map(|kind| (kind, 1)));
                 together.rows.push(Row { most: WHOLE, takes: takes.collect() });
             }
         }

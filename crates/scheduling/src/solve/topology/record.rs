@@ -7,7 +7,7 @@ use requirements::Requirements;
 use super::{
     super::{
         bundles::Seen,
-        relations::{Filter, Place, Relation, Relations},
+        relations::{Place, Relation, Relations},
         template::Template,
     },
     Counts, Domain, Here, Seat, Spot, Topology, Verdict,
@@ -119,20 +119,23 @@ impl Topology<'_> {
         }
     }
 
-    /// Lets the spreads over a label know of a domain that a new node of a pool is in.
+    /// Lets the spreads over a label know of a domain that a new node of a pool is in. Where it is may follow from what it can
+    /// become alone, and not from what is required of it.
     pub(in crate::solve) fn note_domain(
         &mut self,
         key: usize,
-        template: usize,
         domain: Domain,
-        admits: impl Fn(&Filter<'_>) -> bool,
+        (index, template): (usize, &Template<'_>),
+        requirements: &Requirements,
     ) {
-        if !self.opened.insert((key, template, domain)) {
+        if !self.opened.insert((key, index, domain)) {
             return;
         }
+        let mut there = requirements.clone();
+        there.add(self.pin(key, domain));
         for group in &self.spreads[key] {
             let filter = self.groups.found[*group].filter.map(|filter| &self.groups.filters[filter]);
-            if filter.is_none_or(&admits) {
+            if filter.is_none_or(|filter| filter.admits_new(template, &there)) {
                 let tally = &mut self.tallies[*group];
                 let pods = tally.pods(domain);
                 tally.ranked.insert((pods, domain));
