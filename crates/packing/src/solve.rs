@@ -60,6 +60,10 @@ pub fn pack(problem: &Problem, budget: &Budget<'_>, warm: Option<&Warm>) -> Pack
             }
             solve.refine();
         }
+        if solve.is_quick() && meter.over() {
+            // Refining may have been cut short before it was of any use.
+            solve.try_roughly();
+        }
     }
     let mut packing = answer(problem, &model, &solve.best);
     solve.claim(&mut packing);
@@ -114,6 +118,7 @@ struct Solve<'a> {
     /// Micro-USD per hour of one more pod of each group.
     prices: Vec<f64>,
     patterns: Vec<Pattern>,
+    has_tried_roughly: bool,
     /// No plan is better, whether or not it places everything.
     settled: bool,
 }
@@ -132,6 +137,7 @@ impl<'a> Solve<'a> {
             bound: 0,
             prices: vec![0.0; model.groups.len()],
             patterns: Vec::new(),
+            has_tried_roughly: false,
             settled: false,
         }
     }
@@ -182,13 +188,9 @@ impl<'a> Solve<'a> {
         self.construct(&values, Fill::Ratio, &first);
         let spent = first.spent();
         self.meter.spend(usize::try_from(spent).unwrap_or(usize::MAX));
-        if (self.meter.over() || self.meter.left() < spent) && !first.over() && !self.good() {
-            // Little will be refined: prices that were poured but once are another quick try, and sometimes the better one. It
-            // begins from nothing: with what the last prices have left in mind, nodes would be filled much the same again.
-            self.knapsack = Knapsack::default();
-            let values = bound::values(&roughly_poured(self.model, &demand).prices, self.digits, &self.free);
-            self.construct(&values, Fill::Relaxed, &first);
-            self.meter.spend(usize::try_from(first.spent() - spent).unwrap_or(usize::MAX));
+        if (self.meter.over() || self.meter.left() < spent) && !first.over() {
+            // Little will be refined.
+            self.try_roughly();
         }
         if !self.meter.over() {
             let plan = greedy::first_fit(self.model, self.meter);
@@ -221,6 +223,20 @@ impl<'a> Solve<'a> {
         } else {
             self.prices = guide.prices;
         }
+    }
+
+    /// Prices that were poured but once are another quick try, and sometimes the better one. It begins from nothing: with what the
+    /// last prices have left in mind, nodes would be filled much the same again.
+    fn try_roughly(&mut self) {
+        if std::mem::replace(&mut self.has_tried_roughly, true) || self.good() {
+            return;
+        }
+        let first = if self.is_quick() { Meter::endless() } else { self.meter.guarded() };
+        self.knapsack = Knapsack::default();
+        let demand = self.model.demand();
+        let values = bound::values(&roughly_poured(self.model, &demand).prices, self.digits, &self.free);
+        self.construct(&values, Fill::Relaxed, &first);
+        self.meter.spend(usize::try_from(first.spent()).unwrap_or(usize::MAX));
     }
 
     /// Many groups: the bound from pouring, plans from memory and from rounder groups.

@@ -29,6 +29,7 @@ mod limits;
 mod make;
 mod map;
 mod merge;
+mod min_values;
 mod named;
 mod node_labels;
 mod open;
@@ -133,6 +134,7 @@ fn prepare<'a>(snapshot: &'a Snapshot, settings: &'a Settings, axis: &'a Axis) -
     }
     queue.sort_by_key(|(pod, asked)| (Reverse(pod.priority), search.turns[*asked]));
     search.expect_pods(queue.iter().map(|(_, asked)| *asked));
+    search.expect_domains(queue.iter().map(|(_, asked)| *asked));
     let given_up = vec![0; numbers_of(&queue)];
     (Greedy { search, placed: Vec::new(), relaxed: 0, given_up }, queue, solution)
 }
@@ -208,7 +210,8 @@ impl<'a> Greedy<'a> {
             }
             let may_change = refused.iter().any(|(_, asked)| self.search.may_change(*asked));
             let moved = refused.len() < before;
-            if !may_change || !(moved || self.search.topology.stop_waiting(waited >= PATIENCE)) {
+            let topology = &mut self.search.topology;
+            if !may_change || !(moved || topology.stop_waiting(waited >= PATIENCE) || topology.stop_expecting()) {
                 return Rest { refused, untried: Vec::new() };
             }
             waited += usize::from(!moved);

@@ -411,7 +411,11 @@ impl fmt::Display for Unfit {
                 let there = domains.join(", ");
                 write!(f, "{pool}: the pods it must share its {key} with are ")?;
                 let Some(Shortage { name, asked, largest_free }) = shortage else {
-                    return write!(f, "in {there}, where the pool has no node for it");
+                    return if key == labels::HOSTNAME {
+                        write!(f, "on {there}, where it may not be")
+                    } else {
+                        write!(f, "in {there}, where it can have no node of the pool")
+                    };
                 };
                 let (asked, free) = (Quantity::of(name, *asked), Quantity::of(name, *largest_free));
                 write!(f, "on {there}: it asks for {asked} of {name}, the most that is free there is {free}")

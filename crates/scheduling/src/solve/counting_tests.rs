@@ -101,8 +101,38 @@ fn no_zone_is_opened_that_pods_placed_elsewhere_would_have_to_fill() {
         ),
         "{reasons:?}"
     );
-    // The greedy rule takes the larger pod first.
+    // The greedy rule takes the larger pod first. Who does not tolerate the pool brings nothing anywhere.
     assert_eq!(unplaced(&greedy).len(), 5);
+    let mut told = greedy.unplaced.values().flatten().map(ToString::to_string);
+    assert!(told.all(|reason| !reason.contains("a first node")), "{:?}", greedy.unplaced);
+}
+
+#[test]
+fn a_zone_that_a_node_must_not_bring_is_told_although_others_are_full() {
+    // The pods for the pool of three zones are spread over these, and may come to b and c alone.
+    let mut world = two_pools(&["a", "b", "c"]);
+    let train = Arc::make_mut(&mut world.pods[0]).clone();
+    world.pods.remove(0);
+    for index in 0..4 {
+        world.pods.push(Arc::new(edited(train.clone(), |pod| {
+            pod.key.name = format!("train-{index}");
+            pod.topology_spread = vec![spread("train", labels::ZONE)];
+        })));
+    }
+    let on_demand: Vec<_> = world.pools[0]
+        .instance_types
+        .iter()
+        .cloned()
+        .map(|mut machine| {
+            let again = machine.offerings[0].clone();
+            machine.offerings.push(crate::Offering { zone: "c".to_owned(), ..again });
+            machine
+        })
+        .collect();
+    world.pools[0].instance_types = on_demand.into();
+    let [plan, _] = plans(&world);
+    let told: Vec<String> = plan.unplaced.values().flatten().map(ToString::to_string).collect();
+    assert!(told.iter().any(|reason| reason.contains("a first node in topology.kubernetes.io/zone a")), "{told:?}");
 }
 
 #[test]
@@ -197,4 +227,18 @@ proptest! {
         prop_assert!(plan.unplaced.len() < greedy.unplaced.len() || plan.cost <= greedy.cost);
         prop_assert!(plan.lower_bound.is_none_or(|bound| bound.cost <= plan.cost));
     }
+}
+
+#[test]
+fn volumes_in_several_zones_do_not_wait_for_each_other_where_there_is_no_node_yet() {
+    let held_in = |zone: &'static str| {
+        move |pod: &mut Pod| {
+            pod.labels = labels_of(&[("app", "db")]);
+            pod.volume_zones = vec![term(labels::ZONE, Operator::In, &[zone])];
+            evenly("db")(pod);
+        }
+    };
+    let pods = app("a", 12, 500, held_in("a")).chain(app("b", 12, 500, held_in("b")));
+    let world = snapshot(pods.collect(), Vec::new(), vec![pool("p")]);
+    assert_eq!(plans(&world).each_ref().map(unplaced), [[""; 0]; 2]);
 }

@@ -355,10 +355,14 @@ impl<'a> Open<'a> {
 
     /// What is bought for it if nothing else is in the way, and for how many pods.
     pub(super) fn bought<'c>(&self, template: &'c Template<'a>, max_alternatives: usize) -> (&'c Choice<'a>, usize) {
-        let first = match template.min_values.as_slice() {
-            [] => self.choices.iter().next().map(|index| &template.choices[index]),
-            _ => cheapest(template, &self.choices, max_alternatives.max(1)).first().copied(),
+        let first = self.choices.iter().next().map(|index| &template.choices[index]);
+        // What brings a value of the first label that is demanded is kept.
+        let is_kept = |first: &&Choice<'_>| match template.min_values.first() {
+            Some((key, _)) => first.adds_to(key, &mut BTreeSet::new()),
+            None => true,
         };
+        let of_all = || cheapest(template, &self.choices, max_alternatives.max(1)).first().copied();
+        let first = first.filter(is_kept).or_else(of_all);
         (first.expect("a node has a choice for the pod it was opened for"), self.pods.len())
     }
 

@@ -23,7 +23,8 @@
 //! Pods that must be on a node with others are planned once more with room kept for them (`company`) where pods are few, or where
 //! some of them are left without a place because these others have filled their nodes.
 //!
-//! Where limits leave pods without a place, fewer are planned, dealt out anew (`fewer`). If the pods are few and nothing is
+//! Where limits leave pods without a place, fewer are planned, dealt out anew (`fewer`), and some of the pods before the others
+//! (`parts`). If the pods are few and nothing is
 //! proven, `exact` tries every way for the fewest, and `rearrange` looks for better plans beside the best one. A plan counts as cheaper only if it gives up no more
 //! wishes than the greedy one and puts no more pods on pools of less weight (`kept`).
 //!
@@ -40,6 +41,7 @@ mod fewer;
 mod kept;
 mod known;
 mod model;
+mod parts;
 mod ports;
 mod promote;
 mod reach;
@@ -86,6 +88,17 @@ pub(super) fn cheapest(
     settings: &Settings,
     stop: &dyn Fn() -> bool,
     previous: Option<&Solution>,
+) -> Solution {
+    cheapest_of(snapshot, settings, stop, previous, false)
+}
+
+/// As [`cheapest`]; `is_part`: of some of the pods that are planned for, to begin with.
+fn cheapest_of(
+    snapshot: &Snapshot,
+    settings: &Settings,
+    stop: &dyn Fn() -> bool,
+    previous: Option<&Solution>,
+    is_part: bool,
 ) -> Solution {
     let axis = Axis::of(snapshot);
     let (mut start, queue, mut solution) = prepare(snapshot, settings, &axis);
@@ -198,14 +211,28 @@ pub(super) fn cheapest(
                 best.consider(attempt, rest);
             });
         }
+        let parts = parts::first(&start, &queue, &stages, &task.reach, &best, is_part);
+        for part in parts.into_iter().filter(|_| !stop()) {
+            // How many offerings of a node are told makes no difference to the plan.
+            let work = settings.search_work_units / 4;
+            let settings = Settings { search_work_units: work, max_alternatives: usize::MAX, ..*settings };
+            let part = cheapest_of(&parts::only(snapshot, &part), &settings, stop, None, true);
+            let mut attempt = start.clone();
+            let again = repeat::same_again(&start.search, &part);
+            let left = attempt.repeat(&queue, &part, &again);
+            let rest = attempt.carry_out(&left, &stages.ways(), Plan::new(start.search.kinds.len()));
+            best.consider(attempt, rest);
+        }
         let is_best =
             !closed(&best) && !stop() && exact::improve(&start, &queue, &stages, &task.reach, stop, &mut best);
-        if !is_best && !closed(&best) && queue.len() <= FEW && !stop() {
+        if !is_best && !closed(&best) && queue.len() <= rearrange::PODS && !stop() {
             let work = rearrange::improve(&start, &queue, &task.reach, &closed, stop, &mut best);
             task.spent.set(task.spent.get() + work);
         }
         let exactly = LowerBound { cost: best.rank.1, ignores: Vec::new() };
-        bound = Some(if is_best { exactly } else { proven }).filter(|_| task.has_placed_all(&best.rest));
+        // Who has a limited pool of larger weight is by no rule but that the greedy one is not to be worse.
+        let one_answer = task.classes().len() <= 1 || start.search.templates.iter().all(|one| one.limits.is_empty());
+        bound = Some(if is_best && one_answer { exactly } else { proven }).filter(|_| task.has_placed_all(&best.rest));
         solution.search_work_units = task.spent.get();
         solution.greedy_cost = Some(by_rule.rank.1);
         solution.greedy_leaves_out = left_out_by_rule.saturating_sub(left_out(&best.rest));
@@ -462,6 +489,8 @@ fn proven(model: &Model, packing: &Packing) -> i128 {
 mod after_tests;
 #[cfg(test)]
 mod price_tests;
+#[cfg(test)]
+mod rearrange_tests;
 #[cfg(test)]
 mod small_tests;
 #[cfg(test)]

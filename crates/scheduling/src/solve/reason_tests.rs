@@ -196,3 +196,18 @@ fn a_node_names_the_limit_that_left_larger_machines_out() {
     assert_eq!(narrowed(vec![alone("p"), alone("q")], 34), [more_than(8), more_than(16)]);
     assert_eq!(narrowed(vec![alone("p"), alone("q")], 3400), Vec::<String>::new());
 }
+
+#[test]
+fn what_keeps_a_pod_from_those_it_must_be_beside_is_told() {
+    let gathered = |index| {
+        edited(pod(&format!("x-{index}"), 100, 0), |pod| {
+            pod.labels = labels_of(&[("app", "x")]);
+            pod.pod_affinity = vec![near("x", labels::HOSTNAME)];
+            pod.topology_spread = vec![crate::TopologySpread { max_skew: 3, ..spread("x", labels::ZONE) }];
+        })
+    };
+    let plan = solve(&snapshot((0..4).map(gathered).collect(), Vec::new(), vec![pool("p")]), &Settings::default());
+    let told: Vec<String> = plan.unplaced.values().flatten().map(ToString::to_string).collect();
+    assert!(told[0].contains("keeps the spread within a skew of 3"), "{told:?}");
+    assert!(told[1].contains("are on new node 1, where it may not be"), "{told:?}");
+}

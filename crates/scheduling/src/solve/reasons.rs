@@ -117,7 +117,9 @@ impl Search<'_> {
         let others = !reasons.is_empty();
         self.topology_reasons(kind, template, &left, &mut reasons);
         self.limit_reasons(index, &limited, others, &mut reasons);
-        reasons.extend(self.topology.domains_not_brought(index, template, &left).map(|(key, domains)| {
+        // A node that could not be had anyway brings nothing.
+        let allowed = if others { Bits::none(0) } else { self.allowed(kind, template, left.clone()) };
+        reasons.extend(self.topology.domains_not_brought(index, template, &allowed).map(|(key, domains)| {
             let key = self.topology.groups.keys[key].to_owned();
             Unfit::NewDomain { pool: pool(), key, domains }
         }));
@@ -130,6 +132,19 @@ impl Search<'_> {
             reasons.push(Unfit::NoOffering { pool: pool(), unavailable: would_do, used_up: 0 });
         }
         reasons
+    }
+
+    /// Of some choices those in domains where the kind's relations to others let it be, label by label.
+    fn allowed(&self, kind: &Kind<'_>, template: &Template<'_>, mut choices: Bits) -> Bits {
+        let relations = &kind.shape.relations;
+        for key in &relations.keys {
+            let is_fine = |domain| self.topology.verdict(relations, *key, Seat::In(domain)) == Verdict::Fine;
+            let (fine, barred): (Vec<_>, Vec<_>) =
+                template.domains[*key].iter().partition(|(domain, _)| is_fine(*domain));
+            let is_in = |domains: &[&(Domain, Bits)], choice| domains.iter().any(|(_, can)| can.contains(choice));
+            choices.retain(|choice| is_in(&fine, choice) || !is_in(&barred, choice));
+        }
+        choices
     }
 
     /// The demands on where other pods are that nothing the pool can make meets.
@@ -155,6 +170,8 @@ impl Search<'_> {
                 }
             };
             if !fine {
+                let others = relations.rules.iter().filter(|other| self.is_in_the_way(rule, other));
+                blocked.extend(others.map(|other| self.rule_reason(kind, other, template, left)));
                 blocked.push(self.rule_reason(kind, rule, template, left));
             }
         }
@@ -168,6 +185,29 @@ impl Search<'_> {
         }
         blocked.dedup();
         reasons.extend(blocked);
+    }
+
+    /// Whether another rule bars everything where the pods are that one demands to be near to.
+    fn is_in_the_way(&self, rule: &Rule, other: &Rule) -> bool {
+        let Place::Key(key) = other.place else { return false };
+        if other == rule || !matches!(rule.demand, Demand::Near { .. }) {
+            return false;
+        }
+        let seats: Vec<Seat> = match rule.place {
+            Place::Host => {
+                let homes = self.topology.homes(rule.group).iter();
+                let seat = |spot: &Spot| match spot {
+                    Spot::Existing(index) => self.existing[*index].seats[key],
+                    Spot::Open(index) => self.open[*index].seats[key],
+                };
+                homes.map(seat).collect()
+            }
+            Place::Key(near) if near == key => {
+                self.topology.populated_domains(rule.group).into_iter().map(Seat::In).collect()
+            }
+            Place::Key(_) => return false,
+        };
+        !seats.is_empty() && seats.iter().all(|seat| self.topology.rule_verdict(other, *seat) != Verdict::Fine)
     }
 
     fn rule_reason(&self, kind: &Kind<'_>, rule: &Rule, template: &Template<'_>, left: &Bits) -> Unfit {

@@ -373,6 +373,16 @@ impl<'a> Search<'a> {
         }
     }
 
+    /// Says that pods of these numbers may bring domains into spreads.
+    pub(super) fn expect_domains(&mut self, asked: impl Iterator<Item = usize>) {
+        if self.topology.has_outside() {
+            let asked: BTreeSet<usize> = asked.collect();
+            let kinds: BTreeSet<usize> = asked.into_iter().map(|one| self.least_kind(one)).collect();
+            let kinds: Vec<&Kind<'_>> = kinds.into_iter().map(|kind| &self.kinds[kind]).collect();
+            self.topology.expect_domains(&self.templates, &kinds);
+        }
+    }
+
     /// Says that a pod of this number has a place: those that must be near it need not wait for it any longer.
     pub(super) fn has_place(&mut self, asked: usize) {
         self.free_member_of[asked].iter().for_each(|group| self.topology.await_less(*group));

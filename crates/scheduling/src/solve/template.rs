@@ -29,6 +29,8 @@ pub(super) struct Template<'a> {
     pub(super) limits: Vec<Limit>,
     /// How many different values of which labels must stay possible.
     pub(super) min_values: Vec<(String, u32)>,
+    /// For each of these: by choice, its values, numbered.
+    pub(super) values_of: Vec<Vec<Vec<u32>>>,
     /// For each label by whose values pods are related: the domains, by number, and the choices that can be in each.
     pub(super) domains: Vec<Vec<(u32, Bits)>>,
     pub(super) available: Bits,
@@ -119,6 +121,7 @@ impl<'a> Template<'a> {
             shapes: Vec::new(),
             limits: limits(pool, snapshot),
             min_values,
+            values_of: Vec::new(),
             domains: Vec::new(),
             available: Bits::none(0),
             counted: Vec::new(),
@@ -168,14 +171,7 @@ impl<'a> Template<'a> {
         let mut ordered: Vec<_> = shapes.into_iter().map(|(shape, index)| (index, shape)).collect();
         ordered.sort_by_key(|(index, _)| *index);
         self.shapes = ordered.into_iter().map(|(_, shape)| shape).collect();
-        // What every machine has by itself demands nothing of a node.
-        let Self { min_values, choices, .. } = self;
-        let has = |choice: &Choice<'_>, (key, needed): &(String, u32)| {
-            let mut values = BTreeSet::new();
-            choice.adds_to(key, &mut values);
-            values.len() >= *needed as usize
-        };
-        min_values.retain(|demand| choices.is_empty() || !choices.iter().all(|choice| has(choice, demand)));
+        self.number_values();
     }
 
     fn index(&mut self) {
@@ -333,20 +329,6 @@ impl<'a> Template<'a> {
             self.choices[index].adds_to(key, &mut values);
         });
         (!values.is_empty()).then(|| Requirement::one_of(key, values))
-    }
-
-    /// The first label of which fewer values remain possible than the pool demands: how many it demands and how many there are.
-    pub(super) fn too_few_values(&self, choices: &Bits) -> Option<(&str, u32, usize)> {
-        self.min_values.iter().find_map(|(key, needed)| {
-            let mut values = BTreeSet::new();
-            for index in choices.iter() {
-                self.choices[index].adds_to(key, &mut values);
-                if values.len() >= *needed as usize {
-                    return None;
-                }
-            }
-            Some((key.as_str(), *needed, values.len()))
-        })
     }
 
     /// The resource-wise largest of the choices, in limited resources.

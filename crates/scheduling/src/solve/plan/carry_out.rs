@@ -22,11 +22,15 @@ use super::{
 use crate::{Placement, PlacementReason, Pod, Target};
 
 /// How often the pods that were refused are tried again before the greedy rule gets them: spreads may let in later what
-/// they refuse now.
+/// they refuse now; and as long as they are so few.
 const ROUNDS: usize = 3;
+const TRIES: usize = 100_000;
 
 /// The last of the phases in which pods are put where a plan has them.
 const LAST: usize = 11;
+
+/// The last of those before pods that wait for others come.
+const FIRST: usize = Turn::First as usize * 3 + 2;
 
 /// When such pods come: by their turn, and then those to be spread over a label, those to be spread over hosts, all others.
 fn phase(turn: Turn, relations: &Relations) -> usize {
@@ -57,6 +61,7 @@ pub(super) struct Plan {
 }
 
 /// A node of the plan.
+#[derive(Clone)]
 pub(super) enum Planned {
     Existing(usize),
     New {
@@ -147,15 +152,23 @@ impl<'a> Greedy<'a> {
         let relations = |way: &Way| &self.search.kinds[way.planned].shape.relations;
         let turns = self.search.turns.iter();
         let phases: Vec<usize> = turns.zip(ways).map(|(turn, way)| phase(*turn, relations(way))).collect();
+        let is_planned: Vec<bool> = ways.iter().map(|way| !plan.lanes[way.planned].is_empty()).collect();
         for now in if are_many { LAST } else { 0 }..=LAST {
-            for _ in 0..ROUNDS {
+            let mut tries = 0;
+            for round in 0.. {
                 let before = left.len();
+                tries += before;
                 left.retain(|(pod, asked)| {
                     phases[*asked] > now || !self.is_put_as_planned(pod, *asked, ways, &mut plan)
                 });
-                if left.is_empty() || left.len() == before {
+                let goes_on = round + 1 < ROUNDS || tries < TRIES;
+                if left.is_empty() || left.len() == before || !goes_on {
                     break;
                 }
+            }
+            if now == FIRST {
+                // Those who must be spread evenly with pods that are not planned for have to find these there.
+                left.retain(|(pod, asked)| phases[*asked] > FIRST || is_planned[*asked] || !self.is_put(pod, *asked));
             }
         }
         // Where all are planned for, only what had to be opened beside the plan may be needless.
@@ -164,6 +177,14 @@ impl<'a> Greedy<'a> {
         self.widen();
         self.merge(planned);
         rest
+    }
+
+    /// Puts a pod where the greedy rule does.
+    fn is_put(&mut self, pod: &'a Pod, asked: usize) -> bool {
+        let Some(placement) = self.place(pod, asked) else { return false };
+        self.search.has_place(asked);
+        self.placed.push((&pod.key, placement));
+        true
     }
 
     /// Puts a pod where the plan says, if the engine agrees.

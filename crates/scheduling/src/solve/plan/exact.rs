@@ -16,16 +16,18 @@
 //!
 //! The work is counted, so that it ends at the same place each time, and what is remembered is bounded.
 
+mod content;
 mod least;
 mod mirrors;
 mod sorts;
 mod zones;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use units::UsdMicrosPerHour;
 
 use self::{
+    content::{Content, New, cost},
     least::Least,
     mirrors::Mirrors,
     sorts::{Sort, Sorts},
@@ -89,7 +91,7 @@ struct Tree<'t, 'a> {
     alike: Vec<u32>,
     /// By pod: whether others matter for it, or it for others.
     related: Vec<bool>,
-    /// By pod: the set of those that come before it, because it must be spread evenly with them (see [`Turn`]).
+    /// By pod: the set of those that come before it, because they are spread by others and wait for nobody (see [`Turn`]).
     after: Vec<usize>,
     /// Whether the order of the related matters.
     ordered: bool,
@@ -118,30 +120,6 @@ struct State<'a> {
     left: Vec<usize>,
     moves: Vec<Move>,
     content: Content,
-}
-
-/// What matters of a state.
-#[derive(Clone)]
-struct Content {
-    /// The priorities of the pods that do without a place, the highest first.
-    without: Vec<i32>,
-    kept: Kept,
-    /// By node there is: the set of pods on it.
-    there: Vec<usize>,
-    /// Pods on nodes there are, and without one, as they count for what is the same.
-    others: Vec<(u32, u32)>,
-    nodes: Vec<New>,
-}
-
-/// A new node.
-#[derive(Clone)]
-struct New {
-    template: usize,
-    sort: usize,
-    price: i64,
-    pods: Vec<u32>,
-    /// The set of these pods.
-    members: usize,
 }
 
 #[derive(Clone, Copy)]
@@ -174,6 +152,7 @@ impl<'t, 'a> Tree<'t, 'a> {
         let mut start = start.clone();
         // Whoever must be near pods that choose more freely need not wait for these: every order is tried.
         start.search.topology.stop_waiting(true);
+        start.search.topology.stop_expecting();
         let search = &start.search;
         let kinds = |asked: usize| search.stages_of(asked).iter().copied();
         let all = || pods.iter().flat_map(|(_, asked)| kinds(*asked));
@@ -196,18 +175,24 @@ impl<'t, 'a> Tree<'t, 'a> {
             let of = relations(kind);
             of.rules.iter().all(|rule| rule.demand == Demand::Apart && of.repels.contains(&(rule.group, rule.place)))
         };
+        let spreads = |asked: usize| {
+            let rules = kinds(asked).flat_map(|kind| &relations(kind).rules);
+            rules.filter(|rule| matches!(rule.demand, Demand::Spread { .. })).map(|rule| rule.group)
+        };
+        let demanded: BTreeSet<usize> = pods.iter().flat_map(|(_, asked)| spreads(*asked)).collect();
+        let is_counted = |asked: usize| {
+            let mut demanded = demanded.iter();
+            demanded.any(|group| kinds(asked).any(|kind| search.topology.groups.are_counted(relations(kind), *group)))
+        };
+        let waits = |asked: usize| {
+            let mut rules = kinds(asked).flat_map(|kind| &relations(kind).rules);
+            search.turns[asked] > Turn::First && rules.any(|rule| rule.demand != Demand::Apart)
+        };
         let after = |(pod, asked): &(&Pod, usize)| {
-            let spreads = kinds(*asked)
-                .flat_map(|kind| &relations(kind).rules)
-                .filter(|rule| search.turns[*asked] > Turn::First && matches!(rule.demand, Demand::Spread { .. }));
-            let spreads: Vec<usize> = spreads.map(|rule| rule.group).collect();
-            let first = pods.iter().enumerate().filter(|(_, (other, asked))| {
-                let counts = |group: &usize| {
-                    kinds(*asked).any(|kind| search.topology.groups.are_counted(relations(kind), *group))
-                };
-                search.turns[*asked] <= Turn::First && other.priority >= pod.priority && spreads.iter().any(counts)
+            let first = pods.iter().enumerate().filter(|(_, (other, first))| {
+                search.turns[*first] <= Turn::First && other.priority >= pod.priority && is_counted(*first)
             });
-            first.fold(0, |set, (index, _)| set | 1 << index)
+            first.filter(|_| waits(*asked)).fold(0, |set, (index, _)| set | 1 << index)
         };
         let mut numbers: BTreeMap<(usize, i32), u32> = BTreeMap::new();
         let mut number = |pod: &Pod, asked: usize| {
@@ -372,10 +357,12 @@ impl<'t, 'a> Tree<'t, 'a> {
         let mut content = state.content.clone();
         let number = self.alike[next.pod] << 8 | u32::try_from(next.given_up).unwrap_or(0xff);
         content.kept.given_up[asked] += u32::try_from(next.given_up).unwrap_or(u32::MAX);
+        let search = &self.start.search;
         let price = |template: usize, fit: &Option<Fit>| {
             let first = fit.as_ref().and_then(|fit| fit.choices.iter().next());
-            first.map_or(0, |choice| self.start.search.templates[template].choices[choice].price.0)
+            first.map_or(0, |choice| search.templates[template].choices[choice].price.0)
         };
+        let heaviest = kept::heaviest(search, kind);
         match next.to {
             To::Existing(index) => {
                 if let Some(position) = self.there.iter().position(|there| *there == index) {
@@ -392,25 +379,20 @@ impl<'t, 'a> Tree<'t, 'a> {
                 let node = &mut content.nodes[index];
                 node.price = price(node.template, &fit);
                 node.members |= 1 << next.pod;
+                node.heaviest = node.heaviest.min(heaviest);
                 node.pods.push(number);
             }
             To::New { template, sort } => {
                 let price = price(template, &fit);
                 let sort = sort * 2 + usize::from(self.related[next.pod]);
-                content.nodes.push(New { template, sort, price, pods: vec![number], members: 1 << next.pod });
+                let (pods, members) = (vec![number], 1 << next.pod);
+                content.nodes.push(New { template, sort, price, heaviest, pods, members });
             }
         }
-        let template = match next.to {
-            To::Open(index) => Some(content.nodes[index].template),
-            To::New { template, .. } => Some(template),
-            To::Existing(_) | To::Nowhere => None,
-        };
-        if let Some(template) = template {
-            let weight = self.start.search.templates[template].pool.weight;
-            let above = self.weights.iter().zip(&mut content.kept.below).filter(|(larger, _)| **larger > weight);
-            above.for_each(|(_, count)| *count += 1);
-        }
-        if self.most.as_ref().is_some_and(|most| !content.kept.is_within(most)) {
+        let nodes = content.nodes.iter();
+        let nodes = nodes.map(|node| (search.templates[node.template].pool.weight, node.heaviest, node.pods.len()));
+        content.kept.below = kept::below(&self.weights, nodes);
+        if self.most.as_ref().is_some_and(|most| !self.may_keep(state, next.pod, &content.kept, most)) {
             return;
         }
         let least =
@@ -418,6 +400,19 @@ impl<'t, 'a> Tree<'t, 'a> {
         if !self.is_hopeless(&content, least) {
             children.push(Child { next, kind, fit, content, least });
         }
+    }
+
+    /// Whether no more may be given up in the end than this. Who is left may yet justify a node of a pool of less weight.
+    fn may_keep(&self, state: &State<'a>, next: usize, kept: &Kept, most: &Kept) -> bool {
+        let light = |pod: &usize| {
+            let kinds = state.search.stages_of(self.pods[*pod].1).iter();
+            kinds.map(|kind| kept::heaviest(&self.start.search, *kind)).min().unwrap_or(0)
+        };
+        let lightest = state.left.iter().filter(|left| **left != next).map(light).min().unwrap_or(u32::MAX);
+        let below = self.weights.iter().zip(&kept.below).zip(&most.below);
+        let no_more = |(one, most): (&u32, &u32)| one <= most;
+        kept.given_up.iter().zip(&most.given_up).all(no_more)
+            && below.into_iter().all(|((weight, one), most)| lightest < *weight || one <= most)
     }
 
     /// What the state costs at least if everybody else finds a place.
@@ -475,27 +470,4 @@ impl<'t, 'a> Tree<'t, 'a> {
         plan.widen();
         Some((plan, rest))
     }
-}
-
-impl Content {
-    /// Equal for states from which the same follows.
-    fn key(&self) -> Vec<u32> {
-        let mut others = self.others.clone();
-        others.sort_unstable();
-        let number = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
-        let node = |node: &New| {
-            let mut pods = node.pods.clone();
-            pods.sort_unstable();
-            [number(node.template), number(node.sort), number(pods.len())].into_iter().chain(pods).collect::<Vec<_>>()
-        };
-        let mut nodes: Vec<Vec<u32>> = self.nodes.iter().map(node).collect();
-        nodes.sort_unstable();
-        let others = others.into_iter().flat_map(|(node, pod)| [node, pod]);
-        others.chain([u32::MAX - 1]).chain(nodes.into_iter().flatten()).collect()
-    }
-}
-
-/// What nodes cost together; never more than a number holds.
-fn cost(nodes: &[New]) -> i64 {
-    nodes.iter().fold(0, |sum: i64, node| sum.saturating_add(node.price))
 }

@@ -8,7 +8,7 @@ use units::UsdMicrosPerHour;
 use crate::{Node, Pod, Pool, Settings, Snapshot, Solution, solve, testing::*};
 
 /// So many pods of an app, of so many thousandths of a cpu.
-fn app(name: &str, count: usize, milli_cpu: i64, edit: impl Fn(&mut Pod)) -> impl Iterator<Item = Pod> {
+pub(super) fn app(name: &str, count: usize, milli_cpu: i64, edit: impl Fn(&mut Pod)) -> impl Iterator<Item = Pod> {
     let one = move |index| {
         let mut pod = pod(&format!("{name}-{index:02}"), milli_cpu, 0);
         pod.labels = labels_of(&[("app", name)]);
@@ -19,7 +19,7 @@ fn app(name: &str, count: usize, milli_cpu: i64, edit: impl Fn(&mut Pod)) -> imp
 }
 
 /// A pool of on-demand machines of 2, 4, 8 and 16 cpus, the largest at `percent` of the price for as many cpus.
-fn on_demand(name: &str, percent: i64) -> Pool {
+pub(super) fn on_demand(name: &str, percent: i64) -> Pool {
     let mut pool = pool(name);
     let mut types = [2, 4, 8, 16].map(|cpus| machine(&format!("m.{cpus}"), "amd64", cpus));
     types[3].offerings.iter_mut().for_each(|one| one.price.0 = one.price.0 * percent / 100);
@@ -28,7 +28,7 @@ fn on_demand(name: &str, percent: i64) -> Pool {
     pool
 }
 
-fn there(name: &str, zone: &str, milli_cpu: i64, pods: impl Iterator<Item = Pod>) -> Node {
+pub(super) fn there(name: &str, zone: &str, milli_cpu: i64, pods: impl Iterator<Item = Pod>) -> Node {
     let mut node = node(name, milli_cpu);
     node.labels.insert(labels::ZONE.to_owned(), zone.to_owned());
     node.pods = pods.map(Arc::new).collect();
@@ -36,7 +36,7 @@ fn there(name: &str, zone: &str, milli_cpu: i64, pods: impl Iterator<Item = Pod>
 }
 
 /// The plan, which has to be sound and to place all pods, and its bound.
-fn plan(world: &Snapshot) -> (Solution, UsdMicrosPerHour) {
+pub(super) fn plan(world: &Snapshot) -> (Solution, UsdMicrosPerHour) {
     let plan = solve(world, &Settings::default());
     assert_eq!(broken(world, &plan), []);
     assert_eq!(plan.unplaced.len(), 0, "{:?}", plan.unplaced);
@@ -237,4 +237,36 @@ fn one_value_of_a_label_that_every_machine_has_is_not_a_demand() {
     let (one, other) = (of(on_demand("p", 100)), of(demanding));
     assert_eq!((one.cost, one.lower_bound), (other.cost, other.lower_bound));
     assert_eq!(one.new_nodes.len(), other.new_nodes.len());
+}
+
+#[test]
+fn which_pod_comes_first_does_not_decide_what_weights_cost() {
+    let (mut heavy, light) = (on_demand("heavy", 100), on_demand("light", 100));
+    heavy.weight = 10;
+    let to_light = |pod: &mut Pod| pod.node_selector = labels_of(&[("karpenter.sh/nodepool", "light")]);
+    let cost = |bound: &str, free: &str, count: usize| {
+        let pods = app(bound, count, 900, to_light).chain(app(free, count, 900, |_| {}));
+        plan(&snapshot(pods.collect(), Vec::new(), vec![heavy.clone(), light.clone()]))
+    };
+    for count in [1, 20] {
+        let ((one, bound), (other, _)) = (cost("a", "b", count), cost("b", "a", count));
+        assert_eq!(one.cost, other.cost, "{count} of each");
+        assert_eq!(bound, one.cost);
+    }
+}
+
+#[test]
+fn pods_that_wait_in_vain_take_no_place_from_others_of_several_kinds() {
+    let even = |app: &'static str| move |pod: &mut Pod| pod.topology_spread = vec![spread(app, labels::ZONE)];
+    let placed = |count: usize| {
+        let mut pool = on_demand("p", 100);
+        pool.limits = Some(resources(96_000, 100_000, 100_000));
+        let pods = app("a", count, 900, even("a")).chain(app("b", count / 2, 1500, even("b")));
+        let world = snapshot(pods.collect(), Vec::new(), vec![pool]);
+        let plan = solve(&world, &Settings::default());
+        assert_eq!(broken(&world, &plan), []);
+        plan.placed.len()
+    };
+    let (few, many) = (placed(100), placed(300));
+    assert!(few * 100 <= many * 105, "{few} of 150, {many} of 450");
 }

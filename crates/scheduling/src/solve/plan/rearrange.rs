@@ -12,32 +12,40 @@
 //!
 //! The numbers it rolls are the same every time, and the work is counted, so that the same input gives the same plan.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use packing::Dice;
 
 use super::{
     super::{Greedy, Queue, Rest, bits::Bits, relations::Demand, wishes::Turn},
-    Best,
+    Best, FEW,
     carry_out::Planned,
     kept::Kept,
     reach::Reach,
 };
-use crate::{PodKey, Target};
+use crate::{Pod, PodKey, Target};
 
+/// No more pods than this are rearranged.
+pub(super) const PODS: usize = 2000;
 /// No more work than this, in the unit of `search_work_units`.
 const WORK: u64 = 100_000_000;
 /// What it is to ask a node about a pod, and to begin anew.
 const ASK: u64 = 200;
 const BEGIN: u64 = 20_000;
 /// If so many plans one after another are no better, there is an end.
-const PATIENCE: usize = 1000;
+const PATIENCE: usize = 600;
+/// Of the same beginning one plan is made for so many pods, and one more.
+const PODS_A_TRY: usize = 32;
+/// For each pod so many opened nodes are looked at, and as many of those opened last.
+const WINDOW: usize = 32;
 /// After so many it goes on from the best one.
 const BACK: usize = 60;
+/// So many pods that are alike lose their places at once, at most.
+const LOOSE: usize = 64;
 /// So many nodes are taken away at once, at most.
 const NODES: u64 = 4;
-/// Of the plans that cost no more than this above the best, one in so many is gone on from.
-const WORSE_PERCENT: i64 = 3;
+/// Of the plans that cost no more than this above the best, one in so many is gone on from: of many pods, as much as it is of few.
+const WORSE_PERCENT: i128 = 3;
 const ODDS: u64 = 16;
 
 /// Rearranges the best plan until it is known to be one (`is_closed`) or nothing is gained any more. Returns how much work that was.
@@ -54,7 +62,7 @@ pub(super) fn improve<'a>(
     start.search.topology.stop_waiting(true);
     let work = start.search.settings.search_work_units.min(WORK);
     let mut search = Rearranging {
-        comes_later: queue.iter().map(|(_, asked)| comes_later(&start, *asked)).collect(),
+        orders: orders(&start, queue),
         positions: queue.iter().enumerate().map(|(position, (pod, _))| (&pod.key, position)).collect(),
         start,
         queue,
@@ -64,41 +72,67 @@ pub(super) fn improve<'a>(
     };
     let mut now = search.layout(&best.plan);
     let (mut rank, mut in_vain) = (best.rank.clone(), 0);
+    let tries = 1 + queue.len() / PODS_A_TRY;
     while in_vain < PATIENCE && search.work > 0 && !is_closed(best) && !stop() {
-        in_vain += 1;
-        if in_vain % BACK == 0 {
+        if in_vain % BACK < tries {
             (now, rank) = (search.layout(&best.plan), best.rank.clone());
         }
-        let cost = best.rank.1.0;
-        // Where pods have no place, what places more may cost what it will.
-        let most = if best.rank.0.is_empty() { cost.saturating_add(cost / 100 * WORSE_PERCENT) } else { i64::MAX };
-        let Some((mut plan, rest)) = search.other(&now, most) else { continue };
-        let other = plan.rank(&rest);
-        let gains = other < best.rank;
-        let is_tried = gains || other <= rank || (other.0 == best.rank.0 && search.dice.below(ODDS) == 0);
-        let places_more = other.0 < best.rank.0;
-        if !is_tried || !(places_more || Kept::by(&plan).is_within(&best.kept)) {
-            continue;
-        }
-        (now, rank) = (search.layout(&plan), other);
-        if gains {
-            plan.widen();
-            best.consider(plan, rest);
-            in_vain = 0;
+        let begun = search.begin(&now);
+        for _ in 0..tries {
+            in_vain += 1;
+            let near = search.most(best.rank.1.0);
+            // Where pods have no place, what places more may cost what it will.
+            let most = if best.rank.0.is_empty() { near } else { i64::MAX };
+            let Some((mut plan, rest)) = search.finish(&begun, &now, most) else { continue };
+            let other = plan.rank(&rest);
+            let gains = other < best.rank;
+            let is_near = other.0 == best.rank.0 && other.1.0 <= near;
+            let is_tried = gains || other <= rank || (is_near && search.dice.below(ODDS) == 0);
+            let places_more = other.0 < best.rank.0;
+            if !is_tried || !(places_more || Kept::by(&plan).is_within(&best.kept)) {
+                continue;
+            }
+            (now, rank) = (search.layout(&plan), other);
+            if gains {
+                plan.widen();
+                best.consider(plan, rest);
+                in_vain = 0;
+            }
+            break;
         }
     }
     work - search.work
 }
 
-/// Whether pods of this number come after those that their spreads count and that choose freely (see [`Turn`]).
-fn comes_later(start: &Greedy<'_>, asked: usize) -> bool {
+/// By pod: what order the spreads of others demand (see [`Turn`]).
+fn orders(start: &Greedy<'_>, queue: &Queue<'_>) -> Vec<Order> {
     let search = &start.search;
-    let mut kinds = search.stages_of(asked).iter();
-    let spread = |kind: &usize| {
-        let mut rules = search.kinds[*kind].shape.relations.rules.iter();
-        rules.any(|rule| matches!(rule.demand, Demand::Spread { .. }))
+    let relations = |asked: usize| search.stages_of(asked).iter().map(|kind| &search.kinds[*kind].shape.relations);
+    let rules = |asked: usize| relations(asked).flat_map(|relations| &relations.rules);
+    let spreads = |asked: usize| rules(asked).filter(|rule| matches!(rule.demand, Demand::Spread { .. }));
+    let demanded = queue.iter().flat_map(|(_, asked)| spreads(*asked));
+    let demanded: BTreeSet<usize> = demanded.map(|rule| search.topology.groups.first_alike[rule.group]).collect();
+    let order = |(_, asked): &(&Pod, usize)| {
+        let mut counted = relations(*asked).flat_map(|relations| &relations.counted);
+        if search.turns[*asked] > Turn::First {
+            let waits = rules(*asked).any(|rule| rule.demand != Demand::Apart);
+            if waits { Order::Later } else { Order::Any }
+        } else if counted.any(|(first, _)| demanded.contains(first)) {
+            Order::Early
+        } else {
+            Order::Any
+        }
     };
-    search.turns[asked] > Turn::First && kinds.any(spread)
+    queue.iter().map(order).collect()
+}
+
+/// When a pod comes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Order {
+    /// Before all that come later.
+    Early,
+    Any,
+    Later,
 }
 
 struct Rearranging<'t, 'a> {
@@ -106,8 +140,8 @@ struct Rearranging<'t, 'a> {
     queue: &'t Queue<'a>,
     reach: &'t Reach,
     positions: BTreeMap<&'a PodKey, usize>,
-    /// By pod: whether it comes in the second half.
-    comes_later: Vec<bool>,
+    /// By pod.
+    orders: Vec<Order>,
     dice: Dice,
     work: u64,
 }
@@ -117,6 +151,16 @@ struct Layout {
     nodes: Vec<Site>,
     /// By pod: its node, and its turn among all.
     place: Vec<Option<(usize, usize)>>,
+}
+
+/// A layout without some of its nodes, as far as it does not matter where the pods of these go.
+struct Begun<'a> {
+    plan: Greedy<'a>,
+    nodes: Vec<Planned>,
+    /// The pods that come after these.
+    left: Vec<usize>,
+    /// By pod: whether it has lost its place.
+    loose: Vec<bool>,
 }
 
 /// A node of a layout.
@@ -134,11 +178,31 @@ struct Manner {
     new_percent: i64,
     /// A new node may cost so many times what the least costs that its first pod fits on.
     times: i64,
+    elsewhere: Option<Elsewhere>,
+    /// Wishes are given up before anything else is tried: who grants them may take another's only place.
+    is_wishless: bool,
     /// New nodes are in one domain of this label after another, from this one on.
     over: Option<(usize, usize)>,
 }
 
+/// Some pods go where the others would not go first: on a node there is only if there is no other.
+struct Elsewhere {
+    /// One in so many, picked by a number.
+    one_in: u64,
+    salt: u64,
+    /// Those that ask for the same go together.
+    together: bool,
+    /// Each on a node of its own.
+    alone: bool,
+}
+
 impl<'a> Rearranging<'_, 'a> {
+    /// What a plan may cost to be gone on from, if the best one costs so much.
+    fn most(&self, cost: i64) -> i64 {
+        let worse = i128::from(cost) * WORSE_PERCENT * FEW as i128 / self.queue.len().max(FEW) as i128 / 100;
+        cost.saturating_add(i64::try_from(worse).unwrap_or(0))
+    }
+
     fn layout(&self, plan: &Greedy<'a>) -> Layout {
         let search = &plan.search;
         let there: BTreeMap<_, usize> =
@@ -168,24 +232,40 @@ impl<'a> Rearranging<'_, 'a> {
         Layout { nodes, place }
     }
 
-    /// Another plan, made of this one; `None` if it is dearer than `most`.
-    fn other(&mut self, layout: &Layout, most: i64) -> Option<(Greedy<'a>, Rest<'a>)> {
-        let loose = self.ruin(layout);
-        let manner = self.manner();
-        let order = self.order(layout, &loose);
+    /// Takes some nodes away, and puts the pods back that come before all that have no place now.
+    fn begin(&mut self, layout: &Layout) -> Begun<'a> {
         self.work = self.work.saturating_sub(BEGIN);
-        let mut plan = self.start.clone();
-        let mut nodes: Vec<Planned> = layout
-            .nodes
-            .iter()
-            .map(|site| match site {
-                Site::Existing(index) => Planned::Existing(*index),
-                Site::New { template, choices } => {
-                    Planned::New { template: *template, choices: choices.clone(), labels: None }
-                }
-            })
-            .collect();
-        let mut left = order;
+        let mut loose = self.ruin(layout);
+        let nodes = layout.nodes.iter().map(|site| match site {
+            Site::Existing(index) => Planned::Existing(*index),
+            Site::New { template, choices } => {
+                Planned::New { template: *template, choices: choices.clone(), labels: None }
+            }
+        });
+        let (mut plan, mut nodes) = (self.start.clone(), nodes.collect::<Vec<Planned>>());
+        let mut order: Vec<usize> = (0..self.queue.len()).collect();
+        let times = self.times(layout, &loose);
+        order.sort_by_key(|position| times[*position]);
+        let first_loose = order.iter().position(|position| loose[*position]).unwrap_or(order.len());
+        let mut left = Vec::new();
+        for position in order.drain(..first_loose) {
+            let site = layout.place[position].map(|(site, _)| site);
+            if !site.is_some_and(|site| self.put(&mut plan, position, &mut nodes[site])) {
+                loose[position] = true;
+                left.push(position);
+            }
+        }
+        left.append(&mut order);
+        Begun { plan, nodes, left, loose }
+    }
+
+    /// Puts the other pods where they were, or somewhere else; `None` if that is dearer than `most`.
+    fn finish(&mut self, begun: &Begun<'a>, layout: &Layout, most: i64) -> Option<(Greedy<'a>, Rest<'a>)> {
+        let Begun { plan, nodes, left, loose } = begun;
+        self.work = self.work.saturating_sub(BEGIN);
+        let manner = self.manner(layout.place.contains(&None));
+        let (mut plan, mut nodes) = (plan.clone(), nodes.clone());
+        let mut left = self.order(layout, left, loose);
         loop {
             let before = left.len();
             let mut refused = Vec::new();
@@ -213,14 +293,21 @@ impl<'a> Rearranging<'_, 'a> {
     fn ruin(&mut self, layout: &Layout) -> Vec<bool> {
         let (pods, nodes) = (self.queue.len() as u64, layout.nodes.len() as u64);
         let mut loose: Vec<bool> = layout.place.iter().map(Option::is_none).collect();
+        let waiting: Vec<usize> = (0..loose.len()).filter(|position| loose[*position]).collect();
+        if !waiting.is_empty() && self.dice.below(2) == 0 {
+            let waiting = waiting[self.index(waiting.len() as u64)];
+            self.loosen_for(waiting, &mut loose);
+        }
         match self.dice.below(8) {
-            0 | 1 if pods <= 64 => loose.fill(true),
+            0 | 1 if pods <= LOOSE as u64 => loose.fill(true),
             0..=2 => {
-                // All that ask for the same as one of them, and all that ask for the same as another.
+                // All that ask for the same as one of them, and all that ask for the same as another; of many some.
                 for _ in 0..=self.dice.below(2) {
-                    let asked = self.queue[self.index(pods)].1;
-                    let same = self.queue.iter().zip(&mut loose).filter(|((_, other), _)| *other == asked);
-                    same.for_each(|(_, loose)| *loose = true);
+                    let first = self.index(pods);
+                    let asked = self.queue[first].1;
+                    let same = (0..self.queue.len()).map(|step| (first + step) % self.queue.len());
+                    let same = same.filter(|position| self.queue[*position].1 == asked);
+                    same.take(LOOSE).for_each(|position| loose[position] = true);
                 }
             }
             way => {
@@ -243,41 +330,79 @@ impl<'a> Rearranging<'_, 'a> {
         loose
     }
 
-    fn manner(&mut self) -> Manner {
+    /// Takes their places from pods that matter for one without a place.
+    fn loosen_for(&mut self, waiting: usize, loose: &mut [bool]) {
+        let search = &self.start.search;
+        let relations = |asked: usize| search.stages_of(asked).iter().map(|kind| &search.kinds[*kind].shape.relations);
+        let rules = relations(self.queue[waiting].1).flat_map(|relations| &relations.rules);
+        let groups: BTreeSet<usize> = rules.map(|rule| search.topology.groups.first_alike[rule.group]).collect();
+        let matters = |asked: usize| {
+            let mut counted = relations(asked).flat_map(|relations| &relations.counted);
+            counted.any(|(first, _)| groups.contains(first))
+        };
+        let one_in = 1 + self.dice.below(3);
+        for (loose, (_, asked)) in loose.iter_mut().zip(self.queue) {
+            *loose |= self.dice.below(one_in) == 0 && matters(*asked);
+        }
+    }
+
+    fn manner(&mut self, is_short: bool) -> Manner {
         let keys = self.start.search.topology.groups.keys.len();
         let over = (keys > 0 && self.dice.below(2) == 0).then(|| (self.index(keys as u64), self.index(1 << 16)));
+        let is_there = !self.start.search.existing.is_empty();
+        let elsewhere = (self.dice.below(if is_there { 2 } else { 4 }) == 0).then(|| Elsewhere {
+            one_in: 1 + self.dice.below(3),
+            salt: self.dice.roll(),
+            together: self.dice.below(2) == 0,
+            alone: self.dice.below(if is_there { 3 } else { 1 }) == 0,
+        });
         Manner {
             over,
+            elsewhere,
+            is_wishless: is_short && self.dice.below(3) == 0,
             first_fit: self.dice.below(2) == 0,
             new_percent: [60, 100, 100, 150, 250][self.index(5)],
             times: [1, 1, 2, 3, 4, 8, 16, i64::MAX][self.index(8)],
         }
     }
 
-    /// The pods in the order in which they are put somewhere: those that must come later do; before the loose come the others.
-    fn order(&mut self, layout: &Layout, loose: &[bool]) -> Vec<usize> {
-        let mut order: Vec<usize> = (0..self.queue.len()).collect();
+    /// By pod: when it comes. Those that keep their places come as they came; the loose after these, but not later than they may.
+    fn times(&self, layout: &Layout, loose: &[bool]) -> Vec<usize> {
+        let turn = |position: usize| layout.place[position].filter(|_| !loose[position]).map(|(_, turn)| turn);
+        let is_later = |position: &usize| self.orders[*position] == Order::Later;
+        let later = (0..self.queue.len()).filter(is_later).filter_map(turn).min().unwrap_or(usize::MAX / 2);
+        let time = |position: usize| match (turn(position), self.orders[position]) {
+            (Some(turn), _) => turn * 2 + 1,
+            (None, Order::Early) => later * 2,
+            (None, Order::Any | Order::Later) => usize::MAX,
+        };
+        (0..self.queue.len()).map(time).collect()
+    }
+
+    /// These pods in the order in which they are put somewhere.
+    fn order(&mut self, layout: &Layout, pods: &[usize], loose: &[bool]) -> Vec<usize> {
         let way = self.dice.below(6);
         let salt = self.dice.roll();
+        let times = self.times(layout, loose);
         let key = |position: usize| {
             let asked = self.queue[position].1 as u64;
-            let turn = layout.place[position].filter(|_| !loose[position]).map_or(0, |(_, turn)| turn);
             let among = match way {
                 // As the greedy rule takes them.
                 0 => 0,
                 1 => Dice(salt ^ position as u64).roll(),
                 _ => Dice(salt ^ asked).roll(),
             };
-            (self.comes_later[position], loose[position], turn, if loose[position] { among } else { 0 }, position)
+            (times[position], among, position)
         };
+        let mut order = pods.to_vec();
         order.sort_by_cached_key(|position| key(*position));
         order
     }
 
     /// Puts a pod on this node with as many of its wishes as can be.
     fn put(&mut self, plan: &mut Greedy<'a>, position: usize, node: &mut Planned) -> bool {
-        let stages = plan.search.stages_of(self.queue[position].1).len();
-        (0..stages).any(|given_up| self.put_as(plan, position, given_up, node))
+        let mut stages = 0..plan.search.stages_of(self.queue[position].1).len();
+        stages.any(|given_up| self.put_as(plan, position, given_up, node))
     }
 
     /// Puts a pod on this node without so many of its wishes.
@@ -295,9 +420,11 @@ impl<'a> Rearranging<'_, 'a> {
     /// Puts a pod on some node, there, opened or new, with as many of its wishes as can be.
     fn insert(&mut self, plan: &mut Greedy<'a>, position: usize, manner: &Manner) -> bool {
         let asked = self.queue[position].1;
-        for given_up in 0..plan.search.stages_of(asked).len() {
+        let stages = plan.search.stages_of(asked).len();
+        for stage in 0..stages {
+            let given_up = if manner.is_wishless { stages - 1 - stage } else { stage };
             let kind = plan.search.stages_of(asked)[given_up];
-            for mut node in self.candidates(plan, kind, manner) {
+            for mut node in self.candidates(plan, position, kind, manner) {
                 if self.put_as(plan, position, given_up, &mut node) {
                     return true;
                 }
@@ -307,28 +434,43 @@ impl<'a> Rearranging<'_, 'a> {
     }
 
     /// The nodes for a pod of this kind, those first that seem the best.
-    fn candidates(&mut self, plan: &Greedy<'a>, kind: usize, manner: &Manner) -> Vec<Planned> {
+    fn candidates(&mut self, plan: &Greedy<'a>, position: usize, kind: usize, manner: &Manner) -> Vec<Planned> {
         let search = &plan.search;
         let there = self.reach.existing(kind);
         let from = self.index(there.len() as u64);
         self.work = self.work.saturating_sub(ASK * there.len() as u64);
         let mut there = there[from..].iter().chain(&there[..from]);
-        if let Some(index) = there.find(|index| search.fits_existing(kind, **index).is_ok()) {
-            return vec![Planned::Existing(*index)];
-        }
+        let there =
+            there.find(|index| search.fits_existing(kind, **index).is_ok()).map(|index| Planned::Existing(*index));
+        let elsewhere = manner.elsewhere.as_ref().filter(|one| {
+            let picked = if one.together { self.queue[position].1 } else { position };
+            Dice(one.salt ^ picked as u64).below(one.one_in) == 0
+        });
+        let last = match there {
+            Some(there) if elsewhere.is_none() => return vec![there],
+            other => other,
+        };
         let weight = |template: usize| search.templates[template].pool.weight;
         let heaviest = self.reach.templates(kind).map(weight).max();
         // Pools of less weight come after all others.
         let later = |template: usize| Some(weight(template)) < heaviest;
         let mut found: Vec<((bool, i64, usize), Planned)> = Vec::new();
-        for index in 0..search.open.len() {
+        // Of many nodes some, and the last ones.
+        let open = search.open.len();
+        let (some, newest) = if open > 2 * WINDOW {
+            let from = self.index((open - 2 * WINDOW) as u64);
+            (from..from + WINDOW, open - WINDOW..open)
+        } else {
+            (0..0, 0..open)
+        };
+        for index in some.chain(newest) {
             self.work = self.work.saturating_sub(ASK);
             let Ok(fit) = search.fits_open(kind, index) else { continue };
             let template = search.open[index].template;
             let price = fit.choices.iter().next().map_or(0, |one| search.templates[template].choices[one].price.0);
             let more = if manner.first_fit { 0 } else { price.saturating_sub(search.bought(index).0.price.0) };
-            found.push(((later(template), more, found.len()), Planned::Open(index)));
-            if manner.first_fit && !later(template) {
+            found.push(((false, more, found.len()), Planned::Open(index)));
+            if manner.first_fit {
                 break;
             }
         }
@@ -355,8 +497,9 @@ impl<'a> Rearranging<'_, 'a> {
                 found.push(((later(template), more, found.len()), node));
             }
         }
-        found.sort_by_key(|(rank, _)| *rank);
-        found.into_iter().map(|(_, node)| node).collect()
+        let alone = elsewhere.is_some_and(|one| one.alone);
+        found.sort_by_key(|(rank, node)| (alone && matches!(node, Planned::Open(_)), *rank));
+        found.into_iter().map(|(_, node)| node).chain(last).collect()
     }
 
     /// A number below this one, or zero.

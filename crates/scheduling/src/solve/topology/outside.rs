@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use super::{
     super::{
         bits::Bits,
+        kind::Kind,
         relations::{Demand, Place, Relations},
         template::Template,
     },
@@ -51,6 +52,48 @@ impl Topology<'_> {
             outside
         };
         self.outside = templates.iter().map(&mut of_pool).collect();
+    }
+
+    /// Lets spreads be over domains, too, that others of the pods they count may bring: those that can go nowhere else are to be
+    /// even with these from the first.
+    pub(in crate::solve) fn expect_domains(&mut self, templates: &[Template<'_>], kinds: &[&Kind<'_>]) {
+        let mut counted: BTreeMap<usize, Vec<&Kind<'_>>> = BTreeMap::new();
+        for &kind in kinds {
+            let on_labels = |(_, place): &&(usize, Place)| matches!(place, Place::Key(_));
+            for (first, _) in kind.shape.relations.counted.iter().filter(on_labels) {
+                counted.entry(*first).or_default().push(kind);
+            }
+        }
+        for (index, outside) in self.outside.iter().enumerate() {
+            for (&(key, domain), groups) in outside {
+                let (_, can) = &templates[index].domains[key][position(&templates[index], key, domain)];
+                let goes_there =
+                    |kind: &&Kind<'_>| kind.fresh[index].as_ref().is_some_and(|fresh| fresh.choices.overlaps(can));
+                let is_expected = |group: &&usize| {
+                    let kinds = counted.get(&self.groups.first_alike[**group]);
+                    kinds.is_some_and(|kinds| kinds.iter().any(goes_there))
+                };
+                self.expected.extend(groups.iter().filter(is_expected).map(|group| (*group, key, domain)));
+            }
+        }
+        for (group, _, domain) in &self.expected {
+            let tally = &mut self.tallies[*group];
+            let pods = tally.pods(*domain);
+            tally.ranked.insert((pods, *domain));
+        }
+    }
+
+    /// Gives up expecting domains that nobody has brought. Whether there were any.
+    pub(in crate::solve) fn stop_expecting(&mut self) -> bool {
+        let mut is_given_up = false;
+        for (group, key, domain) in std::mem::take(&mut self.expected) {
+            if !self.opened.iter().any(|(label, _, opened)| (*label, *opened) == (key, domain)) {
+                let tally = &mut self.tallies[group];
+                let pods = tally.pods(domain);
+                is_given_up |= tally.ranked.remove(&(pods, domain));
+            }
+        }
+        is_given_up
     }
 
     /// Whether there is any such domain.
