@@ -210,8 +210,10 @@ impl<'a> Greedy<'a> {
             }
             let may_change = refused.iter().any(|(_, asked)| self.search.may_change(*asked));
             let moved = refused.len() < before;
-            let topology = &mut self.search.topology;
-            if !may_change || !(moved || topology.stop_waiting(waited >= PATIENCE) || topology.stop_expecting()) {
+            let search = &mut self.search;
+            let goes_on =
+                |search: &mut Search<'_>| search.topology.stop_waiting(waited >= PATIENCE) || search.stop_expecting();
+            if !may_change || !(moved || goes_on(search)) {
                 return Rest { refused, untried: Vec::new() };
             }
             waited += usize::from(!moved);

@@ -69,6 +69,10 @@ impl Bits {
         self.0.iter_mut().zip(&other.0).for_each(|(word, other)| *word &= other);
     }
 
+    pub(super) fn remove_all(&mut self, other: &Self) {
+        self.retain(|member| !other.contains(member));
+    }
+
     pub(super) fn clear(&mut self) {
         self.0.fill(0);
     }

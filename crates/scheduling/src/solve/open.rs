@@ -275,6 +275,18 @@ impl<'a> Open<'a> {
         self.stale = false;
     }
 
+    /// Gives up all but these choices.
+    pub(super) fn keep(&mut self, template: &Template<'_>, choices: Bits) {
+        self.choices = choices;
+        self.spare = Spare::Unknown;
+        self.measure(template);
+    }
+
+    /// Whether it may have fewer values than its pool demands.
+    pub(super) fn is_relaxed(&self) -> bool {
+        self.relaxed
+    }
+
     /// Whether measuring may find a smaller charge.
     pub(super) fn is_stale(&self) -> bool {
         self.stale

@@ -10,6 +10,7 @@ use requirements::labels;
 
 use super::{
     axis::{self, Axis},
+    bits::Bits,
     bundles::Seen,
     existing::{Existing, Refusal},
     kind::{self, Kind, Shape},
@@ -381,6 +382,35 @@ impl<'a> Search<'a> {
             let kinds: Vec<&Kind<'_>> = kinds.into_iter().map(|kind| &self.kinds[kind]).collect();
             self.topology.expect_domains(&self.templates, &kinds);
         }
+    }
+
+    /// Gives up expecting domains that nobody has brought, as far as the new nodes that could become one can stay out of it. Whether
+    /// there were any.
+    pub(super) fn stop_expecting(&mut self) -> bool {
+        let mut is_given_up = false;
+        for expected in self.topology.not_brought() {
+            let (_, key, domain) = expected;
+            let outside = |node: &Open<'_>| {
+                let template = &self.templates[node.template];
+                let mut left = node.choices.clone();
+                if node.seats[key] == Seat::Undecided {
+                    left.remove_all(&template.choices_in(key, &[domain]));
+                }
+                let enough = node.is_relaxed() || template.too_few_values(&left).is_none();
+                (!left.is_empty() && enough).then_some(left)
+            };
+            let Some(left) = self.open.iter().map(outside).collect::<Option<Vec<Bits>>>() else { continue };
+            for (node, left) in self.open.iter_mut().zip(left) {
+                if left != node.choices {
+                    let (charge, before) = (node.charge.clone(), node.choices.clone());
+                    node.keep(&self.templates[node.template], left);
+                    self.left.recharge(&self.templates[node.template], node, &charge, &before);
+                }
+            }
+            self.topology.stop_expecting(expected);
+            is_given_up = true;
+        }
+        is_given_up
     }
 
     /// Says that a pod of this number has a place: those that must be near it need not wait for it any longer.

@@ -152,7 +152,7 @@ impl<'t, 'a> Tree<'t, 'a> {
         let mut start = start.clone();
         // Whoever must be near pods that choose more freely need not wait for these: every order is tried.
         start.search.topology.stop_waiting(true);
-        start.search.topology.stop_expecting();
+        start.search.stop_expecting();
         let search = &start.search;
         let kinds = |asked: usize| search.stages_of(asked).iter().copied();
         let all = || pods.iter().flat_map(|(_, asked)| kinds(*asked));

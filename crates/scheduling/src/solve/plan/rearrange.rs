@@ -1,4 +1,4 @@
-//! Few pods, rearranged by the engine's own rules: some nodes are taken away, their pods go elsewhere in another order, and
+//! A plan rearranged by the engine's own rules: some nodes are taken away, their pods go elsewhere in another order, and
 //! what places more or costs less is kept.
 //!
 //! The model of crate `packing` knows counts. What it cannot say (who keeps a node for whom, which zone a heap had better go
@@ -12,10 +12,14 @@
 //!
 //! The numbers it rolls are the same every time, and the work is counted, so that the same input gives the same plan.
 
+mod manner;
+mod ruin;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use packing::Dice;
 
+use self::manner::Manner;
 use super::{
     super::{Greedy, Queue, Rest, bits::Bits, relations::Demand, wishes::Turn},
     Best, FEW,
@@ -36,14 +40,8 @@ const BEGIN: u64 = 20_000;
 const PATIENCE: usize = 600;
 /// Of the same beginning one plan is made for so many pods, and one more.
 const PODS_A_TRY: usize = 32;
-/// For each pod so many opened nodes are looked at, and as many of those opened last.
-const WINDOW: usize = 32;
 /// After so many it goes on from the best one.
 const BACK: usize = 60;
-/// So many pods that are alike lose their places at once, at most.
-const LOOSE: usize = 64;
-/// So many nodes are taken away at once, at most.
-const NODES: u64 = 4;
 /// Of the plans that cost no more than this above the best, one in so many is gone on from: of many pods, as much as it is of few.
 const WORSE_PERCENT: i128 = 3;
 const ODDS: u64 = 16;
@@ -170,32 +168,6 @@ enum Site {
     New { template: usize, choices: Bits },
 }
 
-/// How pods without a node are put on some.
-struct Manner {
-    /// On the first node that takes it; else on the one that costs the least more.
-    first_fit: bool,
-    /// A new node counts as so much dearer than it is. Unit: percent.
-    new_percent: i64,
-    /// A new node may cost so many times what the least costs that its first pod fits on.
-    times: i64,
-    elsewhere: Option<Elsewhere>,
-    /// Wishes are given up before anything else is tried: who grants them may take another's only place.
-    is_wishless: bool,
-    /// New nodes are in one domain of this label after another, from this one on.
-    over: Option<(usize, usize)>,
-}
-
-/// Some pods go where the others would not go first: on a node there is only if there is no other.
-struct Elsewhere {
-    /// One in so many, picked by a number.
-    one_in: u64,
-    salt: u64,
-    /// Those that ask for the same go together.
-    together: bool,
-    /// Each on a node of its own.
-    alone: bool,
-}
-
 impl<'a> Rearranging<'_, 'a> {
     /// What a plan may cost to be gone on from, if the best one costs so much.
     fn most(&self, cost: i64) -> i64 {
@@ -289,83 +261,6 @@ impl<'a> Rearranging<'_, 'a> {
         Some((plan, Rest { refused, untried: Vec::new() }))
     }
 
-    /// By pod: whether it loses its place. Those without one have none to lose.
-    fn ruin(&mut self, layout: &Layout) -> Vec<bool> {
-        let (pods, nodes) = (self.queue.len() as u64, layout.nodes.len() as u64);
-        let mut loose: Vec<bool> = layout.place.iter().map(Option::is_none).collect();
-        let waiting: Vec<usize> = (0..loose.len()).filter(|position| loose[*position]).collect();
-        if !waiting.is_empty() && self.dice.below(2) == 0 {
-            let waiting = waiting[self.index(waiting.len() as u64)];
-            self.loosen_for(waiting, &mut loose);
-        }
-        match self.dice.below(8) {
-            0 | 1 if pods <= LOOSE as u64 => loose.fill(true),
-            0..=2 => {
-                // All that ask for the same as one of them, and all that ask for the same as another; of many some.
-                for _ in 0..=self.dice.below(2) {
-                    let first = self.index(pods);
-                    let asked = self.queue[first].1;
-                    let same = (0..self.queue.len()).map(|step| (first + step) % self.queue.len());
-                    let same = same.filter(|position| self.queue[*position].1 == asked);
-                    same.take(LOOSE).for_each(|position| loose[position] = true);
-                }
-            }
-            way => {
-                let mut gone = Vec::new();
-                let first = self.index(nodes);
-                for _ in 0..=self.dice.below(NODES) {
-                    let near = (first + gone.len()) % layout.nodes.len().max(1);
-                    gone.push(if way < 6 { near } else { self.index(nodes) });
-                }
-                for (place, loose) in layout.place.iter().zip(&mut loose) {
-                    *loose |= place.is_some_and(|(site, _)| gone.contains(&site));
-                }
-                // Now and then a few from elsewhere.
-                for _ in 0..self.dice.below(3) {
-                    let position = self.index(pods);
-                    loose[position] = true;
-                }
-            }
-        }
-        loose
-    }
-
-    /// Takes their places from pods that matter for one without a place.
-    fn loosen_for(&mut self, waiting: usize, loose: &mut [bool]) {
-        let search = &self.start.search;
-        let relations = |asked: usize| search.stages_of(asked).iter().map(|kind| &search.kinds[*kind].shape.relations);
-        let rules = relations(self.queue[waiting].1).flat_map(|relations| &relations.rules);
-        let groups: BTreeSet<usize> = rules.map(|rule| search.topology.groups.first_alike[rule.group]).collect();
-        let matters = |asked: usize| {
-            let mut counted = relations(asked).flat_map(|relations| &relations.counted);
-            counted.any(|(first, _)| groups.contains(first))
-        };
-        let one_in = 1 + self.dice.below(3);
-        for (loose, (_, asked)) in loose.iter_mut().zip(self.queue) {
-            *loose |= self.dice.below(one_in) == 0 && matters(*asked);
-        }
-    }
-
-    fn manner(&mut self, is_short: bool) -> Manner {
-        let keys = self.start.search.topology.groups.keys.len();
-        let over = (keys > 0 && self.dice.below(2) == 0).then(|| (self.index(keys as u64), self.index(1 << 16)));
-        let is_there = !self.start.search.existing.is_empty();
-        let elsewhere = (self.dice.below(if is_there { 2 } else { 4 }) == 0).then(|| Elsewhere {
-            one_in: 1 + self.dice.below(3),
-            salt: self.dice.roll(),
-            together: self.dice.below(2) == 0,
-            alone: self.dice.below(if is_there { 3 } else { 1 }) == 0,
-        });
-        Manner {
-            over,
-            elsewhere,
-            is_wishless: is_short && self.dice.below(3) == 0,
-            first_fit: self.dice.below(2) == 0,
-            new_percent: [60, 100, 100, 150, 250][self.index(5)],
-            times: [1, 1, 2, 3, 4, 8, 16, i64::MAX][self.index(8)],
-        }
-    }
-
     /// By pod: when it comes. Those that keep their places come as they came; the loose after these, but not later than they may.
     fn times(&self, layout: &Layout, loose: &[bool]) -> Vec<usize> {
         let turn = |position: usize| layout.place[position].filter(|_| !loose[position]).map(|(_, turn)| turn);
@@ -431,75 +326,6 @@ impl<'a> Rearranging<'_, 'a> {
             }
         }
         false
-    }
-
-    /// The nodes for a pod of this kind, those first that seem the best.
-    fn candidates(&mut self, plan: &Greedy<'a>, position: usize, kind: usize, manner: &Manner) -> Vec<Planned> {
-        let search = &plan.search;
-        let there = self.reach.existing(kind);
-        let from = self.index(there.len() as u64);
-        self.work = self.work.saturating_sub(ASK * there.len() as u64);
-        let mut there = there[from..].iter().chain(&there[..from]);
-        let there =
-            there.find(|index| search.fits_existing(kind, **index).is_ok()).map(|index| Planned::Existing(*index));
-        let elsewhere = manner.elsewhere.as_ref().filter(|one| {
-            let picked = if one.together { self.queue[position].1 } else { position };
-            Dice(one.salt ^ picked as u64).below(one.one_in) == 0
-        });
-        let last = match there {
-            Some(there) if elsewhere.is_none() => return vec![there],
-            other => other,
-        };
-        let weight = |template: usize| search.templates[template].pool.weight;
-        let heaviest = self.reach.templates(kind).map(weight).max();
-        // Pools of less weight come after all others.
-        let later = |template: usize| Some(weight(template)) < heaviest;
-        let mut found: Vec<((bool, i64, usize), Planned)> = Vec::new();
-        // Of many nodes some, and the last ones.
-        let open = search.open.len();
-        let (some, newest) = if open > 2 * WINDOW {
-            let from = self.index((open - 2 * WINDOW) as u64);
-            (from..from + WINDOW, open - WINDOW..open)
-        } else {
-            (0..0, 0..open)
-        };
-        for index in some.chain(newest) {
-            self.work = self.work.saturating_sub(ASK);
-            let Ok(fit) = search.fits_open(kind, index) else { continue };
-            let template = search.open[index].template;
-            let price = fit.choices.iter().next().map_or(0, |one| search.templates[template].choices[one].price.0);
-            let more = if manner.first_fit { 0 } else { price.saturating_sub(search.bought(index).0.price.0) };
-            found.push(((false, more, found.len()), Planned::Open(index)));
-            if manner.first_fit {
-                break;
-            }
-        }
-        for template in self.reach.templates(kind) {
-            let choices = self.reach.choices(kind, template);
-            let price = |one: usize| search.templates[template].choices[one].price.0;
-            let Some(least) = choices.iter().map(price).min() else { continue };
-            let mut capped = choices.clone();
-            capped.retain(|one| price(one) <= least.saturating_mul(manner.times));
-            let more = if manner.first_fit { i64::MAX } else { least.saturating_mul(manner.new_percent) / 100 };
-            let mut there = Bits::none(0);
-            if let Some((key, first)) = manner.over {
-                let domains = &search.templates[template].domains[key];
-                if let Some((_, can)) = domains.get((first + search.open.len()) % domains.len().max(1)) {
-                    there = capped.clone();
-                    there.keep_common(can);
-                }
-            }
-            for (choices, more) in [(there, more), (capped, more), (choices.clone(), i64::MAX)] {
-                if choices.is_empty() {
-                    continue;
-                }
-                let node = Planned::New { template, choices, labels: None };
-                found.push(((later(template), more, found.len()), node));
-            }
-        }
-        let alone = elsewhere.is_some_and(|one| one.alone);
-        found.sort_by_key(|(rank, node)| (alone && matches!(node, Planned::Open(_)), *rank));
-        found.into_iter().map(|(_, node)| node).chain(last).collect()
     }
 
     /// A number below this one, or zero.

@@ -31,7 +31,7 @@ impl<'a> Greedy<'a> {
             .collect();
         // Whoever began a group then may begin it again, whoever was waited for.
         self.search.topology.stop_waiting(true);
-        self.search.topology.stop_expecting();
+        self.search.stop_expecting();
         let turn = |(position, (pod, _)): (usize, &(&Pod, usize))| {
             previous.placed.get(&pod.key).map(|placement| (placement.turn, position))
         };

@@ -83,17 +83,21 @@ impl Topology<'_> {
         }
     }
 
-    /// Gives up expecting domains that nobody has brought. Whether there were any.
-    pub(in crate::solve) fn stop_expecting(&mut self) -> bool {
-        let mut is_given_up = false;
-        for (group, key, domain) in std::mem::take(&mut self.expected) {
-            if !self.opened.iter().any(|(label, _, opened)| (*label, *opened) == (key, domain)) {
-                let tally = &mut self.tallies[group];
-                let pods = tally.pods(domain);
-                is_given_up |= tally.ranked.remove(&(pods, domain));
-            }
-        }
-        is_given_up
+    /// The domains that are expected and that no new node is in for certain: by spread and label.
+    pub(in crate::solve) fn not_brought(&self) -> Vec<(usize, usize, Domain)> {
+        let is_opened = |key: usize, domain: Domain| {
+            self.opened.iter().any(|(label, _, opened)| (*label, *opened) == (key, domain))
+        };
+        self.expected.iter().copied().filter(|(_, key, domain)| !is_opened(*key, *domain)).collect()
+    }
+
+    /// Gives up expecting a domain for a spread.
+    pub(in crate::solve) fn stop_expecting(&mut self, expected: (usize, usize, Domain)) {
+        self.expected.retain(|one| *one != expected);
+        let (group, _, domain) = expected;
+        let tally = &mut self.tallies[group];
+        let pods = tally.pods(domain);
+        tally.ranked.remove(&(pods, domain));
     }
 
     /// Whether there is any such domain.
