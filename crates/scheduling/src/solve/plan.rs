@@ -24,9 +24,9 @@
 //! some of them are left without a place because these others have filled their nodes.
 //!
 //! Where limits leave pods without a place, fewer are planned, dealt out anew (`fewer`), and some of the pods before the others
-//! (`parts`). If the pods are few and nothing is
-//! proven, `exact` tries every way for the fewest, and `rearrange` looks for better plans beside the best one. A plan counts as cheaper only if it gives up no more
-//! wishes than the greedy one and puts no more pods on pools of less weight (`kept`).
+//! (`parts`). If nothing is proven, `exact` tries every way for the fewest pods, and `rearrange` changes the best plan node by
+//! node. A plan counts as cheaper only if it gives up no more wishes than the greedy one and puts no more pods on pools of less
+//! weight than these or others need (`kept`).
 //!
 //! Pools of larger weight come first: a pod that one of them takes is not planned for others, unless limits stop it. The
 //! bound knows nothing of weights, wishes and limits; where these matter it is worked out by itself.
