@@ -43,10 +43,9 @@ const PATTERNS: usize = 1000;
 ///
 /// There is a plan of all pods that fit, whatever work is allowed; only if the guard says so before the first one is made,
 /// and there are many groups and bins, pods remain without one. Where there are few, that plan is refined for some
-/// milliseconds although the guard said so from the start.
+/// milliseconds, whenever the guard says so.
 pub fn pack(problem: &Problem, budget: &Budget<'_>, warm: Option<&Warm>) -> Packing {
     let meter = Meter::new(budget);
-    let late = budget.work > 0 && (budget.stop)();
     let granted = Meter::new(&Budget { work: GRANTED, stop: &|| false, gap_ppm: 0 });
     let model = Model::new(problem);
     let mut solve = Solve::blank(&model, budget.gap_ppm, &meter);
@@ -55,14 +54,13 @@ pub fn pack(problem: &Problem, budget: &Budget<'_>, warm: Option<&Warm>) -> Pack
     } else {
         solve.at_once(warm);
         if !solve.solve_small() {
-            if late && solve.size() <= SMALL {
-                solve.meter = &granted;
-            }
+            let before = meter.spent();
             solve.refine();
-        }
-        if solve.is_quick() && meter.over() {
-            // Refining may have been cut short before it was of any use.
-            solve.try_roughly();
+            let is_cut_short = meter.over() && meter.left() > 0 && meter.spent() - before < GRANTED;
+            if is_cut_short && solve.size() <= SMALL {
+                solve.meter = &granted;
+                solve.refine();
+            }
         }
     }
     let mut packing = answer(problem, &model, &solve.best);
@@ -118,7 +116,6 @@ struct Solve<'a> {
     /// Micro-USD per hour of one more pod of each group.
     prices: Vec<f64>,
     patterns: Vec<Pattern>,
-    has_tried_roughly: bool,
     /// No plan is better, whether or not it places everything.
     settled: bool,
 }
@@ -137,7 +134,6 @@ impl<'a> Solve<'a> {
             bound: 0,
             prices: vec![0.0; model.groups.len()],
             patterns: Vec::new(),
-            has_tried_roughly: false,
             settled: false,
         }
     }
@@ -188,9 +184,13 @@ impl<'a> Solve<'a> {
         self.construct(&values, Fill::Ratio, &first);
         let spent = first.spent();
         self.meter.spend(usize::try_from(spent).unwrap_or(usize::MAX));
-        if (self.meter.over() || self.meter.left() < spent) && !first.over() {
-            // Little will be refined.
-            self.try_roughly();
+        if (self.meter.over() || self.meter.left() < spent) && !first.over() && !self.good() {
+            // Little will be refined: prices that were poured but once are another quick try, and sometimes the better one. It
+            // begins from nothing: with what the last prices have left in mind, nodes would be filled much the same again.
+            self.knapsack = Knapsack::default();
+            let values = bound::values(&roughly_poured(self.model, &demand).prices, self.digits, &self.free);
+            self.construct(&values, Fill::Relaxed, &first);
+            self.meter.spend(usize::try_from(first.spent() - spent).unwrap_or(usize::MAX));
         }
         if !self.meter.over() {
             let plan = greedy::first_fit(self.model, self.meter);
@@ -223,20 +223,6 @@ impl<'a> Solve<'a> {
         } else {
             self.prices = guide.prices;
         }
-    }
-
-    /// Prices that were poured but once are another quick try, and sometimes the better one. It begins from nothing: with what the
-    /// last prices have left in mind, nodes would be filled much the same again.
-    fn try_roughly(&mut self) {
-        if std::mem::replace(&mut self.has_tried_roughly, true) || self.good() {
-            return;
-        }
-        let first = if self.is_quick() { Meter::endless() } else { self.meter.guarded() };
-        self.knapsack = Knapsack::default();
-        let demand = self.model.demand();
-        let values = bound::values(&roughly_poured(self.model, &demand).prices, self.digits, &self.free);
-        self.construct(&values, Fill::Relaxed, &first);
-        self.meter.spend(usize::try_from(first.spent()).unwrap_or(usize::MAX));
     }
 
     /// Many groups: the bound from pouring, plans from memory and from rounder groups.

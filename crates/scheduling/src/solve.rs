@@ -200,12 +200,8 @@ impl<'a> Greedy<'a> {
                     // What was refused keeps its reasons: those are true whatever comes later.
                     return Rest { refused, untried };
                 }
-                match self.place(pod, asked) {
-                    Some(placement) => {
-                        self.search.has_place(asked);
-                        self.placed.push((&pod.key, placement));
-                    }
-                    None => refused.push((pod, asked)),
+                if !self.is_put(pod, asked) {
+                    refused.push((pod, asked));
                 }
             }
             let may_change = refused.iter().any(|(_, asked)| self.search.may_change(*asked));
@@ -220,6 +216,17 @@ impl<'a> Greedy<'a> {
             self.search.try_again();
             queue = refused;
         }
+    }
+
+    /// Puts a pod where the rule does, if anywhere.
+    fn is_put(&mut self, pod: &'a Pod, asked: usize) -> bool {
+        self.place(pod, asked).map(|placement| self.has_put(pod, asked, placement)).is_some()
+    }
+
+    /// Notes where a pod has been put.
+    fn has_put(&mut self, pod: &'a Pod, asked: usize, placement: Placement) {
+        self.search.has_place(asked);
+        self.placed.push((&pod.key, placement));
     }
 
     /// Places a pod with as many of its wishes as can be.

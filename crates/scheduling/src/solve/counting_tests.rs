@@ -101,10 +101,18 @@ fn no_zone_is_opened_that_pods_placed_elsewhere_would_have_to_fill() {
         ),
         "{reasons:?}"
     );
-    // The greedy rule takes the larger pod first. Who does not tolerate the pool brings nothing anywhere.
+    // The greedy rule takes the larger pod first.
     assert_eq!(unplaced(&greedy).len(), 5);
-    let mut told = greedy.unplaced.values().flatten().map(ToString::to_string);
-    assert!(told.all(|reason| !reason.contains("a first node")), "{:?}", greedy.unplaced);
+}
+
+#[test]
+fn a_pool_that_a_pod_may_not_use_brings_it_no_zone() {
+    let mut world = two_pools(&["a"]);
+    world.pools[1].limits = Some(resources(2000, 100, 100));
+    let [plan, _] = plans(&world);
+    let web = plan.unplaced.iter().filter(|(pod, _)| pod.name.starts_with("web"));
+    let told: Vec<String> = web.flat_map(|(_, reasons)| reasons).map(ToString::to_string).collect();
+    assert!(!told.is_empty() && told.iter().all(|reason| !reason.contains("a first node")), "{told:?}");
 }
 
 #[test]

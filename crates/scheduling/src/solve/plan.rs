@@ -41,6 +41,7 @@ mod fewer;
 mod kept;
 mod known;
 mod model;
+mod orders;
 mod parts;
 mod ports;
 mod promote;
@@ -211,7 +212,7 @@ fn cheapest_of(
                 best.consider(attempt, rest);
             });
         }
-        let parts = parts::first(&start, &queue, &stages, &task.reach, &best, is_part);
+        let parts = parts::first(&task, &best, is_part);
         for part in parts.into_iter().filter(|_| !stop()) {
             // How many offerings of a node are told makes no difference to the plan.
             let work = settings.search_work_units / 4;
@@ -223,10 +224,9 @@ fn cheapest_of(
             let rest = attempt.carry_out(&left, &stages.ways(), Plan::new(start.search.kinds.len()));
             best.consider(attempt, rest);
         }
-        let is_best =
-            !closed(&best) && !stop() && exact::improve(&start, &queue, &stages, &task.reach, stop, &mut best);
+        let is_best = !closed(&best) && !stop() && exact::improve(&task, &mut best);
         if !is_best && !closed(&best) && queue.len() <= rearrange::PODS && !stop() {
-            let work = rearrange::improve(&start, &queue, &task.reach, &closed, stop, &mut best);
+            let work = rearrange::improve(&task, &closed, &mut best);
             task.spent.set(task.spent.get() + work);
         }
         let exactly = LowerBound { cost: best.rank.1, ignores: Vec::new() };

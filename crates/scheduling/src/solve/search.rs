@@ -389,7 +389,7 @@ impl<'a> Search<'a> {
     pub(super) fn stop_expecting(&mut self) -> bool {
         let mut is_given_up = false;
         for expected in self.topology.not_brought() {
-            let (_, key, domain) = expected;
+            let (key, domain) = expected;
             let outside = |node: &Open<'_>| {
                 let template = &self.templates[node.template];
                 let mut left = node.choices.clone();

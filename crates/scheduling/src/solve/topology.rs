@@ -81,8 +81,8 @@ pub(super) struct Topology<'a> {
     outside: Rc<[Outside]>,
     /// Domains of each label that new nodes have been opened in, by pool.
     opened: BTreeSet<(usize, usize, Domain)>,
-    /// By spread and label: domains that others of its pods may bring.
-    expected: Vec<(usize, usize, Domain)>,
+    /// By label and domain: the spreads into which others of the pods that they count may bring it.
+    expected: Rc<Outside>,
 }
 
 /// The counts of one group.
@@ -152,7 +152,7 @@ impl<'a> Topology<'a> {
             spreads,
             outside: Rc::default(),
             opened: BTreeSet::new(),
-            expected: Vec::new(),
+            expected: Rc::default(),
         }
     }
 

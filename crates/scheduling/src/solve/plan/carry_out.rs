@@ -179,20 +179,11 @@ impl<'a> Greedy<'a> {
         rest
     }
 
-    /// Puts a pod where the greedy rule does.
-    fn is_put(&mut self, pod: &'a Pod, asked: usize) -> bool {
-        let Some(placement) = self.place(pod, asked) else { return false };
-        self.search.has_place(asked);
-        self.placed.push((&pod.key, placement));
-        true
-    }
-
     /// Puts a pod where the plan says, if the engine agrees.
     fn is_put_as_planned(&mut self, pod: &'a Pod, asked: usize, ways: &[Way], plan: &mut Plan) -> bool {
         let Some((placement, given_up)) = self.place_as_planned(pod, &ways[asked], plan) else { return false };
         self.note_given_up(asked, given_up);
-        self.search.has_place(asked);
-        self.placed.push((&pod.key, placement));
+        self.has_put(pod, asked, placement);
         true
     }
 

@@ -22,7 +22,7 @@ mod mirrors;
 mod sorts;
 mod zones;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use units::UsdMicrosPerHour;
 
@@ -33,12 +33,11 @@ use self::{
     sorts::{Sort, Sorts},
 };
 use super::{
-    super::{
-        Greedy, Queue, Rank, Rest, make::Preset, map::Set, open::Fit, relations::Demand, search::Search, wishes::Turn,
-    },
-    Best, Stages,
+    super::{Greedy, Queue, Rank, Rest, make::Preset, map::Set, open::Fit, relations::Demand, search::Search},
+    Best, Task,
     carry_out::Planned,
     kept::{self, Kept},
+    orders::{Order, orders},
     reach::Reach,
 };
 use crate::Pod;
@@ -56,20 +55,13 @@ const TAKE: u64 = 5_000;
 const SEEN: usize = 100_000;
 
 /// Looks for the best plan there is, and says whether the best one now is that.
-pub(super) fn improve<'a>(
-    start: &Greedy<'a>,
-    queue: &Queue<'a>,
-    stages: &Stages,
-    reach: &Reach,
-    stop: &dyn Fn() -> bool,
-    best: &mut Best<'a>,
-) -> bool {
+pub(super) fn improve<'a>(task: &Task<'_, 'a>, best: &mut Best<'a>) -> bool {
     let (pods, nowhere): (Queue<'a>, Queue<'a>) =
-        queue.iter().partition(|(_, asked)| !reach.is_nowhere(stages.least[*asked]));
+        task.queue.iter().partition(|(_, asked)| !task.reach.is_nowhere(task.stages.least[*asked]));
     if pods.len() > PODS || !nowhere.is_empty() && best.rank.0.len() < nowhere.len() {
         return false;
     }
-    let Some(mut tree) = Tree::of(start, &pods, reach, stop) else { return false };
+    let Some(mut tree) = Tree::of(task.start, &pods, &task.reach, task.stop) else { return false };
     tree.nowhere = nowhere;
     if best.rank.0.len() > tree.nowhere.len() {
         // Whether more can be placed, whatever it costs and gives up.
@@ -91,7 +83,7 @@ struct Tree<'t, 'a> {
     alike: Vec<u32>,
     /// By pod: whether others matter for it, or it for others.
     related: Vec<bool>,
-    /// By pod: the set of those that come before it, because they are spread by others and wait for nobody (see [`Turn`]).
+    /// By pod: the set of those that come before it, because others are spread by them and they wait for nobody (see [`Order`]).
     after: Vec<usize>,
     /// Whether the order of the related matters.
     ordered: bool,
@@ -175,24 +167,14 @@ impl<'t, 'a> Tree<'t, 'a> {
             let of = relations(kind);
             of.rules.iter().all(|rule| rule.demand == Demand::Apart && of.repels.contains(&(rule.group, rule.place)))
         };
-        let spreads = |asked: usize| {
-            let rules = kinds(asked).flat_map(|kind| &relations(kind).rules);
-            rules.filter(|rule| matches!(rule.demand, Demand::Spread { .. })).map(|rule| rule.group)
-        };
-        let demanded: BTreeSet<usize> = pods.iter().flat_map(|(_, asked)| spreads(*asked)).collect();
-        let is_counted = |asked: usize| {
-            let mut demanded = demanded.iter();
-            demanded.any(|group| kinds(asked).any(|kind| search.topology.groups.are_counted(relations(kind), *group)))
-        };
-        let waits = |asked: usize| {
-            let mut rules = kinds(asked).flat_map(|kind| &relations(kind).rules);
-            search.turns[asked] > Turn::First && rules.any(|rule| rule.demand != Demand::Apart)
-        };
-        let after = |(pod, asked): &(&Pod, usize)| {
-            let first = pods.iter().enumerate().filter(|(_, (other, first))| {
-                search.turns[*first] <= Turn::First && other.priority >= pod.priority && is_counted(*first)
-            });
-            first.filter(|_| waits(*asked)).fold(0, |set, (index, _)| set | 1 << index)
+        let orders = orders(search, pods);
+        let after = |(index, (pod, _)): (usize, &(&Pod, usize))| {
+            let first = pods
+                .iter()
+                .zip(&orders)
+                .enumerate()
+                .filter(|(_, ((other, _), order))| **order == Order::Early && other.priority >= pod.priority);
+            first.filter(|_| orders[index] == Order::Later).fold(0, |set, (index, _)| set | 1 << index)
         };
         let mut numbers: BTreeMap<(usize, i32), u32> = BTreeMap::new();
         let mut number = |pod: &Pod, asked: usize| {
@@ -202,7 +184,7 @@ impl<'t, 'a> Tree<'t, 'a> {
         let tree = Self {
             alike: pods.iter().map(|(pod, asked)| number(pod, *asked)).collect(),
             related: pods.iter().map(|(_, asked)| related(*asked)).collect(),
-            after: pods.iter().map(after).collect(),
+            after: pods.iter().enumerate().map(after).collect(),
             ordered: all().any(|kind| !mutual(kind)),
             reach,
             least: None,
@@ -464,8 +446,7 @@ impl<'t, 'a> Tree<'t, 'a> {
             };
             let placement = placement.ok()?;
             plan.note_given_up(asked, given_up);
-            plan.search.has_place(asked);
-            plan.placed.push((&pod.key, placement));
+            plan.has_put(pod, asked, placement);
         }
         plan.widen();
         Some((plan, rest))

@@ -6,12 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{
-    super::{Greedy, Queue},
-    best::Best,
-    reach::Reach,
-    stages::Stages,
-};
+use super::{Task, best::Best};
 use crate::{Pod, PodKey, Snapshot};
 
 /// Of fewer pods than this, part of them is no better a beginning; of more it takes too long.
@@ -20,19 +15,13 @@ const MOST: usize = 10_000;
 
 /// The pods to be planned first, if that may give more of them a place: those of high priority, half of all, or three quarters
 /// (unless these are a part already: its parts are halves).
-pub(super) fn first<'a>(
-    start: &Greedy<'a>,
-    queue: &Queue<'a>,
-    stages: &Stages,
-    reach: &Reach,
-    best: &Best<'a>,
-    is_part: bool,
-) -> Vec<BTreeSet<&'a PodKey>> {
-    let search = &start.search;
-    if queue.len() > MOST || search.templates.iter().all(|template| template.limits.is_empty()) {
+pub(super) fn first<'a>(task: &Task<'_, 'a>, best: &Best<'a>, is_part: bool) -> Vec<BTreeSet<&'a PodKey>> {
+    let queue = task.queue;
+    if queue.len() > MOST || task.start.search.templates.iter().all(|template| template.limits.is_empty()) {
         return Vec::new();
     }
-    let left_out = best.rest.refused.iter().filter(|(_, asked)| !reach.is_nowhere(stages.least[*asked]));
+    let could = |asked: usize| !task.reach.is_nowhere(task.stages.least[asked]);
+    let left_out = best.rest.refused.iter().filter(|(_, asked)| could(*asked));
     let left_out: BTreeMap<&PodKey, i32> = left_out.map(|(pod, _)| (&pod.key, pod.priority)).collect();
     let Some(highest) = left_out.values().max() else { return Vec::new() };
     let mut parts = Vec::new();

@@ -260,13 +260,13 @@ fn pods_that_wait_in_vain_take_no_place_from_others_of_several_kinds() {
     let even = |app: &'static str| move |pod: &mut Pod| pod.topology_spread = vec![spread(app, labels::ZONE)];
     let placed = |count: usize| {
         let mut pool = on_demand("p", 100);
-        pool.limits = Some(resources(96_000, 100_000, 100_000));
+        pool.limits = Some(resources(480_000, 100_000, 100_000));
         let pods = app("a", count, 900, even("a")).chain(app("b", count / 2, 1500, even("b")));
         let world = snapshot(pods.collect(), Vec::new(), vec![pool]);
         let plan = solve(&world, &Settings::default());
         assert_eq!(broken(&world, &plan), []);
         plan.placed.len()
     };
-    let (few, many) = (placed(100), placed(300));
-    assert!(few * 100 <= many * 105, "{few} of 150, {many} of 450");
+    let (few, many) = (placed(500), placed(1500));
+    assert!(few * 100 <= many * 105, "{few} of 750, {many} of 2250");
 }

@@ -15,19 +15,20 @@
 mod manner;
 mod ruin;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use packing::Dice;
 
 use self::manner::Manner;
 use super::{
-    super::{Greedy, Queue, Rest, bits::Bits, relations::Demand, wishes::Turn},
-    Best, FEW,
+    super::{Greedy, Queue, Rest, open::Open},
+    Best, FEW, Task,
     carry_out::Planned,
     kept::Kept,
+    orders::{Order, orders},
     reach::Reach,
 };
-use crate::{Pod, PodKey, Target};
+use crate::{PodKey, Target};
 
 /// No more pods than this are rearranged.
 pub(super) const PODS: usize = 2000;
@@ -47,31 +48,24 @@ const WORSE_PERCENT: i128 = 3;
 const ODDS: u64 = 16;
 
 /// Rearranges the best plan until it is known to be one (`is_closed`) or nothing is gained any more. Returns how much work that was.
-pub(super) fn improve<'a>(
-    start: &Greedy<'a>,
-    queue: &Queue<'a>,
-    reach: &Reach,
-    is_closed: &dyn Fn(&Best<'_>) -> bool,
-    stop: &dyn Fn() -> bool,
-    best: &mut Best<'a>,
-) -> u64 {
-    let mut start = start.clone();
+pub(super) fn improve<'a>(task: &Task<'_, 'a>, is_closed: &dyn Fn(&Best<'_>) -> bool, best: &mut Best<'a>) -> u64 {
+    let mut start = task.start.clone();
     // Whoever must be near pods that choose more freely need not wait for these: many orders are tried.
     start.search.topology.stop_waiting(true);
     let work = start.search.settings.search_work_units.min(WORK);
     let mut search = Rearranging {
-        orders: orders(&start, queue),
-        positions: queue.iter().enumerate().map(|(position, (pod, _))| (&pod.key, position)).collect(),
+        orders: orders(&start.search, task.queue),
+        positions: task.queue.iter().enumerate().map(|(position, (pod, _))| (&pod.key, position)).collect(),
         start,
-        queue,
-        reach,
+        queue: task.queue,
+        reach: &task.reach,
         dice: Dice(1),
         work,
     };
     let mut now = search.layout(&best.plan);
     let (mut rank, mut in_vain) = (best.rank.clone(), 0);
-    let tries = 1 + queue.len() / PODS_A_TRY;
-    while in_vain < PATIENCE && search.work > 0 && !is_closed(best) && !stop() {
+    let tries = 1 + task.queue.len() / PODS_A_TRY;
+    while in_vain < PATIENCE && search.work > 0 && !is_closed(best) && !(task.stop)() {
         if in_vain % BACK < tries {
             (now, rank) = (search.layout(&best.plan), best.rank.clone());
         }
@@ -102,37 +96,6 @@ pub(super) fn improve<'a>(
     work - search.work
 }
 
-/// By pod: what order the spreads of others demand (see [`Turn`]).
-fn orders(start: &Greedy<'_>, queue: &Queue<'_>) -> Vec<Order> {
-    let search = &start.search;
-    let relations = |asked: usize| search.stages_of(asked).iter().map(|kind| &search.kinds[*kind].shape.relations);
-    let rules = |asked: usize| relations(asked).flat_map(|relations| &relations.rules);
-    let spreads = |asked: usize| rules(asked).filter(|rule| matches!(rule.demand, Demand::Spread { .. }));
-    let demanded = queue.iter().flat_map(|(_, asked)| spreads(*asked));
-    let demanded: BTreeSet<usize> = demanded.map(|rule| search.topology.groups.first_alike[rule.group]).collect();
-    let order = |(_, asked): &(&Pod, usize)| {
-        let mut counted = relations(*asked).flat_map(|relations| &relations.counted);
-        if search.turns[*asked] > Turn::First {
-            let waits = rules(*asked).any(|rule| rule.demand != Demand::Apart);
-            if waits { Order::Later } else { Order::Any }
-        } else if counted.any(|(first, _)| demanded.contains(first)) {
-            Order::Early
-        } else {
-            Order::Any
-        }
-    };
-    queue.iter().map(order).collect()
-}
-
-/// When a pod comes.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Order {
-    /// Before all that come later.
-    Early,
-    Any,
-    Later,
-}
-
 struct Rearranging<'t, 'a> {
     start: Greedy<'a>,
     queue: &'t Queue<'a>,
@@ -146,7 +109,7 @@ struct Rearranging<'t, 'a> {
 
 /// Which pods are on which nodes.
 struct Layout {
-    nodes: Vec<Site>,
+    nodes: Vec<Planned>,
     /// By pod: its node, and its turn among all.
     place: Vec<Option<(usize, usize)>>,
 }
@@ -161,13 +124,6 @@ struct Begun<'a> {
     loose: Vec<bool>,
 }
 
-/// A node of a layout.
-#[derive(Clone)]
-enum Site {
-    Existing(usize),
-    New { template: usize, choices: Bits },
-}
-
 impl<'a> Rearranging<'_, 'a> {
     /// What a plan may cost to be gone on from, if the best one costs so much.
     fn most(&self, cost: i64) -> i64 {
@@ -179,23 +135,23 @@ impl<'a> Rearranging<'_, 'a> {
         let search = &plan.search;
         let there: BTreeMap<_, usize> =
             search.existing.iter().enumerate().map(|(index, one)| (&one.node.key, index)).collect();
-        let new = |(index, node): (usize, &super::super::open::Open<'a>)| {
+        let new = |(index, node): (usize, &Open<'a>)| {
             let template = &search.templates[node.template];
             let mut choices = node.choices.clone();
             if template.min_values.is_empty() {
                 let price = search.bought(index).0.price;
                 choices.retain(|choice| template.choices[choice].price <= price);
             }
-            Site::New { template: node.template, choices }
+            Planned::New { template: node.template, choices, labels: None }
         };
-        let mut nodes: Vec<Site> = search.open.iter().enumerate().map(new).collect();
+        let mut nodes: Vec<Planned> = search.open.iter().enumerate().map(new).collect();
         let mut sites: BTreeMap<usize, usize> = BTreeMap::new();
         let mut place = vec![None; self.queue.len()];
         for (key, placement) in &plan.placed {
             let site = match &placement.node {
                 Target::New(index) => *index,
                 Target::Existing(key) => *sites.entry(there[key]).or_insert_with(|| {
-                    nodes.push(Site::Existing(there[key]));
+                    nodes.push(Planned::Existing(there[key]));
                     nodes.len() - 1
                 }),
             };
@@ -208,13 +164,7 @@ impl<'a> Rearranging<'_, 'a> {
     fn begin(&mut self, layout: &Layout) -> Begun<'a> {
         self.work = self.work.saturating_sub(BEGIN);
         let mut loose = self.ruin(layout);
-        let nodes = layout.nodes.iter().map(|site| match site {
-            Site::Existing(index) => Planned::Existing(*index),
-            Site::New { template, choices } => {
-                Planned::New { template: *template, choices: choices.clone(), labels: None }
-            }
-        });
-        let (mut plan, mut nodes) = (self.start.clone(), nodes.collect::<Vec<Planned>>());
+        let (mut plan, mut nodes) = (self.start.clone(), layout.nodes.clone());
         let mut order: Vec<usize> = (0..self.queue.len()).collect();
         let times = self.times(layout, &loose);
         order.sort_by_key(|position| times[*position]);
@@ -296,8 +246,10 @@ impl<'a> Rearranging<'_, 'a> {
 
     /// Puts a pod on this node with as many of its wishes as can be.
     fn put(&mut self, plan: &mut Greedy<'a>, position: usize, node: &mut Planned) -> bool {
-        let mut stages = 0..plan.search.stages_of(self.queue[position].1).len();
-        stages.any(|given_up| self.put_as(plan, position, given_up, node))
+        self.work = self.work.saturating_sub(ASK);
+        let (pod, asked) = self.queue[position];
+        let placement = plan.put_with_wishes(pod, asked, node);
+        placement.map(|placement| plan.has_put(pod, asked, placement)).is_some()
     }
 
     /// Puts a pod on this node without so many of its wishes.
@@ -307,8 +259,7 @@ impl<'a> Rearranging<'_, 'a> {
         let kind = plan.search.stages_of(asked)[given_up];
         let Ok(placement) = plan.put(pod, kind, node) else { return false };
         plan.note_given_up(asked, given_up);
-        plan.search.has_place(asked);
-        plan.placed.push((&pod.key, placement));
+        plan.has_put(pod, asked, placement);
         true
     }
 

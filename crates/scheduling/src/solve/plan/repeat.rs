@@ -50,8 +50,7 @@ impl<'a> Greedy<'a> {
                     .and_then(|node| self.put_with_wishes(pod, asked, node)),
             };
             if let Some(placement) = placement {
-                self.search.has_place(asked);
-                self.placed.push((&pod.key, placement));
+                self.has_put(pod, asked, placement);
                 has_place[position] = true;
             }
         }
@@ -61,7 +60,7 @@ impl<'a> Greedy<'a> {
     }
 
     /// Puts a pod on this node with as many of its wishes as can be.
-    fn put_with_wishes(&mut self, pod: &'a Pod, asked: usize, node: &mut Planned) -> Option<Placement> {
+    pub(super) fn put_with_wishes(&mut self, pod: &'a Pod, asked: usize, node: &mut Planned) -> Option<Placement> {
         let mut given_up = 0;
         while let Some(kind) = self.search.kind(asked, given_up) {
             if let Ok(placement) = self.put(pod, kind, node) {

@@ -5,7 +5,10 @@
 //! which order nodes come up nobody knows. So a node stays out of such domains where it can, and brings one in only if the pods
 //! placed so far are even with it, too.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    rc::Rc,
+};
 
 use super::{
     super::{
@@ -64,40 +67,49 @@ impl Topology<'_> {
                 counted.entry(*first).or_default().push(kind);
             }
         }
+        let mut all = Outside::new();
         for (index, outside) in self.outside.iter().enumerate() {
             for (&(key, domain), groups) in outside {
                 let (_, can) = &templates[index].domains[key][position(&templates[index], key, domain)];
                 let goes_there =
                     |kind: &&Kind<'_>| kind.fresh[index].as_ref().is_some_and(|fresh| fresh.choices.overlaps(can));
-                let is_expected = |group: &&usize| {
-                    let kinds = counted.get(&self.groups.first_alike[**group]);
-                    kinds.is_some_and(|kinds| kinds.iter().any(goes_there))
+                // What one group finds out serves all that count the same pods.
+                let mut known: BTreeMap<usize, bool> = BTreeMap::new();
+                let mut is_expected = |group: &&usize| {
+                    let first = self.groups.first_alike[**group];
+                    let any = || counted.get(&first).is_some_and(|kinds| kinds.iter().any(goes_there));
+                    *known.entry(first).or_insert_with(any)
                 };
-                self.expected.extend(groups.iter().filter(is_expected).map(|group| (*group, key, domain)));
+                let expected: Vec<usize> = groups.iter().filter(|group| is_expected(group)).copied().collect();
+                if !expected.is_empty() {
+                    all.entry((key, domain)).or_default().extend(expected);
+                }
             }
         }
-        for (group, _, domain) in &self.expected {
-            let tally = &mut self.tallies[*group];
-            let pods = tally.pods(*domain);
-            tally.ranked.insert((pods, *domain));
+        for ((_, domain), groups) in &all {
+            for group in groups {
+                let tally = &mut self.tallies[*group];
+                let pods = tally.pods(*domain);
+                tally.ranked.insert((pods, *domain));
+            }
         }
+        self.expected = Rc::new(all);
     }
 
-    /// The domains that are expected and that no new node is in for certain: by spread and label.
-    pub(in crate::solve) fn not_brought(&self) -> Vec<(usize, usize, Domain)> {
-        let is_opened = |key: usize, domain: Domain| {
-            self.opened.iter().any(|(label, _, opened)| (*label, *opened) == (key, domain))
-        };
-        self.expected.iter().copied().filter(|(_, key, domain)| !is_opened(*key, *domain)).collect()
+    /// The domains, by label, that are expected and that no new node is in for certain.
+    pub(in crate::solve) fn not_brought(&self) -> Vec<(usize, Domain)> {
+        let opened: BTreeSet<(usize, Domain)> = self.opened.iter().map(|(key, _, domain)| (*key, *domain)).collect();
+        self.expected.keys().filter(|expected| !opened.contains(expected)).copied().collect()
     }
 
-    /// Gives up expecting a domain for a spread.
-    pub(in crate::solve) fn stop_expecting(&mut self, expected: (usize, usize, Domain)) {
-        self.expected.retain(|one| *one != expected);
-        let (group, _, domain) = expected;
-        let tally = &mut self.tallies[group];
-        let pods = tally.pods(domain);
-        tally.ranked.remove(&(pods, domain));
+    /// Gives up expecting a domain.
+    pub(in crate::solve) fn stop_expecting(&mut self, expected: (usize, Domain)) {
+        let (_, domain) = expected;
+        for group in Rc::make_mut(&mut self.expected).remove(&expected).into_iter().flatten() {
+            let tally = &mut self.tallies[group];
+            let pods = tally.pods(domain);
+            tally.ranked.remove(&(pods, domain));
+        }
     }
 
     /// Whether there is any such domain.
