@@ -58,7 +58,10 @@ mod score;
 mod tests;
 mod world;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use serde::{Deserialize, Serialize};
 use units::{Amount, ResourceName, UsdMicrosPerHour};
@@ -133,10 +136,11 @@ pub fn realise_nominated(
     }
 }
 
-/// The plan's own node for every pod that it places.
+/// The plan's own node for every pod that it places on a node that is still closed: a new one, or one under way. Who goes to
+/// a node that takes pods already is as likely to be there before anybody could nominate it.
 ///
-/// With all of them nominated the scheduler's order and scores no longer matter to resources, slots and ports: what is kept
-/// for a pod is there when its turn comes.
+/// Where all are nominated the scheduler's order and scores no longer matter to resources, slots and ports: what is kept for
+/// a pod is there when its turn comes.
 ///
 /// # Caveats
 /// What depends on the pods that came before (spread, affinity) still may go wrong. Above all pods that must be spread over
@@ -146,8 +150,15 @@ pub fn realise_nominated(
 /// To nominate only the pods that would be stranded does not help: what is kept for them strands others, and on tight plans
 /// all but a few percent end up nominated for one order of arrival, and another order strands pods again.
 pub fn nominations(snapshot: &Snapshot, solution: &Solution) -> BTreeMap<PodKey, Target> {
+    let under_way = snapshot.nodes.iter().filter(|node| node.stage == NodeStage::InFlight);
+    let under_way: BTreeSet<&NodeKey> = under_way.map(|node| &node.key).collect();
+    let is_closed = |target: &Target| match target {
+        Target::New(_) => true,
+        Target::Existing(node) => under_way.contains(node),
+    };
     let known = snapshot.pods.iter().filter(|pod| pod.invalid.is_empty());
-    known.filter_map(|pod| Some((pod.key.clone(), solution.placed.get(&pod.key)?.node.clone()))).collect()
+    let planned = known.filter_map(|pod| Some((&pod.key, &solution.placed.get(&pod.key)?.node)));
+    planned.filter(|(_, node)| is_closed(node)).map(|(pod, node)| (pod.clone(), node.clone())).collect()
 }
 
 /// Where the pods go, and which of the plan go nowhere.

@@ -89,6 +89,12 @@ impl<'a> Admission<'a> {
         }
         let mut refused = keys_said_twice(spec, path);
         refused.extend(self.add_runtime_class(spec, path));
+        let class = spec.priority_class_name.as_deref().filter(|name| !name.is_empty());
+        if let Some(name) = class.filter(|name| !self.priorities.contains_key(name)) {
+            let message =
+                format!("PriorityClass {name} is not in the input, and what its pods come before is not known");
+            refused.push((format!("{path}.priorityClassName"), message));
+        }
         if !ranges.is_empty() {
             refused.extend(asks_beyond_limits(spec, path));
         }

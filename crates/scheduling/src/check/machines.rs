@@ -257,10 +257,10 @@ fn overfull(there: &[&Pod], asked_now: &ResourceList, allocatable: &ResourceList
     })
 }
 
+/// Ports that two pods take. What one pod asks for twice is its own affair: the kube-scheduler does not look at that.
 fn ports(target: &Target, there: &[&Pod], placed: &[Placed<'_>], violations: &mut Vec<Violation>) {
-    let asked = pods(placed).flat_map(|pod| &pod.host_ports);
     let mut taken: Option<BTreeMap<u16, Vec<&HostPort>>> = None;
-    for port in asked {
+    for pod in pods(placed).filter(|pod| !pod.host_ports.is_empty()) {
         let taken = taken.get_or_insert_with(|| {
             let mut by_number: BTreeMap<u16, Vec<&HostPort>> = BTreeMap::new();
             for port in there.iter().flat_map(|pod| &pod.host_ports) {
@@ -268,11 +268,14 @@ fn ports(target: &Target, there: &[&Pod], placed: &[Placed<'_>], violations: &mu
             }
             by_number
         });
-        let same = taken.entry(port.port).or_default();
-        if same.iter().any(|other| port.clashes_with(other)) {
-            violations.push(Violation::PortClash { node: target.clone(), port: port.clone() });
+        let clashes = |port: &&HostPort| {
+            taken.get(&port.port).is_some_and(|others| others.iter().any(|other| port.clashes_with(other)))
+        };
+        let clashes = pod.host_ports.iter().filter(clashes);
+        violations.extend(clashes.map(|port| Violation::PortClash { node: target.clone(), port: port.clone() }));
+        for port in &pod.host_ports {
+            taken.entry(port.port).or_default().push(port);
         }
-        same.push(port);
     }
 }
 

@@ -93,6 +93,17 @@ fn nominations_keep_the_room_of_the_stranded_pod() {
 }
 
 #[test]
+fn nobody_is_nominated_for_a_node_that_takes_pods() {
+    for (stage, expected) in [(NodeStage::Ready, 0), (NodeStage::InFlight, 1)] {
+        let there = Node { stage, ..node("n", 1000) };
+        let snapshot = snapshot(vec![pod("p", 500, 1)], vec![there], Vec::new());
+        let solution = solve_greedy(&snapshot, &Settings::default());
+        assert_eq!(solution.placed.len(), 1);
+        assert_eq!(nominations(&snapshot, &solution).len(), expected, "{stage:?}");
+    }
+}
+
+#[test]
 fn nodes_that_open_one_by_one_are_filled_one_by_one() {
     // The old pods fill whichever machine opens first, and leave the other to the pod that needs all of it.
     let (snapshot, solution) = tight_plan();
@@ -114,7 +125,7 @@ fn machines_boot_in_any_order() {
     let boots = snapshot(vec![pod("p", 500, 1)], vec![starting("a"), starting("b")], Vec::new());
     let played =
         |seed| realise_nominated(&boots, &Solution::default(), &BTreeMap::new(), Opening::OneByOne, seed).placed;
-    let first: std::collections::BTreeSet<Target> = (0..16).flat_map(|seed| played(seed).into_values()).collect();
+    let first: BTreeSet<Target> = (0..16).flat_map(|seed| played(seed).into_values()).collect();
     assert_eq!(first.len(), 2);
 }
 

@@ -2,7 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use super::{axis, bits::Bits, open::Open, template::Template};
+use units::UsdMicrosPerHour;
+
+use super::{
+    axis,
+    bits::Bits,
+    open::Open,
+    template::{Limit, Template},
+};
 use crate::OfferingKey;
 
 /// What is left for new nodes.
@@ -69,5 +76,49 @@ impl Left {
                 self.reserved[*number] += 1;
             }
         }
+    }
+}
+
+impl Template<'_> {
+    /// The choice that takes the least of the limits.
+    pub(super) fn least_limited(&self, choices: &Bits) -> Option<usize> {
+        choices.iter().min_by_key(|index| self.share_of_limits(*index))
+    }
+
+    /// By how much of the limits a choice takes; of those that take as much, the cheapest comes first.
+    fn share_of_limits(&self, index: usize) -> (i128, UsdMicrosPerHour, usize) {
+        let choice = &self.choices[index];
+        let share = |(limit, amount): (&Limit, &i64)| i128::from(*amount) * 1_000_000 / i128::from(limit.most.max(1));
+        (self.limits.iter().zip(&choice.limited).map(share).sum::<i128>(), choice.price, index)
+    }
+
+    /// Those of the choices that take the least of the limits: as many more than the least one as make `enough`, and all that take no
+    /// more than these.
+    pub(super) fn smallest(&self, choices: &Bits, enough: impl Fn(&Bits) -> bool) -> Option<Bits> {
+        let within = |most: &[i64]| {
+            let mut kept = choices.clone();
+            kept.retain(|index| axis::fits(&self.choices[index].limited, most));
+            kept
+        };
+        let least = within(&self.choices[self.least_limited(choices)?].limited);
+        if enough(&least) {
+            return Some(least);
+        }
+        let mut order: Vec<usize> = choices.iter().collect();
+        order.sort_by_cached_key(|index| self.share_of_limits(*index));
+        let first = |count: usize| {
+            let mut most = self.choices[order[0]].limited.clone();
+            for index in &order[..count] {
+                most.iter_mut().zip(&self.choices[*index].limited).for_each(|(most, one)| *most = (*most).max(*one));
+            }
+            within(&most)
+        };
+        // More choices have more values: the least number of them that is enough lies between these.
+        let (mut too_few, mut found) = (1, order.len());
+        while found - too_few > 1 {
+            let middle = too_few.midpoint(found);
+            *if enough(&first(middle)) { &mut found } else { &mut too_few } = middle;
+        }
+        Some(first(found)).filter(enough)
     }
 }

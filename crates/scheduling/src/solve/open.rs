@@ -305,14 +305,10 @@ impl<'a> Open<'a> {
     }
 
     fn find_smallest(&self, template: &Template<'_>) -> Option<(Bits, Vec<i64>)> {
-        let least = &template.choices[template.least_limited(&self.choices)?].limited;
-        let mut smaller = self.choices.clone();
-        smaller.retain(|index| axis::fits(&template.choices[index].limited, least));
-        let enough = self.relaxed || template.too_few_values(&smaller).is_none();
-        (smaller != self.choices && enough).then(|| {
-            let charge = template.charge(&smaller);
-            (smaller, charge)
-        })
+        let enough = |choices: &Bits| self.relaxed || template.too_few_values(choices).is_none();
+        let smaller = template.smallest(&self.choices, enough).filter(|smaller| *smaller != self.choices)?;
+        let charge = template.charge(&smaller);
+        Some((smaller, charge))
     }
 
     /// Gives up all but these choices, for the sake of the pool's limits: so much was needed of them, and so much was left.

@@ -38,6 +38,7 @@ mod company;
 mod everywhere;
 mod exact;
 mod fewer;
+mod gathered;
 mod kept;
 mod known;
 mod model;
@@ -212,12 +213,15 @@ fn cheapest_of(
                 best.consider(attempt, rest);
             });
         }
-        let parts = parts::first(&task, &best, is_part);
-        for part in parts.into_iter().filter(|_| !stop()) {
+        let mut beginnings = parts::first(&task, &best, snapshot, is_part);
+        if !is_part {
+            beginnings.extend(gathered::elsewhere(&task, &best, snapshot));
+        }
+        for beginning in beginnings.iter().filter(|_| !stop()) {
             // How many offerings of a node are told makes no difference to the plan.
             let work = settings.search_work_units / 4;
             let settings = Settings { search_work_units: work, max_alternatives: usize::MAX, ..*settings };
-            let part = cheapest_of(&parts::only(snapshot, &part), &settings, stop, None, true);
+            let part = cheapest_of(beginning, &settings, stop, None, true);
             let mut attempt = start.clone();
             let again = repeat::same_again(&start.search, &part);
             let left = attempt.repeat(&queue, &part, &again);
@@ -487,6 +491,8 @@ fn proven(model: &Model, packing: &Packing) -> i128 {
 
 #[cfg(test)]
 mod after_tests;
+#[cfg(test)]
+mod limit_tests;
 #[cfg(test)]
 mod price_tests;
 #[cfg(test)]

@@ -11,7 +11,7 @@ use super::{
     topology_tests::by_node,
 };
 use crate::{
-    CapacityType, InstanceType, Node, Note, Offering, Pod, Pool, Settings, Snapshot, solve_greedy, testing::*,
+    CapacityType, InstanceType, Node, Note, Offering, Pod, Pool, Settings, Snapshot, solve, solve_greedy, testing::*,
 };
 
 fn check(snapshot: &Snapshot, expected: &Expect) {
@@ -152,6 +152,22 @@ fn different_values_may_be_fewer_where_the_settings_say_so() {
         (solution.placed.len(), solution.notes.as_slice()),
         (1, [Note::MinValuesRelaxed { nodes: 1 }].as_slice())
     );
+}
+
+#[test]
+fn nodes_give_up_for_limits_what_different_values_leave() {
+    // Three types mean 16 GiB for every node, and none is left 32 while another needs them.
+    let alone = |index| edited(pod(&format!("p{index}"), 100, 0), |pod| pod.host_ports = vec![port(80)]);
+    for (gib, placed) in [(15, 0), (47, 2), (48, 3)] {
+        let choosy = edited_pool(pool("choosy"), |pool| {
+            pool.requirements.add(Requirement::exists(labels::INSTANCE_TYPE).with_min_values(Some(3)));
+            pool.limits = Some(resources(1_000_000, gib, 1000));
+        });
+        let snapshot = snapshot((0..3).map(alone).collect(), vec![], vec![choosy]);
+        for plan in [solve(&snapshot, &Settings::default()), solve_greedy(&snapshot, &Settings::default())] {
+            assert_eq!((broken(&snapshot, &plan), plan.placed.len()), (Vec::new(), placed), "{gib} GiB");
+        }
+    }
 }
 
 #[test]

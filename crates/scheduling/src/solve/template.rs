@@ -340,16 +340,6 @@ impl<'a> Template<'a> {
     pub(super) fn largest_room(&self, choices: &Bits) -> Vec<i64> {
         self.room.iter().map(|table| table.most(choices).unwrap_or(i64::MIN)).collect()
     }
-
-    /// The choice that takes the least of the limits.
-    pub(super) fn least_limited(&self, choices: &Bits) -> Option<usize> {
-        choices.iter().min_by_key(|index| {
-            let choice = &self.choices[*index];
-            let share =
-                |(limit, amount): (&Limit, &i64)| i128::from(*amount) * 1_000_000 / i128::from(limit.most.max(1));
-            (self.limits.iter().zip(&choice.limited).map(share).sum::<i128>(), choice.price, *index)
-        })
-    }
 }
 
 /// A name that no node has.

@@ -272,6 +272,20 @@ fn a_host_port_is_taken_once_per_node() {
 }
 
 #[test]
+fn what_a_pod_has_twice_is_in_nobodys_way() {
+    // As with an address of its own beside all addresses, or of a container and a sidecar.
+    let served = |name| edited(pod(name, 100, 0), |pod| pod.host_ports = vec![port(80), port(80)]);
+    check(
+        &snapshot(vec![served("p"), served("q")], vec![node("a", 1000)], vec![pool("default")]),
+        &expect![[r"
+        shop/p on node a: a ready node has room
+        shop/q on new node 0: no node takes it, so a new one is opened
+        new 0 of NodePool/default: g.large in a (spot) $0.04/h, 15 offerings up to g.4xlarge in b (on-demand)
+    "]],
+    );
+}
+
+#[test]
 fn a_host_port_of_a_daemon_is_taken_on_every_node() {
     let served = edited(pod("p", 100, 0), |pod| pod.host_ports = vec![port(80)]);
     let mut snapshot = snapshot(vec![served.clone()], vec![node("a", 1000)], vec![pool("default")]);

@@ -106,6 +106,28 @@ fn what_contradicts_a_runtime_class_is_not_made() {
 }
 
 #[test]
+fn a_pod_of_an_unknown_priority_is_not_made() {
+    let class = "{ kind: PriorityClass, apiVersion: scheduling.k8s.io/v1, metadata: { name: dear }, value: 7 }";
+    check(
+        &[
+            class,
+            &workload("Deployment", "known", "priorityClassName: dear,", "{}"),
+            &workload("Deployment", "own", "priorityClassName: system-node-critical,", "{}"),
+            &workload("Deployment", "unknown", "priorityClassName: deer,", "{}"),
+            &workload("DaemonSet", "agent", "priorityClassName: deer,", "{}"),
+            &pod("kept", ", uid: u", "priorityClassName: deer, priority: 3,", "{}"),
+        ],
+        &expect![[r#"
+            shop/kept asks for pods: 1
+            shop/known-0 asks for pods: 1
+            shop/own-0 asks for pods: 1
+            all.yaml, document 4, Deployment shop/unknown: spec.template.spec.priorityClassName: PriorityClass deer is not in the input, and what its pods come before is not known
+            all.yaml, document 5, DaemonSet shop/agent: spec.template.spec.priorityClassName: PriorityClass deer is not in the input, and what its pods come before is not known
+        "#]],
+    );
+}
+
+#[test]
 fn a_limit_range_says_what_is_not_said() {
     check(
         &[

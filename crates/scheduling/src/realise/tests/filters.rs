@@ -256,6 +256,6 @@ fn the_highest_priority_comes_first_then_the_oldest() {
     // Those of one age come in any order.
     let peer = aged(pod("peer", 900, 1), 1);
     let told = |seed| outcome(vec![old.clone(), peer.clone()], vec![node("a", 1000)], &[], seed);
-    let all: std::collections::BTreeSet<String> = (0..16).map(told).collect();
+    let all: BTreeSet<String> = (0..16).map(told).collect();
     assert_eq!(all.into_iter().collect::<Vec<_>>(), ["old=- peer=a", "old=a peer=-"]);
 }

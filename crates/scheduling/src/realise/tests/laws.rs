@@ -145,7 +145,8 @@ proptest! {
             node.pods = node.pods.iter().map(alone).collect();
         }
         let solution = solve_greedy(&snapshot, &Settings::default());
-        let nominated = nominations(&snapshot, &solution);
+        let planned = solution.placed.iter();
+        let nominated: BTreeMap<_, _> = planned.map(|(pod, there)| (pod.clone(), there.node.clone())).collect();
         let realised = realise_nominated(&snapshot, &solution, &nominated, opening, seed);
         prop_assert_eq!(&realised.stranded, &Vec::new());
         prop_assert_eq!(realised.realised_cost, solution.cost);

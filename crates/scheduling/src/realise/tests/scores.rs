@@ -198,7 +198,7 @@ fn only_nodes_within_the_affinity_make_a_zone_crowded() {
 #[test]
 fn among_equals_chance_decides() {
     let told = |seed| outcome(vec![pod("p", 500, 1)], vec![node("a", 4000), node("b", 4000)], &[], seed);
-    let all: std::collections::BTreeSet<String> = (0..16).map(told).collect();
+    let all: BTreeSet<String> = (0..16).map(told).collect();
     assert_eq!(all.into_iter().collect::<Vec<_>>(), ["p=a", "p=b"]);
 }
 

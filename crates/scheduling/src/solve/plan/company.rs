@@ -4,7 +4,8 @@
 //! no place, for good. Here each of the others that goes on a new node takes some of those that follow it along, as if they
 //! were one large pod. How many is tried several times: as few as it takes to place all, then twice as many on half as many
 //! nodes, and so on, for the cheapest plan may be any of these; and half as many, and fewer, for no node may hold so many: the
-//! rest goes where room is left.
+//! rest goes where room is left. Under limits each of these is tried without those that take nobody along, too: one that does
+//! brings more pods for what it takes of the limits.
 
 use super::{
     super::search::Search,
@@ -15,9 +16,23 @@ use super::{
     wanted::{Wanted, counted},
 };
 
-/// The ways of taking pods along that are tried: so many times as few as it takes, for one in so many of them. Each gets an equal
-/// share of the work.
+/// The ways of taking pods along that are tried: so many times as few as it takes, for one in so many of them. Each gets as much
+/// work.
 const WAYS: [(u64, u64); 9] = [(1, 1), (2, 1), (4, 1), (8, 1), (16, 1), (32, 1), (1, 2), (1, 4), (1, 8)];
+
+/// All of these together get one in so many parts of the work: most are no good, and where limits are in the way none is proven.
+const SHARE: u64 = 4;
+
+/// How those that follow are dealt out to those whom they follow.
+#[derive(Clone, Copy)]
+struct Deal {
+    /// So many times as many to each as there have to be if each takes its share.
+    times: u64,
+    /// One in so many of those that follow.
+    parts: u64,
+    /// Those that take nobody along are planned for as well.
+    alone: bool,
+}
 
 /// Whether pods of the kind have to be on nodes with pods of some group.
 pub(super) fn follows(search: &Search<'_>, kind: usize) -> bool {
@@ -34,20 +49,24 @@ impl Task<'_, '_> {
         offer: &mut dyn FnMut(Plan, &[Way]) -> bool,
     ) {
         let search = &self.start.search;
-        let work = search.settings.search_work_units / WAYS.len() as u64 / 2;
         let variants = [(planned, &self.left, false), (everywhere, &self.as_planned, true)];
+        let is_limited = search.templates.iter().any(|template| !template.limits.is_empty());
+        let with_alone = if is_limited { &[true, false][..] } else { &[true] };
+        let deals = with_alone.iter().flat_map(|alone| WAYS.map(|(times, parts)| Deal { times, parts, alone: *alone }));
+        let deals: Vec<Deal> = deals.collect();
+        let work = search.settings.search_work_units / SHARE / (deals.len() * variants.len()) as u64;
         for (wanted, counts, with_existing) in variants {
             let there = self.there(wanted).filter(|there| !there.is_empty());
             if with_existing && there.is_none() {
                 continue;
             }
             let mut before = Vec::new();
-            for (times, parts) in WAYS {
+            for deal in &deals {
                 if (self.stop)() {
                     return;
                 }
                 let nodes = Nodes { reach: &self.reach, with_existing };
-                let mut wanted = taking_along(search, &nodes, wanted.to_vec(), counts, (times, parts));
+                let mut wanted = taking_along(search, &nodes, wanted.to_vec(), counts, *deal);
                 if wanted == before {
                     continue;
                 }
@@ -71,14 +90,13 @@ impl Task<'_, '_> {
     }
 }
 
-/// What is wanted, with one in so many `parts` of the pods that must be beside others taken along by these, `times` as many by
-/// each as there have to be if each takes its share.
+/// What is wanted, with pods that must be beside others taken along by these.
 fn taking_along(
     search: &Search<'_>,
     nodes: &Nodes<'_>,
     mut wanted: Vec<Wanted>,
     counts: &[u64],
-    (times, parts): (u64, u64),
+    deal: Deal,
 ) -> Vec<Wanted> {
     let on_their_own = |kind: usize| wanted.iter().any(|wanted| wanted.kind == kind);
     let mut waiting: Vec<(usize, u64)> =
@@ -86,22 +104,22 @@ fn taking_along(
     // Whoever follows those that follow others comes when these have been taken along.
     loop {
         let before = waiting.len();
-        waiting.retain(|(kind, count)| !attach(search, nodes, &mut wanted, *kind, count.div_ceil(parts), times));
+        waiting.retain(|(kind, count)| !attach(search, nodes, &mut wanted, (*kind, *count), deal));
         if waiting.is_empty() || waiting.len() == before {
             return wanted;
         }
     }
 }
 
-/// Lets pods of this kind be taken along; `false` if none of what is wanted can.
+/// Lets so many pods of this kind be taken along; `false` if none of what is wanted can.
 fn attach(
     search: &Search<'_>,
     nodes: &Nodes<'_>,
     wanted: &mut Vec<Wanted>,
-    kind: usize,
-    count: u64,
-    times: u64,
+    (kind, count): (usize, u64),
+    deal: Deal,
 ) -> bool {
+    let count = count.div_ceil(deal.parts);
     let Some(group) = search.kinds[kind].shape.relations.companions() else { return false };
     let is_host = |one: &Wanted| {
         let mut kinds = one.kinds();
@@ -112,7 +130,7 @@ fn attach(
     if hosts == 0 {
         return false;
     }
-    let share = count.div_ceil(hosts).saturating_mul(times);
+    let share = count.div_ceil(hosts).saturating_mul(deal.times);
     let (mut seen, mut dealt) = (0, 0);
     let mut all = Vec::new();
     for one in wanted.drain(..) {
@@ -133,7 +151,7 @@ fn attach(
             }
         }
         let alone = one.count.saturating_sub(full + u64::from(rest > 0));
-        if alone > 0 {
+        if alone > 0 && deal.alone {
             all.push(Wanted { count: alone, ..one });
         }
     }

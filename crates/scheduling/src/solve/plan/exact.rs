@@ -226,7 +226,7 @@ impl<'t, 'a> Tree<'t, 'a> {
         };
         let stages: Vec<Vec<usize>> = self.pods.iter().map(allowed).collect();
         self.least = (!stages.is_empty()).then(|| Least::of(&search, self.reach, &stages, &self.there));
-        let kept = Kept { given_up: vec![0; self.start.given_up.len()], below: vec![0; self.weights.len()] };
+        let kept = Kept { given_up: vec![0; self.start.given_up.len()], below: vec![0; self.weights.len() * 2] };
         let there = vec![0; self.there.len()];
         let content = Content { without: Vec::new(), kept, there, others: Vec::new(), nodes: Vec::new() };
         self.look(&State { search, left: (0..self.pods.len()).collect(), moves: Vec::new(), content });
@@ -344,7 +344,6 @@ impl<'t, 'a> Tree<'t, 'a> {
             let first = fit.as_ref().and_then(|fit| fit.choices.iter().next());
             first.map_or(0, |choice| search.templates[template].choices[choice].price.0)
         };
-        let heaviest = kept::heaviest(search, kind);
         match next.to {
             To::Existing(index) => {
                 if let Some(position) = self.there.iter().position(|there| *there == index) {
@@ -361,19 +360,18 @@ impl<'t, 'a> Tree<'t, 'a> {
                 let node = &mut content.nodes[index];
                 node.price = price(node.template, &fit);
                 node.members |= 1 << next.pod;
-                node.heaviest = node.heaviest.min(heaviest);
+                node.kinds.push(kind);
                 node.pods.push(number);
             }
             To::New { template, sort } => {
                 let price = price(template, &fit);
                 let sort = sort * 2 + usize::from(self.related[next.pod]);
-                let (pods, members) = (vec![number], 1 << next.pod);
-                content.nodes.push(New { template, sort, price, heaviest, pods, members });
+                let (kinds, pods, members) = (vec![kind], vec![number], 1 << next.pod);
+                content.nodes.push(New { template, sort, price, kinds, pods, members });
             }
         }
-        let nodes = content.nodes.iter();
-        let nodes = nodes.map(|node| (search.templates[node.template].pool.weight, node.heaviest, node.pods.len()));
-        content.kept.below = kept::below(&self.weights, nodes);
+        let nodes = content.nodes.iter().map(|node| (node.template, node.price, node.kinds.clone()));
+        content.kept.below = kept::below(search, &self.weights, nodes);
         if self.most.as_ref().is_some_and(|most| !self.may_keep(state, next.pod, &content.kept, most)) {
             return;
         }
@@ -391,7 +389,7 @@ impl<'t, 'a> Tree<'t, 'a> {
             kinds.map(|kind| kept::heaviest(&self.start.search, *kind)).min().unwrap_or(0)
         };
         let lightest = state.left.iter().filter(|left| **left != next).map(light).min().unwrap_or(u32::MAX);
-        let below = self.weights.iter().zip(&kept.below).zip(&most.below);
+        let below = self.weights.iter().cycle().zip(&kept.below).zip(&most.below);
         let no_more = |(one, most): (&u32, &u32)| one <= most;
         kept.given_up.iter().zip(&most.given_up).all(no_more)
             && below.into_iter().all(|((weight, one), most)| lightest < *weight || one <= most)

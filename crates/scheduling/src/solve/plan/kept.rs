@@ -1,6 +1,6 @@
 //! What a plan keeps besides the demands: wishes, and that pools of larger weight come first.
 
-use super::super::{Greedy, open::Open, search::Search};
+use super::super::{Greedy, axis, open::Open, search::Search};
 
 /// How much a plan departs from what was wished for. A cheaper plan is no better if it departs further.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -8,20 +8,20 @@ pub(super) struct Kept {
     /// By number of pods written alike: how many wishes they gave up together. They are given up in one order only, so that
     /// a number says which.
     pub(super) given_up: Vec<u32>,
-    /// By weight of pools, the largest first: how many pods are on new nodes of pools of less weight for none of whose pods there
-    /// is a pool of so much. Beside one that has to be there, others may be there, too, as Karpenter lets them.
+    /// By weight of pools, the largest first: how many pods for which there is a pool of so much are on new nodes of pools of less
+    /// where nobody has to be; then, by weight again, how many are on such nodes beside pods that have to be there, and make them
+    /// cost more. What room there is by itself may be used, as Karpenter does.
     pub(super) below: Vec<u32>,
 }
 
 impl Kept {
     pub(super) fn by(plan: &Greedy<'_>) -> Self {
         let search = &plan.search;
-        let heaviest: Vec<u32> = (0..search.kinds.len()).map(|kind| heaviest(search, kind)).collect();
         let node = |open: &Open<'_>| {
-            let least = open.pods.iter().map(|put| heaviest[put.kind]).min().unwrap_or(0);
-            (search.templates[open.template].pool.weight, least, open.pods.len())
+            let price = open.choices.iter().next().map_or(0, |choice| price(search, open.template, choice));
+            (open.template, price, open.pods.iter().map(|put| put.kind).collect())
         };
-        Self { given_up: plan.given_up.clone(), below: below(&weights(plan), search.open.iter().map(node)) }
+        Self { given_up: plan.given_up.clone(), below: below(search, &weights(plan), search.open.iter().map(node)) }
     }
 
     /// Whether nothing more is given up than by another.
@@ -37,15 +37,47 @@ pub(super) fn heaviest(search: &Search<'_>, kind: usize) -> u32 {
     fresh.filter(|(fresh, _)| fresh.is_some()).map(|(_, template)| template.pool.weight).max().unwrap_or(0)
 }
 
-/// See [`Kept::below`]. Of each node: the weight of its pool, the least of its pods' heaviest, and how many these are.
-pub(super) fn below(weights: &[u32], nodes: impl Iterator<Item = (u32, u32, usize)>) -> Vec<u32> {
-    let mut below = vec![0_u32; weights.len()];
-    for (weight, heaviest, pods) in nodes {
-        let pods = u32::try_from(pods).unwrap_or(u32::MAX);
-        let above = weights.iter().zip(&mut below).filter(|(larger, _)| weight < **larger && **larger <= heaviest);
-        above.for_each(|(_, count)| *count = count.saturating_add(pods));
+/// See [`Kept::below`]. Of each node: its pool, what it costs, and the kinds of its pods.
+pub(super) fn below(
+    search: &Search<'_>,
+    weights: &[u32],
+    nodes: impl Iterator<Item = (usize, i64, Vec<usize>)>,
+) -> Vec<u32> {
+    let (mut alone, mut beside) = (vec![0_u32; weights.len()], vec![0_u32; weights.len()]);
+    let nodes = nodes.filter(|_| weights.len() > 1);
+    for (template, price, kinds) in nodes {
+        let weight = search.templates[template].pool.weight;
+        for (place, larger) in weights.iter().enumerate().filter(|(_, larger)| weight < **larger) {
+            let (free, bound): (Vec<usize>, Vec<usize>) =
+                kinds.iter().partition(|kind| heaviest(search, **kind) >= *larger);
+            let count = match least(search, template, &bound) {
+                _ if bound.is_empty() => &mut alone[place],
+                Some(least) if price <= least => continue,
+                _ => &mut beside[place],
+            };
+            *count = count.saturating_add(u32::try_from(free.len()).unwrap_or(u32::MAX));
+        }
     }
-    below
+    alone.extend(beside);
+    alone
+}
+
+/// What a new node of the pool costs at least if it holds pods of these kinds; `None` if these are none.
+fn least(search: &Search<'_>, template: usize, kinds: &[usize]) -> Option<i64> {
+    let (first, others) = kinds.split_first()?;
+    let shape = |kind: usize| (search.kinds[kind].fresh[template].as_ref(), &search.kinds[kind].shape.request);
+    let (fresh, request) = shape(*first);
+    let (mut choices, mut used) = (fresh?.choices.clone(), request.clone());
+    for (fresh, request) in others.iter().map(|kind| shape(*kind)) {
+        choices.keep_common(&fresh?.choices);
+        axis::add(&mut used, request);
+    }
+    search.templates[template].keep_roomy(&mut choices, &used);
+    choices.iter().next().map(|choice| price(search, template, choice))
+}
+
+fn price(search: &Search<'_>, template: usize, choice: usize) -> i64 {
+    search.templates[template].choices[choice].price.0
 }
 
 /// The weights of the pools, the largest first.

@@ -12,23 +12,24 @@ use crate::{Pod, PodKey, Snapshot};
 /// Of fewer pods than this, part of them is no better a beginning; of more it takes too long.
 const FEWEST: usize = 12;
 const MOST: usize = 10_000;
+/// So many priorities are looked at, the highest of which pods are left out first.
+const LEVELS: usize = 4;
 
-/// The pods to be planned first, if that may give more of them a place: those of high priority, half of all, or three quarters
-/// (unless these are a part already: its parts are halves).
-pub(super) fn first<'a>(task: &Task<'_, 'a>, best: &Best<'a>, is_part: bool) -> Vec<BTreeSet<&'a PodKey>> {
+/// The snapshot with the pods alone that are to be planned first, for each way that may give more of them a place: those of no less
+/// than some priority, half of all, or three quarters (unless these are a part already: its parts are halves).
+pub(super) fn first(task: &Task<'_, '_>, best: &Best<'_>, snapshot: &Snapshot, is_part: bool) -> Vec<Snapshot> {
     let queue = task.queue;
     if queue.len() > MOST || task.start.search.templates.iter().all(|template| template.limits.is_empty()) {
         return Vec::new();
     }
     let could = |asked: usize| !task.reach.is_nowhere(task.stages.least[asked]);
     let left_out = best.rest.refused.iter().filter(|(_, asked)| could(*asked));
-    let left_out: BTreeMap<&PodKey, i32> = left_out.map(|(pod, _)| (&pod.key, pod.priority)).collect();
-    let Some(highest) = left_out.values().max() else { return Vec::new() };
-    let mut parts = Vec::new();
-    let high: BTreeSet<&PodKey> =
-        queue.iter().filter(|(pod, _)| pod.priority >= *highest).map(|(pod, _)| &pod.key).collect();
-    if queue.iter().any(|(pod, _)| pod.priority < *highest && !left_out.contains_key(&pod.key)) {
-        parts.push(high);
+    let Some(highest) = left_out.map(|(pod, _)| pod.priority).max() else { return Vec::new() };
+    let mut parts: Vec<BTreeSet<&PodKey>> = Vec::new();
+    // A plan that has a place for these may leave some of the next priority out for others.
+    let levels: BTreeSet<i32> = queue.iter().map(|(pod, _)| pod.priority).filter(|level| *level <= highest).collect();
+    for level in levels.into_iter().skip(1).rev().take(LEVELS) {
+        parts.push(queue.iter().filter(|(pod, _)| pod.priority >= level).map(|(pod, _)| &pod.key).collect());
     }
     let mut counts: BTreeMap<usize, usize> = BTreeMap::new();
     for (_, asked) in queue {
@@ -50,12 +51,10 @@ pub(super) fn first<'a>(task: &Task<'_, 'a>, best: &Best<'a>, is_part: bool) -> 
         };
         parts.push(queue.iter().filter(|one| is_first(one)).map(|(pod, _)| &pod.key).collect());
     }
-    parts
-}
-
-/// The snapshot with these of its pods alone.
-pub(super) fn only(snapshot: &Snapshot, pods: &BTreeSet<&PodKey>) -> Snapshot {
-    let mut part = snapshot.clone();
-    part.pods.retain(|pod| pods.contains(&pod.key));
-    part
+    let only = |pods: BTreeSet<&PodKey>| {
+        let mut part = snapshot.clone();
+        part.pods.retain(|pod| pods.contains(&pod.key));
+        part
+    };
+    parts.into_iter().map(only).collect()
 }

@@ -21,8 +21,8 @@ pub(super) struct New {
     pub(super) template: usize,
     pub(super) sort: usize,
     pub(super) price: i64,
-    /// See [`kept::below`].
-    pub(super) heaviest: u32,
+    /// What its pods were put there as.
+    pub(super) kinds: Vec<usize>,
     pub(super) pods: Vec<u32>,
     /// The set of these pods.
     pub(super) members: usize,

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use requirements::{Requirement, Requirements};
 
-use crate::solve::{bits::Bits, search::Search, template::Template, topology::Domain};
+use crate::solve::{axis, bits::Bits, search::Search, template::Template, topology::Domain};
 
 /// More for one pool are too many.
 const SORTS: usize = 200;
@@ -74,7 +74,7 @@ struct Maker<'m, 'a> {
     is_tight: bool,
 }
 
-/// All that tells choices apart: what they cost where limits do, domains, and alternatives that they meet.
+/// All that tells choices apart: what they cost where limits do, domains, and what they meet.
 type Marks<'m> = (Option<(i64, usize, &'m [i64], Option<usize>)>, Vec<Vec<Domain>>, Vec<bool>);
 
 impl<'m> Maker<'m, '_> {
@@ -111,8 +111,13 @@ impl<'m> Maker<'m, '_> {
             }
             let seats: Vec<_> =
                 domains.iter().map(|domains| if let [only] = domains[..] { Some(only) } else { None }).collect();
-            let sort = |labels| Sort { choices: choices.clone(), labels, seats: seats.clone() };
-            sorts.extend(combined.into_iter().map(sort));
+            for choices in self.levels(choices) {
+                let sort = |labels: &Requirements| {
+                    let (choices, labels, seats) = (choices.clone(), labels.clone(), seats.clone());
+                    Sort { choices, labels, seats }
+                };
+                sorts.extend(combined.iter().map(sort));
+            }
             if sorts.len() > SORTS {
                 return None;
             }
@@ -122,16 +127,42 @@ impl<'m> Maker<'m, '_> {
         Some(sorts)
     }
 
+    /// These choices and, where different values are demanded, those of them that take no more of the limits than one does: with all
+    /// of them a node would be charged with the largest.
+    fn levels(&self, choices: Bits) -> Vec<Bits> {
+        let template = self.template;
+        if !self.is_tight || template.min_values.is_empty() {
+            return vec![choices];
+        }
+        let limited = |choice: usize| &template.choices[choice].limited;
+        let levels: BTreeSet<&Vec<i64>> = choices.iter().map(limited).collect();
+        let within = |level: &Vec<i64>| {
+            let mut kept = choices.clone();
+            kept.retain(|choice| axis::fits(limited(choice), level));
+            kept
+        };
+        let of_levels = levels.into_iter().map(within).filter(|kept| template.too_few_values(kept).is_none());
+        let mut found: Vec<Bits> = of_levels.filter(|kept| *kept != choices).collect();
+        found.push(choices.clone());
+        found
+    }
+
     fn domains(&self, key: usize, choice: usize) -> Vec<Domain> {
         let can = |(_, choices): &&(Domain, Bits)| choices.contains(choice);
         self.template.domains[key].iter().filter(can).map(|(domain, _)| *domain).collect()
     }
 
-    /// For each alternative of each kind that has several: the choices that meet it.
+    /// The alternatives of each kind that has several, and those by which spreads tell the nodes on which they count.
+    fn wanted(&self) -> impl Iterator<Item = &'m Requirements> {
+        let of_kinds = self.alternatives.iter().flat_map(|kind| &self.search.kinds[*kind].shape.alternatives);
+        let by_affinity = self.search.topology.groups.filters.iter().filter(|filter| filter.by_affinity);
+        of_kinds.chain(by_affinity.flat_map(|filter| &filter.alternatives))
+    }
+
+    /// For each of what is wanted: the choices that meet it.
     fn met(&self) -> Vec<Bits> {
         let template = self.template;
-        let alternatives = self.alternatives.iter().flat_map(|kind| &self.search.kinds[*kind].shape.alternatives);
-        let met = alternatives.map(|alternative| match template.join(&template.base, alternative) {
+        let met = self.wanted().map(|alternative| match template.join(&template.base, alternative) {
             Ok((_, changed)) => {
                 let mut choices = template.available.clone();
                 template.keep_holding(&mut choices, &changed);
@@ -159,13 +190,14 @@ impl<'m> Maker<'m, '_> {
                 template.base.get(key).is_none_or(|base| base.finite().is_some())
             }
         };
-        let wanted = self.alternatives.iter().flat_map(|kind| &search.kinds[*kind].shape.alternatives);
-        let open = wanted.flat_map(Requirements::iter).map(Requirement::key).any(|key| {
+        let open = self.wanted().flat_map(Requirements::iter).map(Requirement::key).any(|key| {
             let is_set = template.base.get(key).is_some() && !template.is_of_the_machine(key);
             is_set && !fixed(key)
         });
+        let are_alike = |met: Bits| met.is_empty() || met == template.available;
         let values = template.min_values.is_empty()
-            || !(self.is_tight || search.settings.relax_min_values || keys.len() > 1 || !self.alternatives.is_empty());
+            || !(self.is_tight || search.settings.relax_min_values || keys.len() > 1)
+                && self.met().into_iter().all(are_alike);
         !open && values && keys.iter().all(|key| has_one(key))
     }
 }
