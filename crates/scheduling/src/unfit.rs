@@ -136,6 +136,9 @@ pub enum Unfit {
         pool: PoolKey,
         /// The label whose equal values mean *near*.
         key: String,
+        /// Whether it is the others that must not have the pod near them.
+        #[serde(default)]
+        by_others: bool,
     },
     /// The pool's first node there would bring domains into spreads that are uneven with them: those of pods that this plan places
     /// elsewhere. It may come once these run.
@@ -420,8 +423,11 @@ impl fmt::Display for Unfit {
                 let (asked, free) = (Quantity::of(name, *asked), Quantity::of(name, *largest_free));
                 write!(f, "on {there}: it asks for {asked} of {name}, the most that is free there is {free}")
             }
-            Self::PodAntiAffinity { pool, key } => {
+            Self::PodAntiAffinity { pool, key, by_others: false } => {
                 write!(f, "{pool}: every {key} has pods that it must not share it with")
+            }
+            Self::PodAntiAffinity { pool, key, by_others: true } => {
+                write!(f, "{pool}: every {key} has pods that must not share it with this one")
             }
             Self::NewDomain { pool, key, domains } => write!(
                 f,

@@ -74,8 +74,7 @@ use self::{
 use super::{Greedy, Queue, Rank, Rest, axis::Axis, prepare};
 use crate::{LowerBound, NodeKey, Note, PodKey, Settings, Snapshot, Solution, Target};
 
-/// Up to so many pods, the search goes on until the plan is proven to be the cheapest or the budget ends, and pods that must be
-/// beside others are planned by price.
+/// Up to so many pods, the search goes on until the plan is proven to be the cheapest or the budget ends.
 const FEW: usize = 200;
 /// If there are more kinds of pods and the guard says that time is up when the greedy plan is there, that plan is it.
 const MANY: usize = 300;
@@ -195,7 +194,8 @@ fn cheapest_of(
         }
         // Of few pods the cheapest plan is looked for, of many one that leaves none of these out.
         let to_mend = |best: &Best<'_>| {
-            (queue.len() <= FEW && !closed(best)) || best.rest.refused.iter().any(|(_, asked)| follows(*asked))
+            (queue.len() <= rearrange::PODS && !closed(best))
+                || best.rest.refused.iter().any(|(_, asked)| follows(*asked))
         };
         if let Some((wanted, all)) = for_company
             && to_mend(&best)

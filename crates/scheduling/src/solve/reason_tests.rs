@@ -198,6 +198,36 @@ fn a_node_names_the_limit_that_left_larger_machines_out() {
 }
 
 #[test]
+fn who_is_kept_away_by_others_is_told_so() {
+    let shy = |zone: &str| {
+        let shy =
+            edited(pod(&format!("shy-{zone}"), 100, 0), |pod| pod.pod_anti_affinity = vec![near("web", labels::ZONE)]);
+        edited_node(node(zone, 100), |node| {
+            node.labels.insert(labels::ZONE.to_owned(), zone.to_owned());
+            node.pods = vec![shy.into()];
+        })
+    };
+    let web = edited(pod("p", 100, 0), |pod| pod.labels = labels_of(&[("app", "web")]));
+    let plan = solve(&snapshot(vec![web], vec![shy("a"), shy("b")], vec![pool("p")]), &Settings::default());
+    let said = plan.unplaced[&PodKey::new("shop", "p")].iter().map(ToString::to_string).collect::<Vec<_>>();
+    let expected = "NodePool/p: every topology.kubernetes.io/zone has pods that must not share it with this one";
+    assert_eq!(said[0], expected, "{said:?}");
+}
+
+#[test]
+fn the_limit_that_leaves_too_few_different_types_is_told() {
+    let mut choosy = Pool { limits: Some(resources(1_000_000, 10, 1000)), ..pool("p") };
+    choosy.requirements.add(Requirement::exists(labels::INSTANCE_TYPE).with_min_values(Some(3)));
+    assert_eq!(
+        reasons(pod("p", 100, 1), choosy),
+        [
+            "NodePool/p: limit of 10Gi memory, 0 used, the smallest node would add 16Gi",
+            "NodePool/p: minValues of node.kubernetes.io/instance-type is 3, only 2 remain possible",
+        ]
+    );
+}
+
+#[test]
 fn what_keeps_a_pod_from_those_it_must_be_beside_is_told() {
     let gathered = |index| {
         edited(pod(&format!("x-{index}"), 100, 0), |pod| {

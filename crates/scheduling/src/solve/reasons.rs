@@ -180,7 +180,7 @@ impl Search<'_> {
             let repelled = Relations { repelled: relations.repelled.clone(), ..Default::default() };
             if seats(*key).into_iter().all(|seat| self.topology.verdict(&repelled, *key, seat) != Verdict::Fine) {
                 let (pool, key) = (template.pool.key.clone(), self.topology.groups.keys[*key].to_owned());
-                blocked.push(Unfit::PodAntiAffinity { pool, key });
+                blocked.push(Unfit::PodAntiAffinity { pool, key, by_others: true });
             }
         }
         blocked.dedup();
@@ -217,7 +217,7 @@ impl Search<'_> {
             Place::Key(key) => self.topology.groups.keys[key].to_owned(),
         };
         match rule.demand {
-            Demand::Apart => Unfit::PodAntiAffinity { pool, key },
+            Demand::Apart => Unfit::PodAntiAffinity { pool, key, by_others: false },
             Demand::Near { .. } => {
                 let domains = self.topology.populated(rule.group).into_iter().map(|(domain, _)| domain);
                 let (domains, shortage) = match rule.place {
@@ -288,31 +288,34 @@ impl Search<'_> {
         Some(Shortage { name: self.axis.name(position).clone(), asked, largest_free })
     }
 
-    /// Every limit that the smallest of the choices would pass; unless there are other reasons, also that what is left of the
-    /// limits leaves too few different ones.
+    /// Every limit that the smallest of the choices would pass; unless there are other reasons, also what the smallest choices that
+    /// are different enough would pass, where what is left of the limits leaves too few.
     fn limit_reasons(&self, index: usize, choices: &Bits, others: bool, reasons: &mut Vec<Unfit>) {
         let (template, left) = (&self.templates[index], &self.left.limits[index]);
         let Some(smallest) = template.least_limited(choices) else { return };
-        let limited = &template.choices[smallest].limited;
-        let each = template.limits.iter().zip(left).zip(limited).filter(|((_, left), adds)| **adds > 0 && adds > left);
-        let mut found: Vec<Unfit> = each
-            .map(|((limit, left), adds)| Unfit::Limit {
+        let passed = |adds: &[i64]| {
+            let each = template.limits.iter().zip(left).zip(adds).filter(|((_, left), adds)| **adds > 0 && adds > left);
+            let found = each.map(|((limit, left), adds)| Unfit::Limit {
                 pool: template.pool.key.clone(),
                 resource: limit.resource.clone(),
                 limit: Amount(limit.most),
                 used: Amount(limit.most.saturating_sub(*left)),
                 would_add: Amount(*adds),
-            })
-            .collect();
+            });
+            found.collect::<Vec<Unfit>>()
+        };
+        let mut found = passed(&template.choices[smallest].limited);
         if found.is_empty() && !others {
             // The smallest would do, but not so many different ones as the pool demands.
             let mut within = choices.clone();
             template.keep_within(&mut within, left);
             let few = template.too_few_values(&within).filter(|_| !self.settings.relax_min_values);
-            found.extend(few.map(|(key, needed, found)| {
+            if let Some((key, needed, possible)) = few {
+                let enough = template.smallest(choices, |choices| template.too_few_values(choices).is_none());
+                found.extend(enough.into_iter().flat_map(|enough| passed(&template.charge(&enough))));
                 let (pool, key) = (template.pool.key.clone(), key.to_owned());
-                Unfit::MinValues { pool, key, needed, found }
-            }));
+                found.push(Unfit::MinValues { pool, key, needed, found: possible });
+            }
         }
         reasons.extend(found);
     }

@@ -1,0 +1,97 @@
+//! What the containers of a pod ask for.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use k8s_openapi::{
+    api::core::v1::{Container, PodSpec, ResourceRequirements},
+    apimachinery::pkg::api::resource::Quantity as Text,
+};
+use units::Quantity;
+
+use super::{Fault, one_of, quantities};
+
+/// Looks at resources, ports and names.
+pub(super) fn look(found: &mut Vec<Fault>, spec: &PodSpec, path: &str) {
+    let on_host = spec.host_network == Some(true);
+    let starting = spec.init_containers.as_deref().unwrap_or_default();
+    let mut names = BTreeSet::new();
+    for (all, field) in [(spec.containers.as_slice(), "containers"), (starting, "initContainers")] {
+        let path = format!("{path}.{field}");
+        for (index, container) in all.iter().enumerate() {
+            if !container.name.is_empty() && !names.insert(container.name.as_str()) {
+                let message = format!("{:?} is another container, too", container.name);
+                found.push((format!("{path}[{index}].name"), message));
+            }
+            if let Some(asked) = &container.resources {
+                resources(found, asked, &format!("{path}[{index}].resources"));
+            }
+        }
+        ports(found, all, on_host, &path);
+    }
+}
+
+fn resources(found: &mut Vec<Fault>, asked: &ResourceRequirements, path: &str) {
+    let before = found.len();
+    for (list, field) in [(&asked.requests, "requests"), (&asked.limits, "limits")] {
+        let path = format!("{path}.{field}");
+        quantities(found, list.as_ref(), &path);
+        for (name, text) in list.iter().flatten() {
+            let is_counted = name.contains('/');
+            let whole = |quantity: Quantity| quantity.to_milli_ceil().is_ok_and(|milli| milli % 1000 == 0);
+            if !is_counted && !is_native(name) {
+                let message = "is no resource of Kubernetes, and one of somebody else's has a domain before its name";
+                found.push((format!("{path}.{name}"), message.to_owned()));
+            } else if is_counted && text.0.parse().is_ok_and(|quantity: Quantity| !whole(quantity)) {
+                found.push((format!("{path}.{name}"), format!("{} is no whole number", text.0)));
+            }
+        }
+    }
+    let amount = |list: &Option<BTreeMap<String, Text>>, name: &str| -> Option<Quantity> {
+        list.as_ref()?.get(name)?.0.parse().ok()
+    };
+    let names = asked.requests.iter().flatten().map(|(name, _)| name).filter(|_| found.len() == before);
+    let beyond = names.filter_map(|name| {
+        let (request, limit) = (amount(&asked.requests, name)?, amount(&asked.limits, name)?);
+        (request > limit)
+            .then(|| (format!("{path}.requests.{name}"), format!("{request} is more than the limit of {limit}")))
+    });
+    let beyond: Vec<Fault> = beyond.collect();
+    found.extend(beyond);
+}
+
+/// Whether a resource without a domain is one (kubernetes: `IsStandardContainerResourceName`).
+fn is_native(name: &str) -> bool {
+    matches!(name, "cpu" | "memory" | "ephemeral-storage") || name.starts_with("hugepages-")
+}
+
+/// Ports of the host that some of these containers ask for twice.
+fn ports(found: &mut Vec<Fault>, all: &[Container], on_host: bool, path: &str) {
+    let mut taken = BTreeSet::new();
+    for (index, container) in all.iter().enumerate() {
+        for (at, port) in container.ports.iter().flatten().enumerate() {
+            let field = |name: &str| format!("{path}[{index}].ports[{at}].{name}");
+            if !(1..=65535).contains(&port.container_port) {
+                found.push((field("containerPort"), format!("{} is not between 1 and 65535", port.container_port)));
+            }
+            one_of(found, port.protocol.as_deref(), &["TCP", "UDP", "SCTP"], &field("protocol"));
+            let address = port.host_ip.as_deref().filter(|address| !address.is_empty());
+            if let Some(wrong) = address.filter(|address| address.parse::<IpAddr>().is_err()) {
+                found.push((field("hostIP"), format!("{wrong:?} is no address")));
+            }
+            let own = port.host_port.filter(|number| *number != 0);
+            if let Some(own) = own.filter(|own| on_host && *own != port.container_port) {
+                let message = format!("{own} is not the containerPort, which it is on the network of the host");
+                found.push((field("hostPort"), message));
+            }
+            let Some(number) = own.or(on_host.then_some(port.container_port)) else { continue };
+            let protocol = port.protocol.as_deref().filter(|protocol| !protocol.is_empty()).unwrap_or("TCP");
+            if !taken.insert((number, protocol, port.host_ip.as_deref().unwrap_or_default())) {
+                let message = format!("port {number}/{protocol} of the host is asked for twice");
+                found.push((field("hostPort"), message));
+            }
+        }
+    }
+}
