@@ -161,27 +161,25 @@ fn ask_for_limits(spec: &mut PodSpec) {
     }
 }
 
-/// Labels by which pods are told apart (`matchLabelKeys`, `mismatchLabelKeys`) that the selector beside them names, too. In a pod
-/// that has been admitted they are in both: an API server writes them into the selector.
+/// Labels by which pods are told apart (`matchLabelKeys`) that the selector beside them names, too. In a pod that has been admitted
+/// they are in both: an API server writes them into the selector. Those of `mismatchLabelKeys` may be in both.
 fn keys_said_twice(spec: &PodSpec, path: &str) -> Vec<Fault> {
     let mut found = Vec::new();
-    let mut look = |keys: &Option<Vec<String>>, selector: &Option<LabelSelector>, field: String| {
+    let mut look = |keys: &Option<Vec<String>>, selector: &Option<LabelSelector>, at: String| {
         let selector = selector.as_ref();
         let labels = selector.into_iter().flat_map(|all| all.match_labels.iter().flatten()).map(|(key, _)| key);
         let expressions = selector.into_iter().flat_map(|all| all.match_expressions.iter().flatten());
         let named: BTreeSet<&String> = labels.chain(expressions.map(|one| &one.key)).collect();
         let twice = keys.iter().flatten().filter(|key| named.contains(key));
-        found.extend(
-            twice.map(|key| (field.clone(), format!("labelSelector names {key}, too: name it in one of them"))),
-        );
+        let message = |key: &String| format!("labelSelector names {key}, too: name it in one of them");
+        found.extend(twice.map(|key| (format!("{at}.matchLabelKeys"), message(key))));
     };
     for (index, spread) in spec.topology_spread_constraints.iter().flatten().enumerate() {
-        let at = format!("{path}.topologySpreadConstraints[{index}].matchLabelKeys");
+        let at = format!("{path}.topologySpreadConstraints[{index}]");
         look(&spread.match_label_keys, &spread.label_selector, at);
     }
     for (term, at) in faults::pod_terms(spec, path) {
-        look(&term.match_label_keys, &term.label_selector, format!("{at}.matchLabelKeys"));
-        look(&term.mismatch_label_keys, &term.label_selector, format!("{at}.mismatchLabelKeys"));
+        look(&term.match_label_keys, &term.label_selector, at);
     }
     found
 }

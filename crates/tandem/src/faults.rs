@@ -61,6 +61,10 @@ fn one_of(found: &mut Vec<Fault>, given: Option<&str>, choices: &[&str], path: &
 fn node_affinity(found: &mut Vec<Fault>, affinity: &Affinity, path: &str) {
     let Some(nodes) = &affinity.node_affinity else { return };
     let required = nodes.required_during_scheduling_ignored_during_execution.iter();
+    if required.clone().any(|selector| selector.node_selector_terms.is_empty()) {
+        let at = format!("{path}.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms");
+        found.push((at, "needs at least one term".to_owned()));
+    }
     for (index, term) in required.flat_map(|selector| &selector.node_selector_terms).enumerate() {
         let at = format!("{path}.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms[{index}]");
         node_term(found, term, &at);

@@ -261,15 +261,17 @@ fn a_label_that_a_selector_names_does_not_tell_pods_apart_again() {
         &[
             &workload("Deployment", "spread", &spread("matchLabelKeys"), "{}"),
             &workload("Deployment", "away", &wish, "{}"),
+            &workload("Deployment", "apart", &wish.replace("mismatchLabelKeys", "matchLabelKeys"), "{}"),
             &pod("written", "", &spread("matchLabelKeys"), "{}"),
             // What an API server makes of `matchLabelKeys`.
             &pod("kept", ", uid: u", &spread("matchLabelKeys"), "{}"),
         ],
         &expect![[r#"
             shop/kept asks for pods: 1
-            all.yaml, document 3, Pod shop/written: spec.topologySpreadConstraints[0].matchLabelKeys: labelSelector names app, too: name it in one of them
-            all.yaml, document 3, Pod shop/written: spec.topologySpreadConstraints[0].matchLabelKeys: labelSelector names rev, too: name it in one of them
-            all.yaml, document 2, Deployment shop/away: spec.template.spec.affinity.podAntiAffinity.preferredDuringSchedulingIgnoredDuringExecution[0].podAffinityTerm.mismatchLabelKeys: labelSelector names rev, too: name it in one of them
+            shop/away-0 asks for pods: 1
+            all.yaml, document 4, Pod shop/written: spec.topologySpreadConstraints[0].matchLabelKeys: labelSelector names app, too: name it in one of them
+            all.yaml, document 4, Pod shop/written: spec.topologySpreadConstraints[0].matchLabelKeys: labelSelector names rev, too: name it in one of them
+            all.yaml, document 3, Deployment shop/apart: spec.template.spec.affinity.podAntiAffinity.preferredDuringSchedulingIgnoredDuringExecution[0].podAffinityTerm.matchLabelKeys: labelSelector names rev, too: name it in one of them
             all.yaml, document 1, Deployment shop/spread: spec.template.spec.topologySpreadConstraints[0].matchLabelKeys: labelSelector names app, too: name it in one of them
             all.yaml, document 1, Deployment shop/spread: spec.template.spec.topologySpreadConstraints[0].matchLabelKeys: labelSelector names rev, too: name it in one of them
         "#]],

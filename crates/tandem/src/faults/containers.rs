@@ -1,9 +1,6 @@
 //! What the containers of a pod ask for.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::{
     api::core::v1::{Container, PodSpec, ResourceRequirements},
@@ -29,7 +26,11 @@ pub(super) fn look(found: &mut Vec<Fault>, spec: &PodSpec, path: &str) {
                 resources(found, asked, &format!("{path}[{index}].resources"));
             }
         }
-        ports(found, all, on_host, &path);
+        // Init containers run one after another.
+        let at_once = if field == "containers" { all.len() } else { 1 };
+        for (part, together) in all.chunks(at_once.max(1)).enumerate() {
+            ports(found, (together, part * at_once), on_host, &path);
+        }
     }
 }
 
@@ -39,9 +40,9 @@ fn resources(found: &mut Vec<Fault>, asked: &ResourceRequirements, path: &str) {
         let path = format!("{path}.{field}");
         quantities(found, list.as_ref(), &path);
         for (name, text) in list.iter().flatten() {
-            let is_counted = name.contains('/');
+            let is_counted = name.contains('/') && !name.contains("kubernetes.io/");
             let whole = |quantity: Quantity| quantity.to_milli_ceil().is_ok_and(|milli| milli % 1000 == 0);
-            if !is_counted && !is_native(name) {
+            if !name.contains('/') && !is_native(name) {
                 let message = "is no resource of Kubernetes, and one of somebody else's has a domain before its name";
                 found.push((format!("{path}.{name}"), message.to_owned()));
             } else if is_counted && text.0.parse().is_ok_and(|quantity: Quantity| !whole(quantity)) {
@@ -67,20 +68,17 @@ fn is_native(name: &str) -> bool {
     matches!(name, "cpu" | "memory" | "ephemeral-storage") || name.starts_with("hugepages-")
 }
 
-/// Ports of the host that some of these containers ask for twice.
-fn ports(found: &mut Vec<Fault>, all: &[Container], on_host: bool, path: &str) {
+/// Ports that are none, and those of the host that these containers, which run together, ask for twice; `first` is the place of the
+/// first of them.
+fn ports(found: &mut Vec<Fault>, (all, first): (&[Container], usize), on_host: bool, path: &str) {
     let mut taken = BTreeSet::new();
-    for (index, container) in all.iter().enumerate() {
+    for (index, container) in (first..).zip(all) {
         for (at, port) in container.ports.iter().flatten().enumerate() {
             let field = |name: &str| format!("{path}[{index}].ports[{at}].{name}");
             if !(1..=65535).contains(&port.container_port) {
                 found.push((field("containerPort"), format!("{} is not between 1 and 65535", port.container_port)));
             }
             one_of(found, port.protocol.as_deref(), &["TCP", "UDP", "SCTP"], &field("protocol"));
-            let address = port.host_ip.as_deref().filter(|address| !address.is_empty());
-            if let Some(wrong) = address.filter(|address| address.parse::<IpAddr>().is_err()) {
-                found.push((field("hostIP"), format!("{wrong:?} is no address")));
-            }
             let own = port.host_port.filter(|number| *number != 0);
             if let Some(own) = own.filter(|own| on_host && *own != port.container_port) {
                 let message = format!("{own} is not the containerPort, which it is on the network of the host");
