@@ -219,7 +219,7 @@ fn cheapest_of(
         }
         for beginning in beginnings.iter().filter(|_| !stop()) {
             // How many offerings of a node are told makes no difference to the plan.
-            let work = settings.search_work_units / 4;
+            let work = settings.search_work_units * 3 / 4 / beginnings.len().max(3) as u64;
             let settings = Settings { search_work_units: work, max_alternatives: usize::MAX, ..*settings };
             let part = cheapest_of(beginning, &settings, stop, None, true);
             let mut attempt = start.clone();
