@@ -7,6 +7,7 @@ use std::time::Duration;
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, FromRedisValue, cmd};
 use testkit::eventually::{eventually, when};
+use testkit::ports;
 
 use crate::support::{Server, build, build_in, installed, program, read, read_all};
 
@@ -113,7 +114,9 @@ async fn a_stream_has_a_length_pending_entries_and_a_lag() {
 
 #[tokio::test]
 async fn a_cluster_is_asked_where_the_key_lives() {
-    let Some(server) = start(&["--cluster-enabled yes"]).await else { return };
+    // Redis' own choice, 10,000 above its port, is among those that kernels take for outgoing connections.
+    let bus = format!("--cluster-port {}", ports::free().unwrap());
+    let Some(server) = start(&["--cluster-enabled yes", &bus]).await else { return };
     let mut admin = connection(&server, "").await;
     all(&mut admin, &["CLUSTER ADDSLOTSRANGE 0 16383"]).await;
     eventually("the cluster to be whole", PATIENCE, || {
