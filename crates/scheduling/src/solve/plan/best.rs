@@ -2,7 +2,7 @@
 
 use super::{
     super::{Greedy, Rank, Rest, map::Map},
-    kept::Kept,
+    kept::{Kept, Weights},
 };
 use crate::{NewNodeReason, PodKey, PricedOffering, Solution, Target};
 
@@ -12,24 +12,40 @@ pub(super) struct Best<'a> {
     pub(super) rank: Rank,
     /// What no plan may depart further from that places no more pods.
     pub(super) kept: Kept,
+    pub(super) weights: Weights,
+    /// Whether the greedy rule places as many, so that nothing more than it does may be given up. If not, least is to be.
+    pub(super) is_bound: bool,
     pub(super) plan: Greedy<'a>,
     pub(super) rest: Rest<'a>,
     pub(super) is_by_rule: bool,
 }
 
 impl<'a> Best<'a> {
-    /// Takes a plan if it places more, or costs less and keeps as much.
+    /// Takes a plan if it places more, or is better otherwise ([`Best::is_worse`]).
     pub(super) fn consider(&mut self, plan: Greedy<'a>, rest: Rest<'a>) {
         let rank = plan.rank(&rest);
-        if rank < self.rank {
-            let kept = Kept::by(&plan);
-            if rank.0 < self.rank.0 {
-                *self = Self { rank, kept, plan, rest, is_by_rule: false };
-            } else if kept.is_within(&self.kept) {
-                // Wishes may be given up as by the greedy rule. A pool of larger weight that has room for more is to be used.
-                let kept = Kept { given_up: self.kept.given_up.clone(), below: kept.below };
-                *self = Self { rank, kept, plan, rest, is_by_rule: false };
-            }
+        if rank.0 > self.rank.0 || (self.is_bound && rank >= self.rank) {
+            return;
+        }
+        let mut kept = Kept::by(&plan, &self.weights);
+        if rank.0 < self.rank.0 {
+            self.is_bound = false;
+        } else if !self.is_worse(&rank, &kept) {
+            return;
+        } else if self.is_bound {
+            // Wishes may be given up as by the greedy rule. A pool of larger weight that has room for more is to be used.
+            kept.given_up.clone_from(&self.kept.given_up);
+        }
+        (self.rank, self.kept, self.plan, self.rest, self.is_by_rule) = (rank, kept, plan, rest, false);
+    }
+
+    /// Whether a plan that places as many pods is better than this: cheaper with as much kept; where nothing says how much may be
+    /// given up, also with more kept.
+    pub(super) fn is_worse(&self, (_, cost): &Rank, kept: &Kept) -> bool {
+        if self.is_bound {
+            *cost < self.rank.1 && kept.is_within(&self.kept)
+        } else {
+            (kept.departure(), cost) < (self.kept.departure(), &self.rank.1)
         }
     }
 
@@ -37,8 +53,10 @@ impl<'a> Best<'a> {
     pub(super) fn consider_again(&mut self, plan: Greedy<'a>, rest: Rest<'a>) {
         let rank = plan.rank(&rest);
         if rank < self.rank {
-            let kept = if rank.0 < self.rank.0 { Kept::by(&plan) } else { self.kept.clone() };
-            *self = Self { rank, kept, plan, rest, is_by_rule: false };
+            if rank.0 < self.rank.0 {
+                self.kept = Kept::by(&plan, &self.weights);
+            }
+            (self.rank, self.plan, self.rest, self.is_by_rule) = (rank, plan, rest, false);
         }
     }
 }

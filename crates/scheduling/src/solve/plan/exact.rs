@@ -36,7 +36,7 @@ use super::{
     super::{Greedy, Queue, Rank, Rest, make::Preset, map::Set, open::Fit, relations::Demand, search::Search},
     Best, Task,
     carry_out::Planned,
-    kept::{self, Kept},
+    kept::{self, Kept, Weights},
     orders::{Order, orders},
     reach::Reach,
 };
@@ -61,7 +61,7 @@ pub(super) fn improve<'a>(task: &Task<'_, 'a>, best: &mut Best<'a>) -> bool {
     if pods.len() > PODS || !nowhere.is_empty() && best.rank.0.len() < nowhere.len() {
         return false;
     }
-    let Some(mut tree) = Tree::of(task.start, &pods, &task.reach, task.stop) else { return false };
+    let Some(mut tree) = Tree::of(task.start, &pods, &task.reach, &best.weights, task.stop) else { return false };
     tree.nowhere = nowhere;
     if best.rank.0.len() > tree.nowhere.len() {
         // Whether more can be placed, whatever it costs and gives up.
@@ -91,7 +91,7 @@ struct Tree<'t, 'a> {
     there: Vec<usize>,
     sorts: Sorts,
     mirrors: Mirrors,
-    weights: Vec<u32>,
+    weights: Weights,
     reach: &'t Reach,
     least: Option<Least>,
     /// How much may be given up; `None` for everything, as long as more pods have a place.
@@ -140,7 +140,13 @@ struct Child {
 
 impl<'t, 'a> Tree<'t, 'a> {
     /// `None` if the problem is not small.
-    fn of(start: &Greedy<'a>, pods: &'t Queue<'a>, reach: &'t Reach, stop: &'t dyn Fn() -> bool) -> Option<Self> {
+    fn of(
+        start: &Greedy<'a>,
+        pods: &'t Queue<'a>,
+        reach: &'t Reach,
+        weights: &Weights,
+        stop: &'t dyn Fn() -> bool,
+    ) -> Option<Self> {
         let mut start = start.clone();
         // Whoever must be near pods that choose more freely need not wait for these: every order is tried.
         start.search.topology.stop_waiting(true);
@@ -188,7 +194,7 @@ impl<'t, 'a> Tree<'t, 'a> {
             ordered: all().any(|kind| !mutual(kind)),
             reach,
             least: None,
-            weights: kept::weights(&start),
+            weights: weights.clone(),
             pods,
             nowhere: Queue::new(),
             there,
@@ -226,7 +232,7 @@ impl<'t, 'a> Tree<'t, 'a> {
         };
         let stages: Vec<Vec<usize>> = self.pods.iter().map(allowed).collect();
         self.least = (!stages.is_empty()).then(|| Least::of(&search, self.reach, &stages, &self.there));
-        let kept = Kept { given_up: vec![0; self.start.given_up.len()], below: vec![0; self.weights.len() * 2] };
+        let kept = Kept { given_up: vec![0; self.start.given_up.len()], below: self.weights.nothing() };
         let there = vec![0; self.there.len()];
         let content = Content { without: Vec::new(), kept, there, others: Vec::new(), nodes: Vec::new() };
         self.look(&State { search, left: (0..self.pods.len()).collect(), moves: Vec::new(), content });
@@ -371,7 +377,7 @@ impl<'t, 'a> Tree<'t, 'a> {
             }
         }
         let nodes = content.nodes.iter().map(|node| (node.template, node.price, node.kinds.clone()));
-        content.kept.below = kept::below(search, &self.weights, nodes);
+        content.kept.below = self.weights.below(search, nodes);
         if self.most.as_ref().is_some_and(|most| !self.may_keep(state, next.pod, &content.kept, most)) {
             return;
         }
@@ -389,7 +395,7 @@ impl<'t, 'a> Tree<'t, 'a> {
             kinds.map(|kind| kept::heaviest(&self.start.search, *kind)).min().unwrap_or(0)
         };
         let lightest = state.left.iter().filter(|left| **left != next).map(light).min().unwrap_or(u32::MAX);
-        let below = self.weights.iter().cycle().zip(&kept.below).zip(&most.below);
+        let below = self.weights.of_pools.iter().cycle().zip(&kept.below).zip(&most.below);
         let no_more = |(one, most): (&u32, &u32)| one <= most;
         kept.given_up.iter().zip(&most.given_up).all(no_more)
             && below.into_iter().all(|((weight, one), most)| lightest < *weight || one <= most)

@@ -1,14 +1,16 @@
-//! Groups that keep together, in domains where those that must follow them can be.
+//! Groups that others follow, where those can be.
 //!
 //! Pods that must share a zone go where a node for them costs least. Others that must be in it, too, and can only be in another
 //! one are left without a place then, whatever is bought. So the group is planned for once more in each zone where they can be.
+//! Pods also go to the pools of the largest weight, and others that can only have nodes of another pool find none of them there.
+//! So some of them are planned for once more on nodes of that pool.
 
 use std::{collections::BTreeSet, sync::Arc};
 
 use super::{
     super::relations::{Demand, Place},
     Task,
-    best::Best,
+    kept::heaviest,
 };
 use crate::{PodKey, Snapshot};
 
@@ -18,13 +20,15 @@ const MOST: usize = 10_000;
 const DOMAINS: usize = 6;
 
 /// The snapshot with a group in another domain, for each group and domain that may give pods a place that are without one.
-pub(super) fn elsewhere(task: &Task<'_, '_>, best: &Best<'_>, snapshot: &Snapshot) -> Vec<Snapshot> {
+///
+/// `refused`: the pods without a place, by number of those written alike.
+pub(super) fn elsewhere(task: &Task<'_, '_>, refused: &BTreeSet<usize>, snapshot: &Snapshot) -> Vec<Snapshot> {
     let search = &task.start.search;
     if task.queue.len() > MOST {
         return Vec::new();
     }
     let mut tried = BTreeSet::new();
-    let left_out: BTreeSet<usize> = best.rest.refused.iter().map(|(_, asked)| task.stages.least[*asked]).collect();
+    let left_out: BTreeSet<usize> = refused.iter().map(|asked| task.stages.least[*asked]).collect();
     let keys = keys(task);
     for kind in left_out.into_iter().filter(|kind| !task.reach.is_nowhere(*kind)) {
         let rules = search.kinds[kind].shape.relations.rules.iter();
@@ -32,19 +36,29 @@ pub(super) fn elsewhere(task: &Task<'_, '_>, best: &Best<'_>, snapshot: &Snapsho
             // Who must be on the same node is in the same zone, whatever is said of zones.
             let shared = keys.iter().copied().filter(|key| rule.place == Place::Host || rule.place == Place::Key(*key));
             for key in shared {
-                let leaders = leaders(task, rule.group, key);
-                let domains = domains(task, kind, search.topology.groups.keys[key]);
-                tried.extend(domains.into_iter().map(|domain| (leaders.clone(), key, domain)));
+                let who = (leaders(task, rule.group, Some(key)), usize::MAX);
+                let label = search.topology.groups.keys[key];
+                let domains = domains(task, kind, label);
+                tried.extend(domains.into_iter().map(|domain| (who.clone(), label, domain)));
+            }
+            if rule.place == Place::Host {
+                let leaders = leaders(task, rule.group, None);
+                let heaviest = leaders.iter().map(|leader| heaviest(search, *leader)).max().unwrap_or(0);
+                let pools = task.reach.templates(kind).map(|template| search.templates[template].pool);
+                for pool in pools.filter(|pool| pool.weight < heaviest) {
+                    let all = usize::try_from(task.all[kind]).unwrap_or(usize::MAX);
+                    let who = [1, all].map(|most| (leaders.clone(), most));
+                    tried.extend(who.map(|who| (who, pool.key.kind.label(), pool.key.name.clone())));
+                }
             }
         }
     }
-    let in_domain = |(leaders, key, domain): (BTreeSet<usize>, usize, String)| {
+    let in_domain = |((leaders, most), label, domain): ((BTreeSet<usize>, usize), &str, String)| {
         let of_group = task.queue.iter().filter(|(_, asked)| leaders.contains(&task.stages.least[*asked]));
-        let of_group: BTreeSet<&PodKey> = of_group.map(|(pod, _)| &pod.key).collect();
+        let of_group: BTreeSet<&PodKey> = of_group.map(|(pod, _)| &pod.key).take(most).collect();
         let mut moved = snapshot.clone();
         for pod in moved.pods.iter_mut().filter(|pod| of_group.contains(&pod.key)) {
-            let label = search.topology.groups.keys[key].to_owned();
-            Arc::make_mut(pod).node_selector.entry(label).or_insert_with(|| domain.clone());
+            Arc::make_mut(pod).node_selector.entry(label.to_owned()).or_insert_with(|| domain.clone());
         }
         moved
     };
@@ -62,8 +76,8 @@ fn keys(task: &Task<'_, '_>) -> BTreeSet<usize> {
     near.collect()
 }
 
-/// The kinds that a group counts, and those that these must be near in the same domain.
-fn leaders(task: &Task<'_, '_>, group: usize, key: usize) -> BTreeSet<usize> {
+/// The kinds that a group counts, and those that these must be near in the same domain of the label, or on the same node.
+fn leaders(task: &Task<'_, '_>, group: usize, key: Option<usize>) -> BTreeSet<usize> {
     let search = &task.start.search;
     let relations = |kind: usize| &search.kinds[kind].shape.relations;
     let asked: BTreeSet<usize> = task.queue.iter().map(|(_, asked)| task.stages.least[*asked]).collect();
@@ -74,7 +88,7 @@ fn leaders(task: &Task<'_, '_>, group: usize, key: usize) -> BTreeSet<usize> {
             if found.insert(kind) {
                 let near = relations(kind).rules.iter().filter(|rule| {
                     matches!(rule.demand, Demand::Near { .. })
-                        && (rule.place == Place::Host || rule.place == Place::Key(key))
+                        && (rule.place == Place::Host || key.is_some_and(|key| rule.place == Place::Key(key)))
                 });
                 groups.extend(near.map(|rule| rule.group));
             }

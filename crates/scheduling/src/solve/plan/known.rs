@@ -8,7 +8,7 @@ use packing::{Node, Warm};
 use super::{
     super::bits::Bits,
     model::{Model, Nodes},
-    wanted::Within,
+    wanted::{Wanted, Within},
 };
 use crate::{PodKey, Solution};
 
@@ -97,7 +97,7 @@ impl Known {
                 bin_of.extend(choices.iter().map(|choice| ((*template, choice), bin)));
             }
         }
-        let price = |wanted: &super::Wanted| {
+        let price = |wanted: &Wanted| {
             let same = self.prices.get(&(wanted.kind, wanted.within.clone()));
             same.or_else(|| self.least.get(&wanted.kind)).copied().unwrap_or(0)
         };

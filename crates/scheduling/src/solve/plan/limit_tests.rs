@@ -1,12 +1,13 @@
 //! Who has a place where not all have one, and in which pool.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use requirements::{Requirement, labels};
 
 use super::price_tests::{app, on_demand, plan, there};
 use crate::{
-    InstanceType, LabelSelector, Pod, PodKey, Pool, Settings, Snapshot, Solution, TopologySpread, solve, testing::*,
+    InstanceType, LabelSelector, NewNode, Pod, PodKey, Pool, Settings, Snapshot, Solution, TopologySpread, solve,
+    testing::*,
 };
 
 /// The plan, which has to be sound.
@@ -59,6 +60,49 @@ fn a_pod_that_needs_a_pool_of_less_weight_draws_no_others_there() {
     let in_light = plan.new_nodes.iter().filter(|node| node.pool.name == "light");
     let in_light: Vec<&PodKey> = in_light.flat_map(|node| &node.pods).collect();
     assert_eq!(in_light.len(), 4, "{in_light:?}");
+}
+
+/// On how many nodes of the pool, for what together, and how many pods of each app are there.
+fn in_pool(plan: &Solution, name: &str) -> (usize, i64, BTreeMap<String, usize>) {
+    let nodes: Vec<&NewNode> = plan.new_nodes.iter().filter(|node| node.pool.name == name).collect();
+    let mut apps = BTreeMap::new();
+    for pod in nodes.iter().flat_map(|node| &node.pods) {
+        let app = pod.name.split('-').next().unwrap_or_default();
+        *apps.entry(app.to_owned()).or_default() += 1;
+    }
+    (nodes.len(), nodes.iter().map(|node| node.offerings[0].price.0).sum(), apps)
+}
+
+#[test]
+fn pods_that_need_a_pool_of_less_weight_are_not_dealt_out_there_for_others_to_go_along() {
+    let (mut heavy, light) = (on_demand("heavy", 100), on_demand("light", 20));
+    heavy.weight = 10;
+    for count in [3, 4, 10, 20, 50] {
+        let pods = |free| app("bound", count, 100, of_pool("light")).chain(app("free", free, 1500, |_| {}));
+        let cost = |free| {
+            let (plan, _) = plan(&snapshot(pods(free).collect(), Vec::new(), vec![heavy.clone(), light.clone()]));
+            in_pool(&plan, "light").1
+        };
+        assert!(cost(count) <= cost(0), "{count} of each: {} for {} alone", cost(count), cost(0));
+    }
+}
+
+#[test]
+fn where_the_greedy_rule_leaves_a_pod_out_weights_still_count_for_the_others() {
+    let (mut heavy, mut light) = (on_demand("heavy", 100), on_demand("light", 20));
+    heavy.weight = 10;
+    light.requirements.add(Requirement::one_of(labels::ZONE, ["b"]));
+    for (key, most) in [(labels::ZONE, 1), (labels::HOSTNAME, 2)] {
+        let follows = |pod: &mut Pod| {
+            pod.pod_affinity = vec![near("leader", key)];
+            of_pool("light")(pod);
+        };
+        let pods = app("follower", 1, 300, follows).chain(app("leader", 1, 900, |_| {}));
+        let pods = pods.chain(app("free", 20, 1500, |_| {})).collect();
+        let (plan, _) = plan(&snapshot(pods, Vec::new(), vec![heavy.clone(), light.clone()]));
+        let (_, _, apps) = in_pool(&plan, "light");
+        assert!(apps.values().sum::<usize>() <= most && !apps.contains_key("free"), "{key}: {apps:?}");
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Task, best::Best};
+use super::{super::Queue, Task, best::Best};
 use crate::{Pod, PodKey, Snapshot};
 
 /// Of fewer pods than this, part of them is no better a beginning; of more it takes too long.
@@ -25,11 +25,11 @@ pub(super) fn first(task: &Task<'_, '_>, best: &Best<'_>, snapshot: &Snapshot, i
     let could = |asked: usize| !task.reach.is_nowhere(task.stages.least[asked]);
     let left_out = best.rest.refused.iter().filter(|(_, asked)| could(*asked));
     let Some(highest) = left_out.map(|(pod, _)| pod.priority).max() else { return Vec::new() };
-    let mut parts: Vec<BTreeSet<&PodKey>> = Vec::new();
+    let mut parts: Vec<Queue<'_>> = Vec::new();
     // A plan that has a place for these may leave some of the next priority out for others.
     let levels: BTreeSet<i32> = queue.iter().map(|(pod, _)| pod.priority).filter(|level| *level <= highest).collect();
     for level in levels.into_iter().skip(1).rev().take(LEVELS) {
-        parts.push(queue.iter().filter(|(pod, _)| pod.priority >= level).map(|(pod, _)| &pod.key).collect());
+        parts.push(queue.iter().filter(|(pod, _)| pod.priority >= level).copied().collect());
     }
     let mut counts: BTreeMap<usize, usize> = BTreeMap::new();
     for (_, asked) in queue {
@@ -49,12 +49,15 @@ pub(super) fn first(task: &Task<'_, '_>, best: &Best<'_>, snapshot: &Snapshot, i
             let left = left.get_mut(asked).filter(|left| **left > 0);
             left.map(|left| *left -= 1).is_some()
         };
-        parts.push(queue.iter().filter(|one| is_first(one)).map(|(pod, _)| &pod.key).collect());
+        parts.push(queue.iter().filter(|one| is_first(one)).copied().collect());
     }
-    let only = |pods: BTreeSet<&PodKey>| {
-        let mut part = snapshot.clone();
-        part.pods.retain(|pod| pods.contains(&pod.key));
-        part
-    };
-    parts.into_iter().map(only).collect()
+    parts.iter().map(|pods| only(snapshot, pods)).collect()
+}
+
+/// The snapshot with these of the pods to place alone.
+pub(super) fn only(snapshot: &Snapshot, pods: &Queue<'_>) -> Snapshot {
+    let pods: BTreeSet<&PodKey> = pods.iter().map(|(pod, _)| &pod.key).collect();
+    let mut part = snapshot.clone();
+    part.pods.retain(|pod| pods.contains(&pod.key));
+    part
 }

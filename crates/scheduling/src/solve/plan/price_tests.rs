@@ -248,7 +248,7 @@ fn which_pod_comes_first_does_not_decide_what_weights_cost() {
         let pods = app(bound, count, 900, to_light).chain(app(free, count, 900, |_| {}));
         plan(&snapshot(pods.collect(), Vec::new(), vec![heavy.clone(), light.clone()]))
     };
-    for (count, percent) in [(1, 0), (5, 0), (20, 6)] {
+    for (count, percent) in [(1, 0), (5, 0), (20, 0)] {
         let ((one, bound), (other, of_other)) = (cost("a", "b", count), cost("b", "a", count));
         let (least, most) = (one.cost.min(other.cost), one.cost.max(other.cost));
         assert!(most.0 * 100 <= least.0 * (100 + percent), "{count} of each: {least}, {most}");

@@ -77,11 +77,15 @@ pub(super) fn improve<'a>(task: &Task<'_, 'a>, is_closed: &dyn Fn(&Best<'_>) -> 
             let most = if best.rank.0.is_empty() { near } else { i64::MAX };
             let Some((mut plan, rest)) = search.finish(&begun, &now, most) else { continue };
             let other = plan.rank(&rest);
-            let gains = other < best.rank;
-            let is_near = other.0 == best.rank.0 && other.1.0 <= near;
-            let is_tried = gains || other <= rank || (is_near && search.dice.below(ODDS) == 0);
-            let places_more = other.0 < best.rank.0;
-            if !is_tried || !(places_more || Kept::by(&plan).is_within(&best.kept)) {
+            let (places_more, places_as_many) = (other.0 < best.rank.0, other.0 == best.rank.0);
+            let is_near = places_as_many && other.1.0 <= near;
+            let is_tried = other < best.rank || other <= rank || (is_near && search.dice.below(ODDS) == 0);
+            if !is_tried && (best.is_bound || !places_as_many) {
+                continue;
+            }
+            let kept = Kept::by(&plan, &best.weights);
+            let gains = places_more || (places_as_many && best.is_worse(&other, &kept));
+            if !(gains || is_tried && kept.is_within(&best.kept)) {
                 continue;
             }
             (now, rank) = (search.layout(&plan), other);
