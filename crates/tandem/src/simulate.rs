@@ -245,6 +245,9 @@ fn remarks(input: &Input) -> String {
             line(format!("left out {} {what}", counted(count, "pods")));
         }
     }
+    for pool in &left_out.pools {
+        line(format!("left out {pool}"));
+    }
     said
 }
 

@@ -10,7 +10,8 @@ use api::{FieldError, convert, karpenter_v1::NodeClaim, validate::validate};
 use k8s_openapi::api::core::v1 as core;
 use requirements::labels;
 use scheduling::{
-    CapacityType, InstanceType, Node, NodeKey, NodeStage, Offered, Pod, PodKey, Pool, PoolKey, Snapshot, overlay,
+    CapacityType, InstanceType, Node, NodeKey, NodeStage, Offered, Pod, PodKey, Pool, PoolKey, PoolKind, Snapshot,
+    overlay,
 };
 use units::ResourceList;
 
@@ -26,7 +27,7 @@ use crate::{
 };
 
 /// What of the input the plan does not speak of.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LeftOut {
     /// Pods that wait for their scheduling gates.
     pub gated: usize,
@@ -34,6 +35,8 @@ pub struct LeftOut {
     pub preempting: usize,
     /// Pods bound to a node that the input does not have.
     pub on_unknown_nodes: usize,
+    /// Pools that get no nodes, and why.
+    pub pools: Vec<String>,
 }
 
 /// The snapshot, what it leaves out, and what is wrong with the objects; an object with a problem is not in it.
@@ -260,7 +263,7 @@ impl Builder<'_> {
 
     fn pools(&mut self, objects: &Objects, types: &Arc<[InstanceType]>) -> Vec<Pool> {
         let used = claims::used(objects, types);
-        let mut pools = Vec::new();
+        let (mut pools, mut left_out) = (Vec::new(), Vec::new());
         let mut keep = |template: Result<convert::PoolTemplate, Vec<FieldError>>,
                         more: Vec<FieldError>,
                         origin: &Origin,
@@ -287,24 +290,36 @@ impl Builder<'_> {
                 instance_types: kubelet::told(types, &template.kubelet),
             });
         };
+        let deleted = |name: String| format!("{name}, which is being deleted");
         for Read { origin, object } in &objects.provisioners {
             let name = format!("Provisioner {}", object.metadata.name.as_deref().unwrap_or_default());
-            if object.metadata.deletion_timestamp.is_none() {
+            if object.metadata.deletion_timestamp.is_some() {
+                left_out.push(deleted(name));
+            } else {
                 keep(convert::provisioner(object), validate(object), origin, name);
             }
         }
         for Read { origin, object } in &objects.node_pools {
             let name = format!("NodePool {}", object.metadata.name.as_deref().unwrap_or_default());
-            if object.metadata.deletion_timestamp.is_none() {
+            if object.metadata.deletion_timestamp.is_some() {
+                left_out.push(deleted(name));
+            } else {
                 let class = &object.spec.template.spec.node_class_ref;
                 let kubelet = (class.group == "karpenter.k8s.aws").then(|| objects.kubelets.get(&class.name)).flatten();
                 let told = convert::nodepool(object).map(|mut template| {
                     template.kubelet = kubelet.cloned().unwrap_or_default();
                     template
                 });
+                // As with node-provisioner.
+                let fixed = format!("{name}: spec.replicas: static NodePools are not supported yet");
+                left_out.extend(object.spec.replicas.map(|_| fixed));
                 keep(told, validate(object), origin, name);
             }
         }
+        let fixed = objects.node_pools.iter().filter(|read| read.object.spec.replicas.is_some());
+        let fixed: BTreeSet<&str> = fixed.filter_map(|read| read.object.metadata.name.as_deref()).collect();
+        pools.retain(|pool| pool.key.kind != PoolKind::NodePool || !fixed.contains(pool.key.name.as_str()));
+        self.left_out.pools = left_out;
         pools
     }
 

@@ -416,6 +416,14 @@ items:
   kind: Pod
   metadata: { name: gated }
   spec: { schedulingGates: [{ name: wait }], containers: [{ name: main, imagePullpolicy: Never }] }
+- apiVersion: karpenter.sh/v1
+  kind: NodePool
+  metadata: { name: fixed }
+  spec: { replicas: 3, template: { spec: { requirements: [], nodeClassRef: { group: karpenter.kwok.sh, kind: KWOKNodeClass, name: default } } } }
+- apiVersion: karpenter.sh/v1alpha5
+  kind: Provisioner
+  metadata: { name: gone, deletionTimestamp: "2026-11-30T02:00:00Z" }
+  spec: {}
 "#;
     let objects = [POOL, &deployment("web", 4, "500m"), cluster].join("---");
     check(
@@ -433,6 +441,8 @@ items:
             | skipped 1 object that nothing about placing depends on: 1 Service
             | warning: Pod: spec.containers[].imagePullpolicy is no field known here and has no effect (first in all.yaml, document 3, item 4, Pod gated)
             | left out 1 pod with scheduling gates
+            | left out Provisioner gone, which is being deleted
+            | left out NodePool fixed: spec.replicas: static NodePools are not supported yet
             exit code 0
         "#]],
     );

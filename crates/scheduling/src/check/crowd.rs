@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use requirements::{Operator, RequirementTerm};
+use units::ResourceList;
 
 use super::{
     ground::{Ground, Suit},
@@ -138,6 +139,8 @@ pub(super) struct Crowd<'a> {
     pub(super) kinds: Vec<Kind<'a>>,
     pub(super) bound: Vec<Cluster<'a>>,
     pub(super) placed: Vec<Cluster<'a>>,
+    /// By kind that spreads: what each of its placed pods asks for at least.
+    pub(super) asked: BTreeMap<usize, ResourceList>,
     with_label: BTreeMap<&'a str, BTreeMap<&'a str, Vec<usize>>>,
 }
 
@@ -159,6 +162,7 @@ impl<'a> Crowd<'a> {
             kinds: Vec::new(),
             bound: Vec::new(),
             placed: Vec::new(),
+            asked: BTreeMap::new(),
             with_label: BTreeMap::new(),
         };
         let mut known = BTreeMap::new();
@@ -170,6 +174,14 @@ impl<'a> Crowd<'a> {
         for (site, there) in ground.on_existing.iter().chain(&ground.on_new).enumerate() {
             let there = crowd.clusters(&mut known, site, false, there.iter().map(|placed| placed.pod));
             crowd.placed.extend(there);
+        }
+        for pod in placed().filter(|pod| pod.topology_spread.iter().any(is_hard)) {
+            let asked = crowd.asked.entry(known[&Kind::of(pod)]);
+            let least = |asked: &mut ResourceList| {
+                *asked =
+                    asked.iter().map(|(name, amount)| (name.clone(), amount.min(pod.requests.get(name)))).collect();
+            };
+            asked.and_modify(least).or_insert_with(|| pod.requests.clone());
         }
         for (index, kind) in crowd.kinds.iter().enumerate() {
             for (key, value) in kind.labels {

@@ -31,11 +31,11 @@ use self::{
 };
 use super::{
     Violation,
-    crowd::{Crowd, Kind, Selection},
+    crowd::{Crowd, Selection},
     ground::Suit,
     topology::{Map, Scope},
 };
-use crate::{NodeInclusion, PodKey, Snapshot, Solution, Target, TopologySpread};
+use crate::{NodeInclusion, PodKey, Snapshot, Solution, Target};
 
 /// Reports the pods for which no order is found, and those whose node may lack the label that a demand of theirs is about.
 pub(super) fn check<'a>(
@@ -47,7 +47,7 @@ pub(super) fn check<'a>(
     let mut plot = Plot { of_kind: vec![Behaviour::default(); crowd.kinds.len()], ..Plot::default() };
     let placed: BTreeSet<usize> = crowd.placed.iter().map(|cluster| cluster.kind).collect();
     for kind in placed {
-        plot.ask(kind, &crowd.kinds[kind], map);
+        plot.ask(kind, crowd, map);
     }
     if plot.tallies.is_empty() && plot.companies.is_empty() {
         return;
@@ -96,12 +96,14 @@ struct Plot<'a> {
 }
 
 /// What decides which nodes count: the pod's labels and tolerations, how far the policies look at them, the labels that the
-/// nodes must have, and the one of them whose values are the domains.
-type ScopeKey<'a> = (Suit<'a>, [NodeInclusion; 2], Vec<usize>, usize);
+/// nodes must have, and the one of them whose values are the domains, and the domains in which pools could make nodes.
+type ScopeKey<'a> = (Suit<'a>, [NodeInclusion; 2], Vec<usize>, usize, BTreeSet<String>);
 
 impl<'a> Plot<'a> {
     /// Notes what pods of this kind demand.
-    fn ask(&mut self, index: usize, kind: &Kind<'a>, map: &mut Map<'_, 'a>) {
+    fn ask(&mut self, index: usize, crowd: &Crowd<'a>, map: &mut Map<'_, 'a>) {
+        let kind = &crowd.kinds[index];
+        let asked = crowd.asked.get(&index).cloned().unwrap_or_default();
         let mut keys: Vec<usize> = kind.spreads().map(|spread| map.topology(&spread.topology_key)).collect();
         keys.sort_unstable();
         keys.dedup();
@@ -110,7 +112,14 @@ impl<'a> Plot<'a> {
             let selection = Selection::of_spread(kind, spread);
             let itself = u32::from(selection.selects(kind, map.snapshot()));
             let topology = map.topology(&spread.topology_key);
-            let scope = self.scope(suit, spread, &keys, topology, map);
+            let offered = map.offered(&suit, spread, &keys, &asked);
+            let policies = [spread.node_affinity_policy, spread.node_taints_policy];
+            let known = self.known_scopes.entry((suit, policies, keys.clone(), topology, offered));
+            let offered = known.key().4.clone();
+            let scope = *known.or_insert_with(|| {
+                self.scopes.push(map.scope(&suit, spread, &keys, &offered));
+                self.scopes.len() - 1
+            });
             let counter = *self.tallies.entry((selection, topology)).or_default().entry(scope).or_insert(self.counters);
             self.counters = self.counters.max(counter + 1);
             let min_domains = spread.min_domains.unwrap_or(1) as usize;
@@ -125,21 +134,6 @@ impl<'a> Plot<'a> {
             self.of_kind[index].near.push(company);
         }
         self.of_kind[index].is_first &= !selections.is_empty();
-    }
-
-    fn scope(
-        &mut self,
-        suit: Suit<'a>,
-        spread: &TopologySpread,
-        keys: &[usize],
-        topology: usize,
-        map: &mut Map<'_, 'a>,
-    ) -> usize {
-        let policies = [spread.node_affinity_policy, spread.node_taints_policy];
-        *self.known_scopes.entry((suit, policies, keys.to_vec(), topology)).or_insert_with(|| {
-            self.scopes.push(map.scope(&suit, spread, keys));
-            self.scopes.len() - 1
-        })
     }
 
     /// Notes who is counted by what was asked about.

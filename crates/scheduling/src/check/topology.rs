@@ -1,8 +1,12 @@
 //! Which domain of a topology each node is in, or may come to be in, and which domains there could be.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    rc::Rc,
+};
 
 use requirements::labels;
+use units::ResourceList;
 
 use super::{
     ground::{Ground, Look, Suit},
@@ -87,15 +91,20 @@ pub(super) struct Scope {
     pub(super) maybe_later: BTreeSet<usize>,
 }
 
+/// What a pool could buy now, and what is there for pods then.
+type Way<'a> = (Possible<'a>, Rc<ResourceList>);
+
 /// All nodes, and the topologies that somebody has asked about.
 pub(super) struct Map<'g, 'a> {
     ground: &'g Ground<'a>,
     present: Vec<Present<'a>>,
     pub(super) all: Vec<Topology>,
     known: BTreeMap<String, usize>,
-    possible: Option<Vec<Possible<'a>>>,
+    possible: Option<Vec<Way<'a>>>,
     /// How many domains there are of a label in which the pools could make nodes.
     offered: BTreeMap<String, usize>,
+    /// In how many of them those that suit some pods.
+    suiting: BTreeMap<(Suit<'a>, String, Vec<usize>), usize>,
     listed: Listed,
     /// For each look the new nodes that have it.
     sites_of: Vec<Vec<usize>>,
@@ -108,8 +117,8 @@ impl<'g, 'a> Map<'g, 'a> {
         for (index, look) in ground.look_of.iter().enumerate() {
             sites_of[*look].push(present.len() + index);
         }
-        let (all, known, offered, listed) = Default::default();
-        Self { ground, present, all, known, possible: None, offered, listed, sites_of }
+        let (all, known, offered, suiting, listed) = Default::default();
+        Self { ground, present, all, known, possible: None, offered, suiting, listed, sites_of }
     }
 
     pub(super) fn snapshot(&self) -> &'a Snapshot {
@@ -166,8 +175,14 @@ impl<'g, 'a> Map<'g, 'a> {
         self.all.len() - 1
     }
 
-    /// What counts for a spread of such pods, all of whose hard spreads are over `keys`.
-    pub(super) fn scope(&mut self, suit: &Suit<'a>, spread: &TopologySpread, keys: &[usize]) -> Scope {
+    /// What counts for a spread of such pods, all of whose hard spreads are over `keys`; `offered`: see [`Map::offered`].
+    pub(super) fn scope(
+        &mut self,
+        suit: &Suit<'a>,
+        spread: &TopologySpread,
+        keys: &[usize],
+        offered: &BTreeSet<String>,
+    ) -> Scope {
         let ground = self.ground;
         let suiting = self.listed.candidates(ground, &self.present, &suit.labels);
         let all_looks = || (0..self.ground.looks.len()).collect();
@@ -224,10 +239,7 @@ impl<'g, 'a> Map<'g, 'a> {
                 domains.extend(place.domains);
             }
         }
-        let names: Vec<String> = keys.iter().map(|key| self.all[*key].key.clone()).collect();
-        for value in self.offered(suit, &spread.topology_key, &names) {
-            domains.insert(self.all[key].domain(&value));
-        }
+        domains.extend(offered.iter().map(|value| self.all[key].domain(value)));
         let looks: BTreeSet<usize> = new.iter().map(|(site, _)| ground.look_of[site - self.present.len()]).collect();
         let mut maybe_later = BTreeSet::new();
         for look in looks {
@@ -240,33 +252,59 @@ impl<'g, 'a> Map<'g, 'a> {
         Scope { counts, domains, maybe_later }
     }
 
-    /// The domains in which pools could make nodes for such pods, whatever the policies say of nodes that there are.
-    fn offered(&mut self, suit: &Suit<'a>, key: &str, names: &[String]) -> BTreeSet<String> {
+    /// The domains of a spread in which pools could make nodes for such pods, each of which asks for so much at least; whatever the
+    /// policies say of nodes that there are.
+    pub(super) fn offered(
+        &mut self,
+        suit: &Suit<'a>,
+        spread: &TopologySpread,
+        keys: &[usize],
+        asked: &ResourceList,
+    ) -> BTreeSet<String> {
         let ground = self.ground;
+        let key = labels::normalize(&spread.topology_key);
+        let names: Vec<String> = keys.iter().map(|key| self.all[*key].key.clone()).collect();
         let possible = self.possible.get_or_insert_with(|| possible(ground));
-        let values = |one: &Possible<'_>| one.label(key).values().unwrap_or_default();
-        let all = self.offered.entry(labels::normalize(key).to_owned());
-        let all = *all.or_insert_with(|| possible.iter().flat_map(values).collect::<BTreeSet<_>>().len());
-        let mut found = BTreeSet::new();
-        for one in possible.iter() {
-            if found.len() == all {
-                break;
-            }
-            let values = values(one);
-            if values.iter().all(|value| found.contains(value))
-                || untolerated(suit.tolerations, &one.pool.taints).is_some()
-                || !names.iter().all(|name| one.label(name).is_certain())
-            {
-                continue;
-            }
-            if suit.labels.is_nothing() {
-                found.extend(values);
-            } else {
-                found.extend(suit.labels.values_that_suit(one, key));
-            }
-        }
-        found
+        let all = self.offered.entry(key.to_owned()).or_insert_with(|| {
+            possible
+                .iter()
+                .flat_map(|(one, _)| one.label(key).values().unwrap_or_default())
+                .collect::<BTreeSet<_>>()
+                .len()
+        });
+        let suiting = self.suiting.entry((*suit, key.to_owned(), keys.to_vec()));
+        let suiting = *suiting.or_insert_with(|| found(possible.iter(), suit, key, &names, *all).len());
+        found(possible.iter().filter(|(_, there)| asked.fits_in(there)), suit, key, &names, suiting)
     }
+}
+
+/// The values of a label that nodes for such pods can have which bear all of these labels; of so many at most.
+fn found<'w, 'a: 'w>(
+    ways: impl Iterator<Item = &'w Way<'a>>,
+    suit: &Suit<'_>,
+    key: &str,
+    names: &[String],
+    most: usize,
+) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for (one, _) in ways {
+        if found.len() == most {
+            break;
+        }
+        let values = one.label(key).values().unwrap_or_default();
+        if values.iter().all(|value| found.contains(value))
+            || untolerated(suit.tolerations, &one.pool.taints).is_some()
+            || !names.iter().all(|name| one.label(name).is_certain())
+        {
+            continue;
+        }
+        if suit.labels.is_nothing() {
+            found.extend(values);
+        } else {
+            found.extend(suit.labels.values_that_suit(one, key));
+        }
+    }
+    found
 }
 
 fn place_of<'l, L: Labels + 'l>(topology: &mut Topology, forms: impl Iterator<Item = &'l L>) -> Place {
@@ -286,11 +324,12 @@ fn place_of<'l, L: Labels + 'l>(topology: &mut Topology, forms: impl Iterator<It
 }
 
 /// Everything that the pools could buy now.
-fn possible<'a>(ground: &Ground<'a>) -> Vec<Possible<'a>> {
+fn possible<'a>(ground: &Ground<'a>) -> Vec<Way<'a>> {
     let mut all = Vec::new();
     for market in ground.pools.values() {
         let pool = market.pool;
         for machine in market.machines.values() {
+            let allocatable = Rc::new(machine.allocatable());
             let there = |offering: &&Offering| offering.available && offering.remaining != Some(0);
             for offering in machine.offerings.iter().filter(there) {
                 let capacity_type = offering.capacity_type.as_str();
@@ -298,7 +337,7 @@ fn possible<'a>(ground: &Ground<'a>) -> Vec<Possible<'a>> {
                 if one.is_as_labelled()
                     && pool.requirements.iter().all(|wanted| one.label(wanted.key()).may_be_within(wanted))
                 {
-                    all.push(one);
+                    all.push((one, Rc::clone(&allocatable)));
                 }
             }
         }

@@ -111,6 +111,22 @@ fn whoever_has_no_place_beside_others_is_told_what_their_nodes_are_full_of() {
     assert_eq!(reasons, [full, "0 of 1 nodes fit: 1 too full"]);
 }
 
+#[test]
+fn who_must_be_beside_others_on_machines_of_another_kind_is_not_told_that_these_are_full() {
+    let on = |arch: &'static str| {
+        move |mut pod: Pod| {
+            pod.node_selector = labels_of(&[(labels::ARCH, arch)]);
+            pod
+        }
+    };
+    let pods = app("web", 1, 500).map(on("arm64")).chain(beside("web", "cache", 1, 700).map(on("amd64")));
+    let world = world(pods, vec![machine("arm", "arm64", 2), machine("x86", "amd64", 4)]);
+    let reasons: Vec<String> = plan(&world).unplaced.values().flatten().map(ToString::to_string).collect();
+    let elsewhere =
+        "NodePool/p: the pods it must share its kubernetes.io/hostname with are on new node 1, where it may not be";
+    assert_eq!(reasons, [elsewhere]);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 

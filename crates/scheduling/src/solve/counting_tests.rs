@@ -187,8 +187,14 @@ fn a_pod_whose_volume_is_nowhere_is_told_that_it_is_the_volume() {
     assert!(told[0].contains("its volumes want topology.kubernetes.io/zone in [z], has"), "{told:?}");
 }
 
+fn small_ones_everywhere(machine: &InstanceType) -> InstanceType {
+    let mut machine = machine.clone();
+    machine.offerings.retain(|one| one.zone == "b" || machine.capacity.get(&units::ResourceName::cpu()).0 <= 2000);
+    machine
+}
+
 /// Workloads that share a label, some bound to an architecture, a way to pay or a pool, and spread over this and that; in a world
-/// of two pools, one of them tainted and in one zone.
+/// of two pools, one of them tainted and in one zone, the other perhaps with large machines in one zone alone.
 fn some_workloads() -> impl Strategy<Value = Snapshot> {
     let bound_to = option::of(select(vec![
         (labels::ARCH, "arm64"),
@@ -199,7 +205,7 @@ fn some_workloads() -> impl Strategy<Value = Snapshot> {
     ]));
     let spread_over = option::of(select(vec![labels::ZONE, labels::HOSTNAME, labels::CAPACITY_TYPE]));
     let workload = (1..7_usize, select(vec![300, 900, 1700, 3000]), bound_to, spread_over, 1..3_u32);
-    (vec(workload, 2..5), prop::bool::ANY).prop_map(|(workloads, elsewhere)| {
+    (vec(workload, 2..5), prop::bool::ANY, prop::bool::ANY).prop_map(|(workloads, elsewhere, narrow)| {
         let mut pods = Vec::new();
         for (index, (count, milli_cpu, bound_to, key, max_skew)) in workloads.into_iter().enumerate() {
             let edit = |pod: &mut Pod| {
@@ -220,6 +226,9 @@ fn some_workloads() -> impl Strategy<Value = Snapshot> {
         let web = edited_pool(pool("web"), |pool| {
             pool.requirements
                 .add(Requirement::one_of(labels::ZONE, if elsewhere { vec!["b"] } else { vec!["a", "b"] }));
+            if narrow {
+                pool.instance_types = pool.instance_types.iter().map(small_ones_everywhere).collect();
+            }
         });
         snapshot(pods, Vec::new(), vec![gpu, web])
     })
@@ -248,5 +257,49 @@ fn volumes_in_several_zones_do_not_wait_for_each_other_where_there_is_no_node_ye
     };
     let pods = app("a", 12, 500, held_in("a")).chain(app("b", 12, 500, held_in("b")));
     let world = snapshot(pods.collect(), Vec::new(), vec![pool("p")]);
+    assert_eq!(plans(&world).each_ref().map(unplaced), [[""; 0]; 2]);
+}
+
+#[test]
+fn a_zone_in_which_no_machine_is_large_enough_does_not_count() {
+    let mut pool = pool("p");
+    pool.instance_types = pool.instance_types.iter().map(small_ones_everywhere).collect();
+    let mut world = snapshot(app("large", 4, 3000, evenly("large")).collect(), Vec::new(), vec![pool]);
+    assert_eq!(plans(&world).each_ref().map(unplaced), [[""; 0]; 2]);
+    // There is a node now, which the kube-scheduler counts: that zone may not fall behind.
+    world
+        .nodes
+        .push(edited_node(node("n", 1000), |node| _ = node.labels.insert(labels::ZONE.to_owned(), "a".to_owned())));
+    assert_eq!(plans(&world).each_ref().map(|plan| unplaced(plan).len()), [3; 2]);
+}
+
+#[test]
+fn a_zone_with_no_machine_that_the_spreads_pods_select_may_be_used_by_others() {
+    let zones = |mut machine: InstanceType, zones: &[&str]| {
+        let offering = machine.offerings[0].clone();
+        machine.offerings =
+            zones.iter().map(|zone| crate::Offering { zone: (*zone).to_owned(), ..offering.clone() }).collect();
+        machine
+    };
+    let mut pool = pool("p");
+    pool.instance_types =
+        [zones(machine("arm", "arm64", 4), &["b", "c"]), zones(machine("x86", "amd64", 4), &["a", "b", "c"])].into();
+    let on_arm = |pod: &mut Pod| {
+        pod.node_selector = labels_of(&[(labels::ARCH, "arm64")]);
+        evenly("web")(pod);
+    };
+    let held = |pod: &mut Pod| pod.volume_zones = vec![term(labels::ZONE, Operator::In, &["a"])];
+    let pods = app("web", 6, 500, on_arm).chain(app("db", 1, 500, held)).collect();
+    let world = snapshot(pods, Vec::new(), vec![pool]);
+    assert_eq!(plans(&world).each_ref().map(unplaced), [[""; 0]; 2]);
+}
+
+#[test]
+fn a_way_to_pay_that_a_volumes_zone_lacks_does_not_count() {
+    let held = |pod: &mut Pod| {
+        pod.volume_zones = vec![term(labels::ZONE, Operator::In, &["b"])];
+        pod.topology_spread = vec![spread("db", labels::CAPACITY_TYPE)];
+    };
+    let world = snapshot(app("db", 6, 500, held).collect(), Vec::new(), vec![pool("p")]);
     assert_eq!(plans(&world).each_ref().map(unplaced), [[""; 0]; 2]);
 }

@@ -103,7 +103,7 @@ impl<'a> Search<'a> {
                 _ if fit.decided.iter().any(|(decided, _)| *decided == key) => {}
                 Seat::In(domain) => {
                     self.open_in[key].entry(*domain).or_default().push(index);
-                    self.topology.note_domain(key, *domain, (template, one), &node.requirements);
+                    self.topology.note_domain(key, *domain, (template, one), (&node.requirements, &node.choices));
                 }
                 Seat::Undecided => self.undecided[key].push(index),
                 Seat::Nowhere => {}

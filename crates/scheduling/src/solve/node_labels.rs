@@ -24,6 +24,36 @@ impl Filter<'_> {
         self.has_keys(template, requirements) && (!self.by_taints || tolerated()) && (!self.by_affinity || wanted())
     }
 
+    /// The choices of a new node with which it may count.
+    pub(super) fn counted_of(&self, template: &Template<'_>, requirements: &Requirements, choices: &Bits) -> Bits {
+        let mut counted = Bits::none(template.choices.len());
+        if self.admits_new(template, requirements) {
+            if !self.by_affinity {
+                return choices.clone();
+            }
+            for (_, can) in self.admitted(template, requirements, choices) {
+                counted.add_all(&can);
+            }
+        }
+        counted
+    }
+
+    /// For each alternative by which a new node may count: what its requirements are then, and its choices.
+    pub(super) fn admitted(
+        &self,
+        template: &Template<'_>,
+        requirements: &Requirements,
+        choices: &Bits,
+    ) -> Vec<(Requirements, Bits)> {
+        let with = |wanted: &Requirements| {
+            let (joint, changed) = template.join(requirements, wanted).ok()?;
+            let mut can = choices.clone();
+            template.keep_holding(&mut can, &changed);
+            (!can.is_empty()).then_some((joint, can))
+        };
+        self.alternatives.iter().filter_map(with).collect()
+    }
+
     /// Whether a new node bears the labels of all spreads.
     pub(super) fn has_keys(&self, template: &Template<'_>, requirements: &Requirements) -> bool {
         let of_pool = |key: &str| template.pool.labels.contains_key(key) || requirements.get(key).is_some();

@@ -339,7 +339,7 @@ impl<'a> Open<'a> {
         let mut choices = template.available.clone();
         template.keep_holding(&mut choices, &wanted);
         template.keep_roomy(&mut choices, &self.used);
-        topology.keep_inside(self.template, template, &self.seats, &mut choices);
+        topology.keep_inside(self.template, &self.seats, &mut choices);
         topology.keep_uncounted(template, &self.requirements, &self.counts, &mut choices);
         for (key, seat) in self.seats.iter().enumerate() {
             for (domain, can) in &template.domains[key] {

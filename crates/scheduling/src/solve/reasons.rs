@@ -6,6 +6,7 @@ use super::{
     axis,
     bits::Bits,
     kind::Kind,
+    node_labels::allowed,
     relations::{Demand, Place, Relations, Rule},
     search::Search,
     template::Template,
@@ -266,12 +267,28 @@ impl Search<'_> {
     }
 
     /// What the nodes that have pods of a group have too little of for a pod of the kind: what none has enough of, or else what
-    /// the first of them lacks.
+    /// the first of them lacks. Of those that it could not be on if they were empty more room would not help.
     fn shortage(&self, kind: &Kind<'_>, group: usize) -> Option<Shortage> {
         let asked = &kind.shape.request;
-        let free = self.topology.homes(group).iter().map(|spot| match spot {
-            Spot::Existing(index) => self.existing[*index].free.clone(),
-            Spot::Open(index) => self.open[*index].largest_free(),
+        let free = self.topology.homes(group).iter().filter_map(|spot| match spot {
+            Spot::Existing(index) => {
+                let one = &self.existing[*index];
+                let suits = kind.shape.alternatives.iter().any(|wanted| allowed(wanted, &one.labels));
+                suits.then(|| one.free.clone())
+            }
+            Spot::Open(index) => {
+                let one = &self.open[*index];
+                let template = &self.templates[one.template];
+                let suits = kind.shape.alternatives.iter().any(|wanted| {
+                    let mut choices = one.choices.clone();
+                    let joint = template.join(&one.requirements, wanted);
+                    joint.is_ok_and(|(_, changed)| {
+                        template.keep_holding(&mut choices, &changed);
+                        !choices.is_empty()
+                    })
+                });
+                suits.then(|| one.largest_free())
+            }
         });
         let free: Vec<Vec<i64>> = free.collect();
         let mut most = free.first()?.clone();

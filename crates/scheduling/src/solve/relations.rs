@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use requirements::{Operator, Requirement, RequirementTerm, Requirements, labels};
+use requirements::{Operator, RequirementTerm, Requirements, labels};
 
 use super::map::Map;
 use crate::{LabelSelector, Pod, PodAffinityTerm, Strength, Toleration, TopologySpread, WhenUnsatisfiable};
@@ -112,9 +112,8 @@ pub(super) struct Filter<'a> {
     /// The pod's own demands on the node's labels: alternatives.
     pub(super) alternatives: Vec<Requirements>,
     pub(super) tolerations: &'a [Toleration],
-    /// Where the pod's volumes are, in terms of the spread's label: nodes that are there count all the same, but a pool can make none
-    /// for the pod elsewhere.
-    pub(super) held: Option<Requirement>,
+    /// Where the pod's volumes are: nodes that are there count all the same, but a pool can make none for the pod elsewhere.
+    pub(super) held: Requirements,
     pub(super) by_affinity: bool,
     pub(super) by_taints: bool,
     /// The labels of all spreads that the pod demands: a node that lacks one of them counts for none.
@@ -189,7 +188,7 @@ impl<'a> Groups<'a> {
         let filter = Filter {
             alternatives: alternatives.to_vec(),
             tolerations: &pod.tolerations,
-            held: volumes.get(labels::normalize(&spread.topology_key)).cloned(),
+            held: volumes.clone(),
             by_affinity: spread.node_affinity_policy == crate::NodeInclusion::Honor,
             by_taints: spread.node_taints_policy == crate::NodeInclusion::Honor,
             keys,

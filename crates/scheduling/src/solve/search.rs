@@ -110,7 +110,15 @@ impl<'a> Search<'a> {
         let mut existing: Vec<_> =
             staying.map(|node| Existing::new(node, axis, &daemons, topology.seats(node))).collect();
         existing.sort_by_key(|one| (one.node.stage, &one.node.key));
-        topology.find_domains(&existing, &templates);
+        let mut asks: BTreeMap<usize, Vec<i64>> = BTreeMap::new();
+        for one in &asked {
+            let request = one.request(axis);
+            for group in one.all_spreads() {
+                let least = asks.entry(group).or_insert_with(|| request.clone());
+                least.iter_mut().zip(&request).for_each(|(least, other)| *least = (*least).min(*other));
+            }
+        }
+        topology.find_domains(&existing, &templates, &asks);
         topology.find_outside(&templates);
         let left = Left::new(&mut templates);
         let groups = &topology.groups;
@@ -323,7 +331,7 @@ impl<'a> Search<'a> {
         for (key, domain) in decided {
             if let Some(domain) = domain {
                 self.open_in[key].entry(domain).or_default().push(index);
-                self.topology.note_domain(key, domain, (open.template, template), &open.requirements);
+                self.topology.note_domain(key, domain, (open.template, template), (&open.requirements, &open.choices));
             }
         }
         let (relations, spot) = (&kind.shape.relations, Some(Spot::Open(index)));
@@ -380,7 +388,7 @@ impl<'a> Search<'a> {
             let asked: BTreeSet<usize> = asked.collect();
             let kinds: BTreeSet<usize> = asked.into_iter().map(|one| self.least_kind(one)).collect();
             let kinds: Vec<&Kind<'_>> = kinds.into_iter().map(|kind| &self.kinds[kind]).collect();
-            self.topology.expect_domains(&self.templates, &kinds);
+            self.topology.expect_domains(&kinds);
         }
     }
 

@@ -300,6 +300,16 @@ impl<'a> Template<'a> {
         }
     }
 
+    /// Drops the choices that have less than so much for pods and daemons together.
+    pub(super) fn keep_large(&self, choices: &mut Bits, asked: &[i64]) {
+        let is_large = |shape: &Shape| {
+            let there = shape.free.iter().zip(&shape.daemons).map(|(free, daemons)| free.saturating_add(*daemons));
+            asked.iter().zip(there).all(|(asked, there)| *asked == 0 || *asked <= there)
+        };
+        let large: Vec<bool> = self.shapes.iter().map(is_large).collect();
+        choices.retain(|choice| large[self.choices[choice].shape]);
+    }
+
     /// Drops the choices on which a daemon has one of the kind's ports.
     pub(super) fn keep_portly(&self, choices: &mut Bits, kind: &Kind<'_>) {
         if self.has_daemon_ports && !kind.shape.ports.is_empty() {

@@ -25,7 +25,7 @@ use super::{
 use crate::Node;
 
 pub(super) use self::counting::{Counts, Scope};
-use self::outside::Outside;
+use self::outside::{Expected, Outside};
 
 /// The number of a value of a label, in the order of the values.
 pub(super) type Domain = u32;
@@ -79,10 +79,14 @@ pub(super) struct Topology<'a> {
     spreads: Rc<[Vec<usize>]>,
     /// By pool: domains that it would bring into spreads.
     outside: Rc<[Outside]>,
-    /// Domains of each label that new nodes have been opened in, by pool.
+    /// Whether these are all.
+    is_outside_known: bool,
+    /// By label, pool and domain: where further new nodes tell the spreads nothing.
     opened: BTreeSet<(usize, usize, Domain)>,
+    /// By label: domains that new nodes are in which some spread counts.
+    brought: BTreeSet<(usize, Domain)>,
     /// By label and domain: the spreads into which others of the pods that they count may bring it.
-    expected: Rc<Outside>,
+    expected: Rc<Expected>,
 }
 
 /// The counts of one group.
@@ -151,7 +155,9 @@ impl<'a> Topology<'a> {
             tallies,
             spreads,
             outside: Rc::default(),
+            is_outside_known: true,
             opened: BTreeSet::new(),
+            brought: BTreeSet::new(),
             expected: Rc::default(),
         }
     }
@@ -180,16 +186,24 @@ impl<'a> Topology<'a> {
     }
 
     /// The domains that each spread is over before anything is placed: those of the nodes it counts, and those in which a
-    /// pool can make a node for its pods.
-    pub(super) fn find_domains(&mut self, existing: &[Existing<'_>], templates: &[Template<'_>]) {
-        let mut known: BTreeMap<(usize, Option<usize>), Vec<Domain>> = BTreeMap::new();
+    /// pool can make a node for its pods. `asks`: of a spread, what all of its pods ask for at least.
+    pub(super) fn find_domains(
+        &mut self,
+        existing: &[Existing<'_>],
+        templates: &[Template<'_>],
+        asks: &BTreeMap<usize, Vec<i64>>,
+    ) {
+        /// A label, a filter, and a request.
+        type Owner<'o> = (usize, Option<usize>, &'o [i64]);
+        let mut known: BTreeMap<Owner<'_>, Vec<Domain>> = BTreeMap::new();
         let listed = self.bundles.list(existing);
         for group in 0..self.groups.found.len() {
             let Found { relation: Relation::Spread, place: Place::Key(key), filter, .. } = self.groups.found[group]
             else {
                 continue;
             };
-            let domains = known.entry((key, filter)).or_insert_with(|| {
+            let asked = asks.get(&group).map_or(&[][..], Vec::as_slice);
+            let domains = known.entry((key, filter, asked)).or_insert_with(|| {
                 let there: Box<dyn Iterator<Item = &Existing<'_>>> = match filter
                     .and_then(|filter| self.bundles.admitted(filter, &self.groups.filters[filter], &listed))
                 {
@@ -202,7 +216,7 @@ impl<'a> Topology<'a> {
                     Seat::In(domain) => Some(domain),
                     Seat::Nowhere | Seat::Undecided => None,
                 });
-                let new = templates.iter().flat_map(|template| self.reachable(template, key, filter));
+                let new = templates.iter().flat_map(|template| self.reachable(template, key, filter, asked));
                 let all: BTreeSet<Domain> = there.chain(new).collect();
                 all.into_iter().collect()
             });
@@ -210,22 +224,29 @@ impl<'a> Topology<'a> {
         }
     }
 
-    /// The domains in which the pool can make a node that the spread's pods can be on.
-    fn reachable(&self, template: &Template<'_>, key: usize, filter: Option<&Filter<'_>>) -> Vec<Domain> {
+    /// The domains in which the pool can make a node that a pod of the spread can be on which asks for so much.
+    fn reachable(
+        &self,
+        template: &Template<'_>,
+        key: usize,
+        filter: Option<&Filter<'_>>,
+        asked: &[i64],
+    ) -> Vec<Domain> {
         let Some(filter) = filter else { return Vec::new() };
         let tolerated = crate::untolerated(filter.tolerations, &template.pool.taints).is_none();
         if !tolerated || !filter.has_keys(template, &template.base) {
             return Vec::new();
         }
+        let mut roomy = template.available.clone();
+        template.keep_large(&mut roomy, asked);
         let reached = |wanted: &Requirements| {
             let (joint, changed) = template.join(&template.base, wanted).ok()?;
-            let mut choices = template.available.clone();
+            let (joint, held) = template.join(&joint, &filter.held).ok()?;
+            let mut choices = roomy.clone();
             template.keep_holding(&mut choices, &changed);
-            let allowed = |domain: Domain| {
-                let has = joint.get(self.groups.keys[key]);
-                let allows = |has: &Requirement| has.allows(Some(self.name(key, domain)));
-                has.is_none_or(allows) && filter.held.as_ref().is_none_or(allows)
-            };
+            template.keep_holding(&mut choices, &held);
+            let has = joint.get(self.groups.keys[key]);
+            let allowed = |domain: Domain| has.is_none_or(|has| has.allows(Some(self.name(key, domain))));
             let possible =
                 template.domains[key].iter().filter(|(domain, can)| allowed(*domain) && can.overlaps(&choices));
             Some(possible.map(|(domain, _)| *domain).collect::<Vec<_>>())

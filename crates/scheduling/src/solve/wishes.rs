@@ -135,6 +135,18 @@ impl<'a> Asked<'a> {
         self.rules.iter().filter(|rule| matches!(rule.demand, Demand::Spread { .. })).map(|rule| rule.group)
     }
 
+    /// The groups of spreads that it wishes for, too.
+    pub(super) fn all_spreads(&self) -> impl Iterator<Item = usize> {
+        let wished = self.wishes.iter().filter_map(|wish| if let Wish::Rule(rule) = wish { Some(rule) } else { None });
+        let all = self.rules.iter().chain(wished);
+        all.filter(|rule| matches!(rule.demand, Demand::Spread { .. })).map(|rule| rule.group)
+    }
+
+    /// What it asks for.
+    pub(super) fn request(&self, axis: &Axis) -> Vec<i64> {
+        axis.request(&self.pod.requests)
+    }
+
     /// When such pods come. `demanded`: the groups over which some pods must be evenly spread, of those alike the first.
     pub(super) fn turn(&self, groups: &Groups<'a>, demanded: &BTreeSet<usize>) -> Turn {
         let [counted, _] = groups.of(&self.pod.key.namespace, &self.pod.labels);

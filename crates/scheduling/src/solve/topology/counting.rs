@@ -9,12 +9,7 @@ use std::collections::BTreeMap;
 use requirements::Requirements;
 
 use super::{
-    super::{
-        bits::Bits,
-        bundles::Seen,
-        relations::{Filter, Place},
-        template::Template,
-    },
+    super::{bits::Bits, bundles::Seen, relations::Place, template::Template},
     Topology,
 };
 
@@ -55,7 +50,7 @@ impl Topology<'_> {
                 if !filter.by_affinity || counts.contains_key(&index) {
                     continue;
                 }
-                let admitted = admitted(filter, template, requirements, choices);
+                let admitted = filter.admitted(template, requirements, choices);
                 let is_counting = if admitted.is_empty() {
                     false
                 } else if admitted.iter().any(|(joint, _)| joint == requirements) {
@@ -92,7 +87,7 @@ impl Topology<'_> {
         choices: &mut Bits,
     ) {
         for (index, _) in counts.iter().filter(|(_, is_counting)| !**is_counting) {
-            let admitted = admitted(&self.groups.filters[*index], template, requirements, choices);
+            let admitted = self.groups.filters[*index].admitted(template, requirements, choices);
             choices.retain(|choice| !admitted.iter().any(|(_, can)| can.contains(choice)));
         }
     }
@@ -117,20 +112,4 @@ impl Topology<'_> {
         };
         both.iter().all(|(index, is_counting)| !is_counting || is_certain(index)).then_some(both)
     }
-}
-
-/// For each alternative that a filter admits a node by: what the node's requirements are then, and its choices.
-fn admitted(
-    filter: &Filter<'_>,
-    template: &Template<'_>,
-    requirements: &Requirements,
-    choices: &Bits,
-) -> Vec<(Requirements, Bits)> {
-    let with = |wanted: &Requirements| {
-        let (joint, changed) = template.join(requirements, wanted).ok()?;
-        let mut can = choices.clone();
-        template.keep_holding(&mut can, &changed);
-        (!can.is_empty()).then_some((joint, can))
-    };
-    filter.alternatives.iter().filter_map(with).collect()
 }

@@ -1,14 +1,11 @@
 //! Domains that new nodes bring into a spread whose own pods cannot go there.
 //!
-//! A spread with `nodeTaintsPolicy: Ignore` counts nodes of pools that its pods do not tolerate. The first such node in a domain
-//! makes it one of the spread's, with no pods: whoever of these is bound after that may find every other domain too full. In
-//! which order nodes come up nobody knows. So a node stays out of such domains where it can, and brings one in only if the pods
+//! A spread with `nodeTaintsPolicy: Ignore` counts nodes of pools that its pods do not tolerate, and any spread counts nodes that are
+//! too small for its pods. The first such node in a domain makes it one of the spread's, with no pods: whoever of these is bound
+//! after that may find every other domain too full. In which order nodes come up nobody knows. So a node stays out of such domains where it can, and brings one in only if the pods
 //! placed so far are even with it, too.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    rc::Rc,
-};
+use std::{collections::BTreeMap, rc::Rc};
 
 use super::{
     super::{
@@ -20,10 +17,20 @@ use super::{
     Domain, Seat, Topology,
 };
 
-/// By label and domain: the spreads that a pool's first node there would bring it into.
-pub(in crate::solve) type Outside = BTreeMap<(usize, Domain), Vec<usize>>;
+/// By label and domain: what a pool's first node there would bring it into.
+pub(in crate::solve) type Outside = BTreeMap<(usize, Domain), Brought>;
 
-/// So many domains are named.
+/// Spreads that may count a node in a domain that they do not have yet.
+pub(in crate::solve) struct Brought {
+    pub(super) groups: Rc<[usize]>,
+    /// The choices of the pool with which any of them does.
+    pub(super) choices: Bits,
+}
+
+/// By label and domain: spreads.
+pub(in crate::solve) type Expected = BTreeMap<(usize, Domain), Vec<usize>>;
+
+/// So many domains are tried, and named.
 const NAMED: usize = 10;
 /// Of so many spreads and domains account is taken.
 const MOST: usize = 100_000;
@@ -33,33 +40,41 @@ impl Topology<'_> {
     pub(in crate::solve) fn find_outside(&mut self, templates: &[Template<'_>]) {
         let mut left = MOST;
         let mut of_pool = |template: &Template<'_>| {
-            let mut outside = Outside::new();
+            let mut outside: BTreeMap<(usize, Domain), (Vec<usize>, Bits)> = BTreeMap::new();
             for (key, groups) in self.spreads.iter().enumerate() {
                 for group in groups {
                     let filter = self.groups.found[*group].filter.map(|filter| &self.groups.filters[filter]);
-                    let brings = |(domain, _): &&(Domain, Bits)| {
-                        let there = || {
+                    let brings = |(domain, can): &(Domain, Bits)| {
+                        let counted = || {
                             let mut there = template.base.clone();
                             there.add(self.pin(key, *domain));
-                            there
+                            let mut choices = can.clone();
+                            choices.keep_common(&template.available);
+                            filter.map_or_else(|| choices.clone(), |one| one.counted_of(template, &there, &choices))
                         };
-                        !self.has_domain(*group, *domain)
-                            && filter.is_none_or(|filter| filter.admits_new(template, &there()))
+                        let counted = (!self.has_domain(*group, *domain)).then(counted)?;
+                        (!counted.is_empty()).then_some((*domain, counted))
                     };
-                    for (domain, _) in template.domains[key].iter().filter(brings).take(left) {
-                        outside.entry((key, *domain)).or_default().push(*group);
+                    for (domain, counted) in template.domains[key].iter().filter_map(brings).take(left) {
+                        let none = || (Vec::new(), Bits::none(template.choices.len()));
+                        let (groups, choices) = outside.entry((key, domain)).or_insert_with(none);
+                        groups.push(*group);
+                        choices.add_all(&counted);
                         left -= 1;
                     }
                 }
             }
-            outside
+            let brought =
+                |(at, (groups, choices)): (_, (Vec<usize>, Bits))| (at, Brought { groups: groups.into(), choices });
+            outside.into_iter().map(brought).collect()
         };
         self.outside = templates.iter().map(&mut of_pool).collect();
+        self.is_outside_known = left > 0;
     }
 
     /// Lets spreads be over domains, too, that others of the pods they count may bring: those that can go nowhere else are to be
     /// even with these from the first.
-    pub(in crate::solve) fn expect_domains(&mut self, templates: &[Template<'_>], kinds: &[&Kind<'_>]) {
+    pub(in crate::solve) fn expect_domains(&mut self, kinds: &[&Kind<'_>]) {
         let mut counted: BTreeMap<usize, Vec<&Kind<'_>>> = BTreeMap::new();
         for &kind in kinds {
             let on_labels = |(_, place): &&(usize, Place)| matches!(place, Place::Key(_));
@@ -67,12 +82,11 @@ impl Topology<'_> {
                 counted.entry(*first).or_default().push(kind);
             }
         }
-        let mut all = Outside::new();
+        let mut all = Expected::new();
         for (index, outside) in self.outside.iter().enumerate() {
-            for (&(key, domain), groups) in outside {
-                let (_, can) = &templates[index].domains[key][position(&templates[index], key, domain)];
+            for (&(key, domain), Brought { groups, choices }) in outside {
                 let goes_there =
-                    |kind: &&Kind<'_>| kind.fresh[index].as_ref().is_some_and(|fresh| fresh.choices.overlaps(can));
+                    |kind: &&Kind<'_>| kind.fresh[index].as_ref().is_some_and(|fresh| fresh.choices.overlaps(choices));
                 // What one group finds out serves all that count the same pods.
                 let mut known: BTreeMap<usize, bool> = BTreeMap::new();
                 let mut is_expected = |group: &&usize| {
@@ -98,8 +112,7 @@ impl Topology<'_> {
 
     /// The domains, by label, that are expected and that no new node is in for certain.
     pub(in crate::solve) fn not_brought(&self) -> Vec<(usize, Domain)> {
-        let opened: BTreeSet<(usize, Domain)> = self.opened.iter().map(|(key, _, domain)| (*key, *domain)).collect();
-        self.expected.keys().filter(|expected| !opened.contains(expected)).copied().collect()
+        self.expected.keys().filter(|expected| !self.brought.contains(expected)).copied().collect()
     }
 
     /// Gives up expecting a domain.
@@ -118,7 +131,7 @@ impl Topology<'_> {
     }
 
     /// The sets of a pool's choices, all of these or fewer, to try one after another: those that bring no domain into a spread;
-    /// those that bring one, as far as they may.
+    /// those that bring one, as far as they may, domain by domain, the cheapest first.
     pub(in crate::solve) fn by_domains_brought(
         &self,
         index: usize,
@@ -130,24 +143,30 @@ impl Topology<'_> {
             return vec![choices];
         }
         let (mut inside, mut allowed) = (choices.clone(), choices);
-        for (&(key, domain), groups) in outside {
-            if !groups.iter().all(|group| self.has_domain(*group, domain)) {
-                let (_, can) = &template.domains[key][position(template, key, domain)];
-                inside.retain(|choice| !can.contains(choice));
-                if !groups.iter().all(|group| self.is_even_with(*group, domain)) {
-                    allowed.retain(|choice| !can.contains(choice));
+        for (&(_, domain), brought) in outside {
+            if !brought.groups.iter().all(|group| self.has_domain(*group, domain)) {
+                inside.remove_all(&brought.choices);
+                if !brought.groups.iter().all(|group| self.is_even_with(*group, domain)) {
+                    allowed.remove_all(&brought.choices);
                 }
             }
         }
-        // One new domain of a label is enough.
-        let cheapest = allowed.iter().next();
-        for (key, _) in outside.keys().filter(|_| cheapest.is_some()) {
-            let mut domains = template.domains[*key].iter();
-            if let Some((_, can)) = domains.find(|(_, can)| cheapest.is_some_and(|cheapest| can.contains(cheapest))) {
-                allowed.keep_common(can);
+        allowed.remove_all(&inside);
+        let mut sets: Vec<Bits> = (!inside.is_empty()).then_some(inside).into_iter().collect();
+        loop {
+            let cheapest = allowed.iter().next();
+            let Some(cheapest) = cheapest.filter(|_| sets.len() <= NAMED) else { return sets };
+            // One new domain of a label is enough.
+            let mut one = allowed.clone();
+            for key in outside.keys().map(|(key, _)| *key) {
+                let mut domains = template.domains[key].iter();
+                if let Some((_, can)) = domains.find(|(_, can)| can.contains(cheapest)) {
+                    one.keep_common(can);
+                }
             }
+            allowed.remove_all(&one);
+            sets.push(one);
         }
-        if inside.is_empty() { vec![allowed] } else { vec![inside, allowed] }
     }
 
     /// The label of which all these choices would bring domains into a spread that may not be, and these domains, by name.
@@ -157,34 +176,25 @@ impl Topology<'_> {
         template: &Template<'_>,
         choices: &Bits,
     ) -> Option<(usize, Vec<String>)> {
-        if choices.is_empty()
-            || self.by_domains_brought(index, template, choices.clone()).iter().any(|one| !one.is_empty())
-        {
+        if choices.is_empty() || !self.by_domains_brought(index, template, choices.clone()).is_empty() {
             return None;
         }
-        let barred = |((key, domain), groups): (&(usize, Domain), &Vec<usize>)| {
-            let (_, can) = &template.domains[*key][position(template, *key, *domain)];
-            let is_barred =
-                !groups.iter().all(|group| self.has_domain(*group, *domain) || self.is_even_with(*group, *domain));
-            (is_barred && can.overlaps(choices)).then(|| (*key, self.name(*key, *domain).to_owned()))
+        let barred = |((key, domain), brought): (&(usize, Domain), &Brought)| {
+            let may = |group: &usize| self.has_domain(*group, *domain) || self.is_even_with(*group, *domain);
+            let is_barred = !brought.groups.iter().all(may) && brought.choices.overlaps(choices);
+            is_barred.then(|| (*key, self.name(*key, *domain).to_owned()))
         };
         let all: Vec<(usize, String)> = self.outside[index].iter().filter_map(barred).collect();
         let key = all.first()?.0;
         Some((key, all.into_iter().filter(|one| one.0 == key).map(|(_, name)| name).take(NAMED).collect()))
     }
 
-    /// Drops the choices that would bring a domain into a spread, on labels of which the node's domain is not decided.
-    pub(in crate::solve) fn keep_inside(
-        &self,
-        index: usize,
-        template: &Template<'_>,
-        seats: &[Seat],
-        choices: &mut Bits,
-    ) {
-        for (&(key, domain), groups) in &self.outside[index] {
-            if seats[key] == Seat::Undecided && !groups.iter().all(|group| self.has_domain(*group, domain)) {
-                let (_, can) = &template.domains[key][position(template, key, domain)];
-                choices.retain(|choice| !can.contains(choice));
+    /// Drops the choices that would bring a domain into a spread.
+    pub(in crate::solve) fn keep_inside(&self, index: usize, seats: &[Seat], choices: &mut Bits) {
+        for (&(key, domain), brought) in &self.outside[index] {
+            let may_be_there = [Seat::Undecided, Seat::In(domain)].contains(&seats[key]);
+            if may_be_there && !brought.groups.iter().all(|group| self.has_domain(*group, domain)) {
+                choices.remove_all(&brought.choices);
             }
         }
     }
@@ -215,9 +225,4 @@ impl Topology<'_> {
         let here = tally.pods(domain);
         tally.demanded.iter().all(|(other, max_skew)| tally.pods(*other).saturating_sub(here) <= *max_skew)
     }
-}
-
-fn position(template: &Template<'_>, key: usize, domain: Domain) -> usize {
-    let found = template.domains[key].iter().position(|(one, _)| *one == domain);
-    found.expect("a domain that the pool brings is one of its domains")
 }

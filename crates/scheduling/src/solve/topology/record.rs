@@ -6,6 +6,7 @@ use requirements::Requirements;
 
 use super::{
     super::{
+        bits::Bits,
         bundles::Seen,
         relations::{Place, Relation, Relations},
         template::Template,
@@ -126,20 +127,34 @@ impl Topology<'_> {
         key: usize,
         domain: Domain,
         (index, template): (usize, &Template<'_>),
-        requirements: &Requirements,
+        (requirements, choices): (&Requirements, &Bits),
     ) {
-        if !self.opened.insert((key, index, domain)) {
+        let groups = match self.outside[index].get(&(key, domain)) {
+            _ if !self.is_outside_known => Rc::from(self.spreads[key].as_slice()),
+            Some(brought) if brought.choices.overlaps(choices) => Rc::clone(&brought.groups),
+            // What the pool can make there is no news to any spread.
+            _ => return,
+        };
+        if self.opened.contains(&(key, index, domain)) {
             return;
         }
         let mut there = requirements.clone();
         there.add(self.pin(key, domain));
-        for group in &self.spreads[key] {
+        // Another node of the pool may count where this one does not.
+        let mut is_all = true;
+        for group in &*groups {
             let filter = self.groups.found[*group].filter.map(|filter| &self.groups.filters[filter]);
-            if filter.is_none_or(|filter| filter.admits_new(template, &there)) {
+            if filter.is_none_or(|filter| !filter.counted_of(template, &there, choices).is_empty()) {
                 let tally = &mut self.tallies[*group];
                 let pods = tally.pods(domain);
                 tally.ranked.insert((pods, domain));
+                self.brought.insert((key, domain));
+            } else {
+                is_all &= filter.is_some_and(|filter| !filter.admits_new(template, &there));
             }
+        }
+        if is_all {
+            self.opened.insert((key, index, domain));
         }
     }
 }
