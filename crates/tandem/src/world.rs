@@ -7,7 +7,7 @@ use std::{
 };
 
 use api::{FieldError, convert, karpenter_v1::NodeClaim, validate::validate};
-use k8s_openapi::api::core::v1 as core;
+use k8s_openapi::{api::core::v1 as core, apimachinery::pkg::api::resource::Quantity as Text};
 use requirements::labels;
 use scheduling::{
     CapacityType, InstanceType, Node, NodeKey, NodeStage, Offered, Pod, PodKey, Pool, PoolKey, PoolKind, Snapshot,
@@ -117,6 +117,13 @@ impl Builder<'_> {
         self.is_fine(refused, origin, object)
     }
 
+    /// Says which of these amounts are none.
+    fn amounts(&mut self, lists: &[(&str, Option<&BTreeMap<String, Text>>)], origin: &Origin, object: &str) {
+        for (field, message) in lists.iter().flat_map(|(path, list)| faults::of_quantities(*list, path)) {
+            self.problems.push(Problem::at(origin, message).of(object).field(field));
+        }
+    }
+
     fn nodes(&mut self, objects: &Objects, types: &[InstanceType]) -> Vec<Node> {
         let claims = Claims::new(objects);
         let limits: BTreeMap<&str, BTreeMap<String, u32>> =
@@ -124,13 +131,33 @@ impl Builder<'_> {
         let mut nodes = Vec::new();
         for read in &objects.nodes {
             let name = read.object.metadata.name.as_deref().unwrap_or_default();
-            let allocatable = read.object.status.as_ref().and_then(|status| status.allocatable.as_ref());
-            for (field, message) in faults::of_quantities(allocatable, "status.allocatable") {
-                self.problems.push(Problem::at(&read.origin, message).of(format!("Node {name}")).field(field));
-            }
+            let status = read.object.status.as_ref();
+            let lists = [
+                ("status.allocatable", status.and_then(|status| status.allocatable.as_ref())),
+                ("status.capacity", status.and_then(|status| status.capacity.as_ref())),
+            ];
+            self.amounts(&lists, &read.origin, &format!("Node {name}"));
             let mut node = node(&read.object, claims.of(&read.object));
             node.volume_limits = limits.get(name).cloned().unwrap_or_default();
             nodes.push(node);
+        }
+        for Read { origin, object } in &objects.csi_nodes {
+            for (index, driver) in object.spec.drivers.iter().enumerate() {
+                if let Some(count @ ..0) = driver.allocatable.as_ref().and_then(|has| has.count) {
+                    let object = format!("CSINode {}", object.metadata.name.as_deref().unwrap_or_default());
+                    let field = format!("spec.drivers[{index}].allocatable.count");
+                    self.problems.push(Problem::at(origin, format!("{count} is negative")).of(object).field(field));
+                }
+            }
+        }
+        for Read { origin, object } in &objects.node_claims {
+            let (status, asked) = (object.status.as_ref(), object.spec.resources.as_ref());
+            let lists = [
+                ("spec.resources.requests", asked.map(|asked| &asked.requests)),
+                ("status.allocatable", status.map(|status| &status.allocatable)),
+                ("status.capacity", status.map(|status| &status.capacity)),
+            ];
+            self.amounts(&lists, origin, &format!("NodeClaim {}", object.metadata.name.as_deref().unwrap_or_default()));
         }
         for read in claims.without_node(objects) {
             let mut node = empty_node(read.object.metadata.name.as_deref().unwrap_or_default());

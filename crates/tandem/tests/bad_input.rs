@@ -174,3 +174,30 @@ fn a_node_that_no_type_has_and_a_circle_are_told_to_their_pod_and_the_other_is_p
         "#]],
     );
 }
+
+#[test]
+fn amounts_of_claims_and_nodes_that_cannot_be_are_told() {
+    let objects = r#"kind: NodeClaim
+apiVersion: karpenter.sh/v1
+metadata: { name: odd, labels: { karpenter.sh/nodepool: default } }
+spec: { requirements: [], resources: { requests: { cpu: -1 } }, nodeClassRef: { group: example.com, kind: Class, name: default } }
+status: { capacity: { cpu: many }, allocatable: { memory: 1 Gi } }
+---
+kind: Node
+apiVersion: v1
+metadata: { name: n1 }
+status: { capacity: { cpu: "-2" } }
+---
+kind: CSINode
+apiVersion: storage.k8s.io/v1
+metadata: { name: n1 }
+spec: { drivers: [{ name: ebs.csi.aws.com, nodeID: n1, allocatable: { count: -1 } }] }"#;
+    expect![[r#"
+        all.yaml, document 3, NodeClaim odd: spec.resources.requests.cpu: quantity "-1" is negative
+        all.yaml, document 3, NodeClaim odd: status.allocatable.memory: quantity "1 Gi" has a space: write 1Gi instead
+        all.yaml, document 3, NodeClaim odd: status.capacity.cpu: quantity "many" does not begin with a number
+        all.yaml, document 4, Node n1: status.capacity.cpu: quantity "-2" is negative
+        all.yaml, document 5, CSINode n1: spec.drivers[0].allocatable.count: -1 is negative
+    "#]]
+    .assert_eq(&said(objects, &catalogue(SOUND.0, SOUND.1)));
+}

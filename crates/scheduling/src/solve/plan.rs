@@ -229,6 +229,9 @@ fn cheapest_of(
             let departs = !best.is_bound && best.kept.departure() > (0, &best.weights.nothing()[..]);
             let refused = if departs { refused_by_rule } else { refused(&best.rest) };
             beginnings.extend(gathered::elsewhere(&task, &refused, snapshot));
+            if queue.len() <= FEW && task.has_placed_all(&best.rest) && !closed(&best) {
+                beginnings.extend(gathered::anywhere(&task, snapshot));
+            }
         }
         for beginning in beginnings.iter().filter(|_| !stop()) {
             // How many offerings of a node are told makes no difference to the plan.

@@ -27,7 +27,7 @@ pub(super) fn elsewhere(task: &Task<'_, '_>, refused: &BTreeSet<usize>, snapshot
     if task.queue.len() > MOST {
         return Vec::new();
     }
-    let mut tried = BTreeSet::new();
+    let mut tried: BTreeSet<Moved<'_>> = BTreeSet::new();
     let left_out: BTreeSet<usize> = refused.iter().map(|asked| task.stages.least[*asked]).collect();
     let keys = keys(task);
     for kind in left_out.into_iter().filter(|kind| !task.reach.is_nowhere(*kind)) {
@@ -53,16 +53,41 @@ pub(super) fn elsewhere(task: &Task<'_, '_>, refused: &BTreeSet<usize>, snapshot
             }
         }
     }
-    let in_domain = |((leaders, most), label, domain): ((BTreeSet<usize>, usize), &str, String)| {
-        let of_group = task.queue.iter().filter(|(_, asked)| leaders.contains(&task.stages.least[*asked]));
-        let of_group: BTreeSet<&PodKey> = of_group.map(|(pod, _)| &pod.key).take(most).collect();
-        let mut moved = snapshot.clone();
-        for pod in moved.pods.iter_mut().filter(|pod| of_group.contains(&pod.key)) {
-            Arc::make_mut(pod).node_selector.entry(label.to_owned()).or_insert_with(|| domain.clone());
+    tried.iter().take(DOMAINS).map(|one| moved(task, snapshot, one)).collect()
+}
+
+/// The snapshot with a group in one domain after another, for groups that others follow into a domain, or that keep together there,
+/// where no pod is yet: one of these may cost less.
+pub(super) fn anywhere(task: &Task<'_, '_>, snapshot: &Snapshot) -> Vec<Snapshot> {
+    let search = &task.start.search;
+    let mut tried: BTreeSet<Moved<'_>> = BTreeSet::new();
+    for kind in task.queue.iter().map(|(_, asked)| task.stages.least[*asked]).collect::<BTreeSet<usize>>() {
+        for rule in
+            search.kinds[kind].shape.relations.rules.iter().filter(|rule| !search.topology.is_populated(rule.group))
+        {
+            if let (Place::Key(key), Demand::Near { .. }) = (rule.place, rule.demand) {
+                let leaders = leaders(task, rule.group, Some(key));
+                let label = search.topology.groups.keys[key];
+                let domains: BTreeSet<String> =
+                    leaders.iter().flat_map(|leader| domains(task, *leader, label)).collect();
+                tried.extend(domains.into_iter().map(|domain| ((leaders.clone(), usize::MAX), label, domain)));
+            }
         }
-        moved
-    };
-    tried.into_iter().take(DOMAINS).map(in_domain).collect()
+    }
+    tried.iter().take(DOMAINS).map(|one| moved(task, snapshot, one)).collect()
+}
+
+/// So many pods of these kinds, a label, and the domain of it for them.
+type Moved<'m> = ((BTreeSet<usize>, usize), &'m str, String);
+
+fn moved(task: &Task<'_, '_>, snapshot: &Snapshot, ((leaders, most), label, domain): &Moved<'_>) -> Snapshot {
+    let of_group = task.queue.iter().filter(|(_, asked)| leaders.contains(&task.stages.least[*asked]));
+    let of_group: BTreeSet<&PodKey> = of_group.map(|(pod, _)| &pod.key).take(*most).collect();
+    let mut moved = snapshot.clone();
+    for pod in moved.pods.iter_mut().filter(|pod| of_group.contains(&pod.key)) {
+        Arc::make_mut(pod).node_selector.entry((*label).to_owned()).or_insert_with(|| domain.clone());
+    }
+    moved
 }
 
 /// The labels in whose domains some pods must be near others.

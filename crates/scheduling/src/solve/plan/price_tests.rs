@@ -271,3 +271,30 @@ fn pods_that_wait_in_vain_take_no_place_from_others_of_several_kinds() {
     let (few, many) = (placed(500), placed(1500));
     assert!(few * 100 <= many * 105, "{few} of 750, {many} of 2250");
 }
+
+#[test]
+fn whom_others_follow_into_a_zone_goes_where_all_together_are_cheapest() {
+    let sold = |name: &str, arch: &str, prices: [i64; 2]| {
+        let mut machine = machine(name, arch, 4);
+        machine.offerings.truncate(2);
+        machine.offerings.iter_mut().zip(prices).for_each(|(one, price)| one.price.0 = price);
+        machine
+    };
+    let mut pool = pool("p");
+    // Where a leader costs least its followers cost most.
+    pool.instance_types =
+        [sold("x86", "amd64", [90_000, 100_000]), sold("arm", "arm64", [200_000, 100_000])].into_iter().collect();
+    let on = |arch: &'static str| move |pod: &mut Pod| pod.node_selector = labels_of(&[(labels::ARCH, arch)]);
+    let followers = |pod: &mut Pod| {
+        on("arm64")(pod);
+        pod.pod_affinity = vec![near("leader", labels::ZONE)];
+    };
+    let apart = |pod: &mut Pod| pod.pod_anti_affinity = vec![near("other", labels::HOSTNAME)];
+    for (leaders, count) in [(1, 12), (3, 40)] {
+        let pods = app("leader", leaders, 1500, on("amd64")).chain(app("follower", count, 900, followers));
+        let pods = pods.chain(app("other", 12, 700, apart)).collect();
+        let (plan, _) = plan(&snapshot(pods, Vec::new(), vec![pool.clone()]));
+        let dear = plan.new_nodes.iter().filter(|node| node.offerings[0].price.0 == 200_000).count();
+        assert_eq!(dear, 0, "{leaders} and {count}: {}", plan.cost);
+    }
+}

@@ -32,12 +32,10 @@ use crate::{PodKey, Target};
 
 /// No more pods than this are rearranged.
 pub(super) const PODS: usize = 2000;
-/// No more work than this, in the unit of `search_work_units`.
-const WORK: u64 = 100_000_000;
 /// What it is to ask a node about a pod, and to begin anew.
 const ASK: u64 = 200;
 const BEGIN: u64 = 20_000;
-/// If so many plans one after another are no better, there is an end.
+/// If so many plans one after another are no better, there is an end; of fewer pods than [`FEW`] it takes as many times more.
 const PATIENCE: usize = 600;
 /// Of the same beginning one plan is made for so many pods, and one more.
 const PODS_A_TRY: usize = 32;
@@ -52,7 +50,7 @@ pub(super) fn improve<'a>(task: &Task<'_, 'a>, is_closed: &dyn Fn(&Best<'_>) -> 
     let mut start = task.start.clone();
     // Whoever must be near pods that choose more freely need not wait for these: many orders are tried.
     start.search.topology.stop_waiting(true);
-    let work = start.search.settings.search_work_units.min(WORK);
+    let work = start.search.settings.search_work_units;
     let mut search = Rearranging {
         orders: orders(&start.search, task.queue),
         positions: task.queue.iter().enumerate().map(|(position, (pod, _))| (&pod.key, position)).collect(),
@@ -65,7 +63,8 @@ pub(super) fn improve<'a>(task: &Task<'_, 'a>, is_closed: &dyn Fn(&Best<'_>) -> 
     let mut now = search.layout(&best.plan);
     let (mut rank, mut in_vain) = (best.rank.clone(), 0);
     let tries = 1 + task.queue.len() / PODS_A_TRY;
-    while in_vain < PATIENCE && search.work > 0 && !is_closed(best) && !(task.stop)() {
+    let patience = PATIENCE * (FEW / task.queue.len().max(1)).max(1);
+    while in_vain < patience && search.work > 0 && !is_closed(best) && !(task.stop)() {
         if in_vain % BACK < tries {
             (now, rank) = (search.layout(&best.plan), best.rank.clone());
         }
