@@ -119,7 +119,7 @@ fn who_must_be_beside_others_on_machines_of_another_kind_is_not_told_that_these_
             pod
         }
     };
-    let pods = app("web", 1, 500).map(on("arm64")).chain(beside("web", "cache", 1, 700).map(on("amd64")));
+    let pods = app("web", 1, 1500).map(on("arm64")).chain(beside("web", "cache", 1, 700).map(on("amd64")));
     let world = world(pods, vec![machine("arm", "arm64", 2), machine("x86", "amd64", 4)]);
     let reasons: Vec<String> = plan(&world).unplaced.values().flatten().map(ToString::to_string).collect();
     let elsewhere =

@@ -23,10 +23,13 @@
 //! Pods that must be on a node with others are planned once more with room kept for them (`company`) where pods are few, or where
 //! some of them are left without a place because these others have filled their nodes.
 //!
+//! Groups that others follow are planned for in other domains as well, where some of these are left without a place, or pods are
+//! few (`gathered`).
+//!
 //! Where limits leave pods without a place, fewer are planned, dealt out anew (`fewer`), and some of the pods before the others
 //! (`parts`). If nothing is proven, `exact` tries every way for the fewest pods, and `rearrange` changes the best plan node by
 //! node. A plan counts as cheaper only if it gives up no more wishes than the greedy one and puts no more pods on pools of less
-//! weight than these or others need (`kept`).
+//! weight than these or others need (`kept`). Of plans that place more than the greedy one that which departs least is taken.
 //!
 //! Pools of larger weight come first: a pod that one of them takes is not planned for others, unless limits stop it. The
 //! bound knows nothing of weights, wishes and limits; where these matter it is worked out by itself.
