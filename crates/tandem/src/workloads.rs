@@ -15,7 +15,7 @@ use crate::{Origin, Problem, fate, objects::Objects};
 
 /// The label by which a Deployment tells the pods of its revisions apart.
 const TEMPLATE_HASH: &str = "pod-template-hash";
-/// Its value for pods of a Deployment that no controller has seen.
+/// Its value for pods of a Deployment that no controller has seen, with the Deployment's name behind it.
 const UNKNOWN_HASH: &str = "simulated";
 /// Which of its revisions a Deployment's ReplicaSet is.
 const REVISION: &str = "deployment.kubernetes.io/revision";
@@ -129,9 +129,11 @@ pub(crate) fn missing(objects: &Objects) -> Vec<Missing<'_>> {
         let (wanted, problem) = bounded(wanted, spec.replicas, &read.origin, &workload, "spec.replicas");
         let missing = wanted.saturating_sub(there);
         let newest = sets.iter().max_by_key(|set| revision(set)).and_then(|set| set.metadata.labels.as_ref());
-        let hash = newest.and_then(|labels| labels.get(TEMPLATE_HASH)).map_or(UNKNOWN_HASH, String::as_str);
+        let hash = newest.and_then(|labels| labels.get(TEMPLATE_HASH)).cloned();
+        // Others that bear the same labels are told apart by it.
+        let hash = hash.unwrap_or_else(|| format!("{UNKNOWN_HASH}-{name}"));
         let mut like = pod_of(&spec.template, namespace, "ReplicaSet", &format!("{name}-{hash}"));
-        like.metadata.labels.get_or_insert_default().insert(TEMPLATE_HASH.to_owned(), hash.to_owned());
+        like.metadata.labels.get_or_insert_default().insert(TEMPLATE_HASH.to_owned(), hash);
         found.push(Missing {
             origin: &read.origin,
             workload,

@@ -197,6 +197,23 @@ spec: {{ nodeName: n1, containers: [] }}
 }
 
 #[test]
+fn deployments_of_the_same_labels_that_no_controller_has_seen_are_told_apart() {
+    let deployment = |name: &str| {
+        format!(
+            "\nkind: Deployment\napiVersion: apps/v1\nmetadata: {{ name: {name} }}\nspec:\n  replicas: 1\n  template:{TEMPLATE}\n"
+        )
+    };
+    check(
+        &[deployment("blue"), deployment("green")].join("---"),
+        &expect![[r#"
+        place: default/blue-0 asks for cpu: 1, pods: 1; owner ReplicaSet blue-simulated-blue; labels app=x, pod-template-hash=simulated-blue
+        place: default/green-0 asks for cpu: 1, pods: 1; owner ReplicaSet green-simulated-green; labels app=x, pod-template-hash=simulated-green
+        LeftOut { gated: 0, preempting: 0, on_unknown_nodes: 0, pools: [] }
+    "#]],
+    );
+}
+
+#[test]
 fn nodes_and_claims_are_joined_and_charged_to_their_pools() {
     check(
         "
