@@ -303,3 +303,39 @@ fn a_way_to_pay_that_a_volumes_zone_lacks_does_not_count() {
     let world = snapshot(app("db", 6, 500, held).collect(), Vec::new(), vec![pool("p")]);
     assert_eq!(plans(&world).each_ref().map(unplaced), [[""; 0]; 2]);
 }
+
+#[test]
+fn each_node_of_a_pool_brings_its_zone_into_the_spreads_that_count_it() {
+    // Of both architectures only small machines are sold in c, and pods of higher priority open it with one of each.
+    let sold = |name: &str, arch: &str, cpus: i64, zones: &[&str]| {
+        let mut machine = machine(name, arch, cpus);
+        let offering = machine.offerings[0].clone();
+        let there = |zone: &&str| crate::Offering { zone: (*zone).to_owned(), ..offering.clone() };
+        machine.offerings = zones.iter().map(there).collect();
+        machine
+    };
+    let mut pool = pool("p");
+    pool.instance_types = ["arm64", "amd64"]
+        .iter()
+        .flat_map(|arch| {
+            [sold(&format!("{arch}-s"), arch, 2, &["c"]), sold(&format!("{arch}-l"), arch, 4, &["a", "b"])]
+        })
+        .collect();
+    let mut pods = Vec::new();
+    for arch in ["amd64", "arm64"] {
+        let on = move |pod: &mut Pod| pod.node_selector = labels_of(&[(labels::ARCH, arch)]);
+        let large = format!("large-{arch}");
+        pods.extend(app(&large, 4, 3000, |pod| {
+            on(pod);
+            evenly(&large)(pod);
+        }));
+        pods.extend(app(&format!("small-{arch}"), 1, 500, |pod| {
+            on(pod);
+            pod.priority = 10;
+            pod.node_selector.insert(labels::ZONE.to_owned(), "c".to_owned());
+        }));
+    }
+    let world = snapshot(pods, Vec::new(), vec![pool]);
+    // One in a and one in b of each: c has none.
+    assert_eq!(plans(&world).each_ref().map(|plan| unplaced(plan).len()), [4; 2]);
+}

@@ -140,7 +140,7 @@ impl Topology<'_> {
         }
         let mut there = requirements.clone();
         there.add(self.pin(key, domain));
-        // Another node of the pool may count where this one does not.
+        // Another node of the pool may count where this one does not: it may be required to be of another kind.
         let mut is_all = true;
         for group in &*groups {
             let filter = self.groups.found[*group].filter.map(|filter| &self.groups.filters[filter]);
@@ -150,7 +150,7 @@ impl Topology<'_> {
                 tally.ranked.insert((pods, domain));
                 self.brought.insert((key, domain));
             } else {
-                is_all &= filter.is_some_and(|filter| !filter.admits_new(template, &there));
+                is_all = false;
             }
         }
         if is_all {
