@@ -18,9 +18,10 @@
 //! # What counts for a spread
 //! The domains are those of the nodes that there are, but for nodes that are leaving, where `nodeAffinityPolicy` and
 //! `nodeTaintsPolicy` let them count; those of new nodes that suit the pod; and those in which a pool could make a node for it
-//! now, from an available offering. Of a new node that counts though the pod could not go there, nobody knows whether it comes
-//! before the pod or after it: it must be even either way. Hosts could be added without end; of them those that there are, or will be, count. Pods on nodes that are leaving are
-//! counted until they are gone, but nobody can rely on being near to them.
+//! now, from an available offering, within its limits and beside its daemons. Of a new node that counts though the pod could not
+//! go there, nobody knows whether it comes before the pod or after it: it must be even either way. Hosts could be added without
+//! end; of them those that there are, or will be, count. Pods on nodes that are leaving are counted until they are gone, but
+//! nobody can rely on being near to them.
 
 mod apart;
 mod crowd;
@@ -30,6 +31,7 @@ mod labels;
 mod ledger;
 mod listed;
 mod machines;
+mod offers;
 mod order;
 mod topology;
 mod violation;

@@ -360,6 +360,8 @@ mod company_tests;
 #[cfg(test)]
 mod counting_tests;
 #[cfg(test)]
+mod domain_tests;
+#[cfg(test)]
 mod gang_tests;
 #[cfg(test)]
 mod label_tests;

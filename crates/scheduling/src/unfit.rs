@@ -337,7 +337,7 @@ fn asked_for(name: &ResourceName, amount: Amount) -> String {
 impl fmt::Display for Unfit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoPools => f.write_str("there is no Provisioner and no NodePool"),
+            Self::NoPools => f.write_str("there is no Provisioner and no NodePool that could make a node"),
             Self::Requirement { pool, wanted, has, by_volumes, .. } => {
                 let what = if *by_volumes { "its volumes want" } else { "wants" };
                 match has {

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use requirements::{Operator, RequirementTerm};
-use units::ResourceList;
 
 use super::{
     ground::{Ground, Suit},
     labels::Demand,
+    offers::{self, Ask},
 };
 use crate::{
     LabelSelector, NodeStage, Pod, PodAffinityTerm, PodKey, Snapshot, Strength, TopologySpread, WhenUnsatisfiable,
@@ -139,8 +139,10 @@ pub(super) struct Crowd<'a> {
     pub(super) kinds: Vec<Kind<'a>>,
     pub(super) bound: Vec<Cluster<'a>>,
     pub(super) placed: Vec<Cluster<'a>>,
-    /// By kind that spreads: what each of its placed pods asks for at least.
-    pub(super) asked: BTreeMap<usize, ResourceList>,
+    /// By kind that spreads: what its placed pods take of their nodes.
+    pub(super) asked: BTreeMap<usize, BTreeSet<Ask<'a>>>,
+    /// By namespace: what all pods that spread take, those without a place, too; if any demands several domains.
+    pub(super) asked_of_all: BTreeMap<&'a str, BTreeSet<Ask<'a>>>,
     with_label: BTreeMap<&'a str, BTreeMap<&'a str, Vec<usize>>>,
 }
 
@@ -163,6 +165,7 @@ impl<'a> Crowd<'a> {
             bound: Vec::new(),
             placed: Vec::new(),
             asked: BTreeMap::new(),
+            asked_of_all: BTreeMap::new(),
             with_label: BTreeMap::new(),
         };
         let mut known = BTreeMap::new();
@@ -176,12 +179,16 @@ impl<'a> Crowd<'a> {
             crowd.placed.extend(there);
         }
         for pod in placed().filter(|pod| pod.topology_spread.iter().any(is_hard)) {
-            let asked = crowd.asked.entry(known[&Kind::of(pod)]);
-            let least = |asked: &mut ResourceList| {
-                *asked =
-                    asked.iter().map(|(name, amount)| (name.clone(), amount.min(pod.requests.get(name)))).collect();
-            };
-            asked.and_modify(least).or_insert_with(|| pod.requests.clone());
+            crowd.asked.entry(known[&Kind::of(pod)]).or_default().insert(offers::ask(pod));
+        }
+        let demands_several = |pod: &Pod| pod.topology_spread.iter().any(|spread| spread.min_domains > Some(1));
+        if placed().any(demands_several) {
+            for pod in ground.pods.values().filter(|pod| !pod.topology_spread.is_empty()) {
+                crowd.asked_of_all.entry(&pod.key.namespace).or_default().insert(offers::ask(pod));
+            }
+        }
+        for asked in crowd.asked.values_mut().chain(crowd.asked_of_all.values_mut()) {
+            *asked = offers::least(std::mem::take(asked));
         }
         for (index, kind) in crowd.kinds.iter().enumerate() {
             for (key, value) in kind.labels {

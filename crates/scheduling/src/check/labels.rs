@@ -242,12 +242,18 @@ impl<'a> Demand<'a> {
         self.affinity.is_empty() || self.affinity.iter().any(alternative)
     }
 
+    /// Whether a node may come to suit the pod.
+    pub(super) fn may_suit(&self, labels: &impl Labels) -> bool {
+        let may = |term: &RequirementTerm| labels.label(&term.key).ever(term);
+        self.selector.iter().all(|(key, value)| may(&equals(key, value)))
+            && self.volumes.iter().all(may)
+            && (self.affinity.is_empty()
+                || self.affinity.iter().any(|terms| !terms.is_empty() && terms.iter().all(may)))
+    }
+
     /// The values of the label on nodes with such labels that would do for the pod; none, if none would do.
     pub(super) fn values_that_suit(&self, labels: &impl Labels, key: &str) -> Vec<String> {
-        let possible = |key: &str, value: &String| labels.label(key).ever(&equals(key, value));
-        let suits = self.selector.iter().all(|(key, value)| possible(key, value))
-            && self.volumes.iter().all(|term| labels.label(&term.key).ever(term));
-        if !suits {
+        if !self.may_suit(labels) {
             return Vec::new();
         }
         let key = labels::normalize(key);

@@ -2,10 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use units::{Amount, Excess, ResourceList, UsdMicrosPerHour};
+use units::{Amount, Excess, ResourceList, ResourceName, UsdMicrosPerHour};
 
 use super::{Violation, ground::Ground, machines::largest, violation::Sum};
-use crate::{Note, OfferingKey, Target, Unfit};
+use crate::{Note, OfferingKey, Pool, Snapshot, Target, Unfit};
+
+/// The resource of which every node has one.
+const NODES: &str = "nodes";
 
 /// Every pod of the snapshot is placed or unplaced, once, on a node that takes pods and says so; no other pod is.
 pub(super) fn accounted_for(ground: &Ground<'_>, violations: &mut Vec<Violation>) {
@@ -77,19 +80,36 @@ pub(super) fn limits(ground: &Ground<'_>, violations: &mut Vec<Violation>) {
             .map(|look| &capacities[*look])
             .collect();
         for (name, limit) in pool.limits.iter().flat_map(ResourceList::iter) {
-            let counted = name.as_str() == "nodes";
-            let each = |capacity: &&ResourceList| if counted { 1 } else { capacity.get(name).0 };
-            let added: i64 = mine.iter().map(each).fold(0, i64::saturating_add);
-            let standing = ground.snapshot.nodes.iter().filter(|node| node.pool.as_ref() == Some(&pool.key)).count();
-            let standing = if counted { i64::try_from(standing).unwrap_or(i64::MAX) } else { 0 };
-            let used = pool.used.named(name).map_or(standing, |amount| amount.0);
-            let total = used.saturating_add(added);
+            let added: i64 = mine.iter().map(|capacity| charged(name, capacity)).fold(0, i64::saturating_add);
+            let total = in_use(ground.snapshot, pool, name).saturating_add(added);
             if added > 0 && total > limit.0 {
                 let excess = Excess { name: name.clone(), asked: Amount(total), free: limit };
                 violations.push(Violation::LimitPassed { pool: pool.key.clone(), excess });
             }
         }
     }
+}
+
+/// What a node of this capacity adds to what a limit counts.
+fn charged(name: &ResourceName, capacity: &ResourceList) -> i64 {
+    if name.as_str() == NODES { 1 } else { capacity.get(name).0 }
+}
+
+/// What a limit of the pool counts already.
+fn in_use(snapshot: &Snapshot, pool: &Pool, name: &ResourceName) -> i64 {
+    let nodes = || snapshot.nodes.iter().filter(|node| node.pool.as_ref() == Some(&pool.key)).count();
+    match pool.used.named(name) {
+        None if name.as_str() == NODES => i64::try_from(nodes()).unwrap_or(i64::MAX),
+        used => used.unwrap_or_default().0,
+    }
+}
+
+/// Whether the limits of the pool leave room for one more node of this capacity.
+pub(super) fn has_room_for_one(snapshot: &Snapshot, pool: &Pool, capacity: &ResourceList) -> bool {
+    pool.limits.iter().flat_map(ResourceList::iter).all(|(name, limit)| {
+        let added = charged(name, capacity);
+        added <= 0 || in_use(snapshot, pool, name).saturating_add(added) <= limit.0
+    })
 }
 
 /// No more nodes count on an offering as their cheapest than can be bought of it.

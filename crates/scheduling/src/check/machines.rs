@@ -10,6 +10,7 @@ use super::{
     ground::{Ground, Look, Placed, missing_daemons},
     labels::{Labels, Present, is_subset},
     ledger,
+    offers::tolerating,
     violation::{LaunchFault, PoolFault, Sum},
 };
 use crate::{HostPort, Node, NodeStage, OfferingKey, Pod, Pool, Taint, Target, untolerated};
@@ -88,19 +89,13 @@ pub(super) fn new(ground: &Ground<'_>, violations: &mut Vec<Violation>) {
         // A pod that asks for less than nothing may be reckoned with as asking for nothing.
         let (mut least, mut largest) = (asked, ResourceList::new());
         least.add(&most);
-        for pod in pods(placed).chain(tolerating(ground, look)) {
+        for pod in pods(placed).chain(look.pool.into_iter().flat_map(|pool| tolerating(ground.snapshot, pool))) {
             largest.add(&pod.requests.iter().map(|(name, amount)| (name.clone(), amount.max(Amount::ZERO))).collect());
         }
         if !(least.fits_in(&node.requests) && node.requests.fits_in(&largest)) {
             violations.push(Violation::WrongSum { what: Sum::Requests { node: index } });
         }
     }
-}
-
-fn tolerating<'a>(ground: &Ground<'a>, look: &Look<'a>) -> impl Iterator<Item = &'a Pod> {
-    let taints = look.pool.map_or(&[][..], |pool| &pool.taints);
-    let daemons = ground.snapshot.daemons.iter().map(AsRef::as_ref);
-    daemons.filter(move |daemon: &&Pod| untolerated(&daemon.tolerations, taints).is_none())
 }
 
 /// What is wrong with a new node whatever its pods are.

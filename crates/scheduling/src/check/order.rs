@@ -113,6 +113,12 @@ impl<'a> Plot<'a> {
             let itself = u32::from(selection.selects(kind, map.snapshot()));
             let topology = map.topology(&spread.topology_key);
             let offered = map.offered(&suit, spread, &keys, &asked);
+            let mut min_domains = spread.min_domains.unwrap_or(1) as usize;
+            if let Some(all) = crowd.asked_of_all.get(kind.namespace).filter(|_| min_domains > 1) {
+                // Domains in which only pods without a place could be are some of these, too.
+                let more = map.offered(&suit, spread, &keys, all).difference(&offered).count();
+                min_domains = min_domains.saturating_sub(more);
+            }
             let policies = [spread.node_affinity_policy, spread.node_taints_policy];
             let known = self.known_scopes.entry((suit, policies, keys.clone(), topology, offered));
             let offered = known.key().4.clone();
@@ -122,7 +128,6 @@ impl<'a> Plot<'a> {
             });
             let counter = *self.tallies.entry((selection, topology)).or_default().entry(scope).or_insert(self.counters);
             self.counters = self.counters.max(counter + 1);
-            let min_domains = spread.min_domains.unwrap_or(1) as usize;
             self.of_kind[index].rules.push(Rule { counter, max_skew: spread.max_skew, min_domains, itself });
         }
         let selections: Vec<Selection> = kind.near().map(|term| Selection::of_term(kind, term)).collect();

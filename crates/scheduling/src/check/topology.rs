@@ -1,19 +1,16 @@
 //! Which domain of a topology each node is in, or may come to be in, and which domains there could be.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    rc::Rc,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use requirements::labels;
-use units::ResourceList;
 
 use super::{
-    ground::{Ground, Look, Suit},
-    labels::{Labels, Possible, Present},
+    ground::{Form, Ground, Look, Suit},
+    labels::{Labels, Present},
     listed::Listed,
+    offers::{Ask, Offers},
 };
-use crate::{NodeInclusion, NodeStage, Offering, Snapshot, Taint, TopologySpread, untolerated};
+use crate::{NodeInclusion, NodeStage, Snapshot, Taint, TopologySpread, untolerated};
 
 /// The name of the host that could be added; no node has it.
 const NO_HOST: &str = "\u{0}";
@@ -91,20 +88,13 @@ pub(super) struct Scope {
     pub(super) maybe_later: BTreeSet<usize>,
 }
 
-/// What a pool could buy now, and what is there for pods then.
-type Way<'a> = (Possible<'a>, Rc<ResourceList>);
-
 /// All nodes, and the topologies that somebody has asked about.
 pub(super) struct Map<'g, 'a> {
     ground: &'g Ground<'a>,
     present: Vec<Present<'a>>,
     pub(super) all: Vec<Topology>,
     known: BTreeMap<String, usize>,
-    possible: Option<Vec<Way<'a>>>,
-    /// How many domains there are of a label in which the pools could make nodes.
-    offered: BTreeMap<String, usize>,
-    /// In how many of them those that suit some pods.
-    suiting: BTreeMap<(Suit<'a>, String, Vec<usize>), usize>,
+    offers: Option<Offers<'a>>,
     listed: Listed,
     /// For each look the new nodes that have it.
     sites_of: Vec<Vec<usize>>,
@@ -117,8 +107,8 @@ impl<'g, 'a> Map<'g, 'a> {
         for (index, look) in ground.look_of.iter().enumerate() {
             sites_of[*look].push(present.len() + index);
         }
-        let (all, known, offered, suiting, listed) = Default::default();
-        Self { ground, present, all, known, possible: None, offered, suiting, listed, sites_of }
+        let (all, known, listed) = Default::default();
+        Self { ground, present, all, known, offers: None, listed, sites_of }
     }
 
     pub(super) fn snapshot(&self) -> &'a Snapshot {
@@ -215,16 +205,18 @@ impl<'g, 'a> Map<'g, 'a> {
                 _ => Some(Counts::Maybe),
             }
         };
+        let mut counting_looks = BTreeSet::new();
         for look in looks {
             let sites = self.sites_of[look].iter().filter(|site| labelled(site));
-            counts.extend(of_look(&look).into_iter().flat_map(|does| sites.clone().map(move |site| (*site, does))));
+            if let Some(does) = of_look(&look) {
+                counting_looks.insert(look);
+                counts.extend(sites.map(|site| (*site, does)));
+            }
         }
         counts.sort_unstable_by_key(|(site, _)| *site);
         let key = self.topology(&spread.topology_key);
         let stays = |site: &usize| self.ground.snapshot.nodes[*site].stage != NodeStage::Leaving;
-        let new = counts.partition_point(|(site, _)| *site < self.present.len());
-        let (there, new) = counts.split_at(new);
-        let there = there.iter().map(|(site, _)| *site).filter(stays);
+        let there = counts.iter().map(|(site, _)| *site).filter(|site| *site < self.present.len()).filter(stays);
         let mut domains: BTreeSet<usize> =
             there.flat_map(|site| self.all[key].place(site).domains.iter().copied()).collect();
         if self.all[key].is_hostname {
@@ -232,19 +224,21 @@ impl<'g, 'a> Map<'g, 'a> {
             domains.insert(self.all[key].domain(NO_HOST));
             return Scope { counts, domains, maybe_later: BTreeSet::new() };
         }
-        for look in suiting_looks.iter().map(|look| &self.ground.looks[*look]) {
+        // As a form that lacks one of the labels it counts for none of them.
+        let names: Vec<String> = keys.iter().map(|key| self.all[*key].key.clone()).collect();
+        let bears_all = |form: &&Form<'a>| names.iter().all(|name| form.labels.label(name).is_certain());
+        for look in suiting_looks.iter().map(|look| &ground.looks[*look]) {
             if look.pool.is_some_and(|pool| untolerated(suit.tolerations, &pool.taints).is_none()) {
-                let forms = look.forms.iter().map(|form| &form.labels);
+                let forms = look.forms.iter().filter(bears_all).map(|form| &form.labels);
                 let place = place_of(&mut self.all[key], forms.filter(|form| suit.labels.suits(*form)));
                 domains.extend(place.domains);
             }
         }
         domains.extend(offered.iter().map(|value| self.all[key].domain(value)));
-        let looks: BTreeSet<usize> = new.iter().map(|(site, _)| ground.look_of[site - self.present.len()]).collect();
         let mut maybe_later = BTreeSet::new();
-        for look in looks {
+        for look in counting_looks {
             // Where it counts only as some of what it may become, it is in a domain of these.
-            let forms = ground.looks[look].forms.iter().map(|form| &form.labels);
+            let forms = ground.looks[look].forms.iter().filter(bears_all).map(|form| &form.labels);
             let counting = forms.filter(|form| !affine || suit.labels.suits(*form));
             maybe_later.extend(place_of(&mut self.all[key], counting).domains);
         }
@@ -252,59 +246,19 @@ impl<'g, 'a> Map<'g, 'a> {
         Scope { counts, domains, maybe_later }
     }
 
-    /// The domains of a spread in which pools could make nodes for such pods, each of which asks for so much at least; whatever the
-    /// policies say of nodes that there are.
+    /// The domains of a spread in which pools could make nodes for any such pod.
     pub(super) fn offered(
         &mut self,
         suit: &Suit<'a>,
         spread: &TopologySpread,
         keys: &[usize],
-        asked: &ResourceList,
+        asked: &BTreeSet<Ask<'_>>,
     ) -> BTreeSet<String> {
         let ground = self.ground;
-        let key = labels::normalize(&spread.topology_key);
         let names: Vec<String> = keys.iter().map(|key| self.all[*key].key.clone()).collect();
-        let possible = self.possible.get_or_insert_with(|| possible(ground));
-        let all = self.offered.entry(key.to_owned()).or_insert_with(|| {
-            possible
-                .iter()
-                .flat_map(|(one, _)| one.label(key).values().unwrap_or_default())
-                .collect::<BTreeSet<_>>()
-                .len()
-        });
-        let suiting = self.suiting.entry((*suit, key.to_owned(), keys.to_vec()));
-        let suiting = *suiting.or_insert_with(|| found(possible.iter(), suit, key, &names, *all).len());
-        found(possible.iter().filter(|(_, there)| asked.fits_in(there)), suit, key, &names, suiting)
+        let offers = self.offers.get_or_insert_with(|| Offers::new(ground));
+        offers.domains(suit, labels::normalize(&spread.topology_key), &names, asked)
     }
-}
-
-/// The values of a label that nodes for such pods can have which bear all of these labels; of so many at most.
-fn found<'w, 'a: 'w>(
-    ways: impl Iterator<Item = &'w Way<'a>>,
-    suit: &Suit<'_>,
-    key: &str,
-    names: &[String],
-    most: usize,
-) -> BTreeSet<String> {
-    let mut found = BTreeSet::new();
-    for (one, _) in ways {
-        if found.len() == most {
-            break;
-        }
-        let values = one.label(key).values().unwrap_or_default();
-        if values.iter().all(|value| found.contains(value))
-            || untolerated(suit.tolerations, &one.pool.taints).is_some()
-            || !names.iter().all(|name| one.label(name).is_certain())
-        {
-            continue;
-        }
-        if suit.labels.is_nothing() {
-            found.extend(values);
-        } else {
-            found.extend(suit.labels.values_that_suit(one, key));
-        }
-    }
-    found
 }
 
 fn place_of<'l, L: Labels + 'l>(topology: &mut Topology, forms: impl Iterator<Item = &'l L>) -> Place {
@@ -321,26 +275,4 @@ fn place_of<'l, L: Labels + 'l>(topology: &mut Topology, forms: impl Iterator<It
     place.domains.dedup();
     place.certain &= any;
     place
-}
-
-/// Everything that the pools could buy now.
-fn possible<'a>(ground: &Ground<'a>) -> Vec<Way<'a>> {
-    let mut all = Vec::new();
-    for market in ground.pools.values() {
-        let pool = market.pool;
-        for machine in market.machines.values() {
-            let allocatable = Rc::new(machine.allocatable());
-            let there = |offering: &&Offering| offering.available && offering.remaining != Some(0);
-            for offering in machine.offerings.iter().filter(there) {
-                let capacity_type = offering.capacity_type.as_str();
-                let one = Possible { pool, machine, zone: &offering.zone, capacity_type };
-                if one.is_as_labelled()
-                    && pool.requirements.iter().all(|wanted| one.label(wanted.key()).may_be_within(wanted))
-                {
-                    all.push((one, Rc::clone(&allocatable)));
-                }
-            }
-        }
-    }
-    all
 }

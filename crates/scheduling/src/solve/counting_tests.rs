@@ -12,7 +12,7 @@ use super::{
 use crate::{InstanceType, Node, Pod, Pool, Settings, Snapshot, Solution, testing::*};
 
 /// So many pods of an app, of so many thousandths of a cpu.
-fn app(name: &str, count: usize, milli_cpu: i64, edit: impl Fn(&mut Pod)) -> impl Iterator<Item = Pod> {
+pub(super) fn app(name: &str, count: usize, milli_cpu: i64, edit: impl Fn(&mut Pod)) -> impl Iterator<Item = Pod> {
     let one = move |index| {
         edited(pod(&format!("{name}-{index}"), milli_cpu, 0), |pod| {
             pod.labels = labels_of(&[("app", name)]);
@@ -22,13 +22,13 @@ fn app(name: &str, count: usize, milli_cpu: i64, edit: impl Fn(&mut Pod)) -> imp
     (0..count).map(one)
 }
 
-fn evenly(of: &str) -> impl Fn(&mut Pod) {
+pub(super) fn evenly(of: &str) -> impl Fn(&mut Pod) {
     let spread = spread(of, labels::ZONE);
     move |pod| pod.topology_spread = vec![spread.clone()]
 }
 
 /// The plan and the greedy one, which have to be sound.
-fn plans(world: &Snapshot) -> [Solution; 2] {
+pub(super) fn plans(world: &Snapshot) -> [Solution; 2] {
     let plans = [solve(world, &Settings::default()), solve_greedy(world, &Settings::default())];
     for plan in &plans {
         assert_eq!(broken(world, plan), [], "{plan:#?}");
@@ -36,7 +36,7 @@ fn plans(world: &Snapshot) -> [Solution; 2] {
     plans
 }
 
-fn unplaced(plan: &Solution) -> Vec<&str> {
+pub(super) fn unplaced(plan: &Solution) -> Vec<&str> {
     plan.unplaced.keys().map(|pod| pod.name.as_str()).collect()
 }
 

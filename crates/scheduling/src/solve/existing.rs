@@ -4,13 +4,15 @@ use std::{
     sync::Arc,
 };
 
+use requirements::Requirements;
+
 use super::{
     axis::{self, Axis},
     kind::{Daemon, Kind},
     node_labels::{allowed, labels_of},
-    topology::{Here, Seat, Topology, Verdict},
+    topology::{Ask, Here, Seat, Topology, Verdict},
 };
-use crate::{HostPort, Node, NodeRefusals, Taint};
+use crate::{HostPort, Node, NodeRefusals, Pod, Taint, untolerated};
 
 /// A node of the snapshot and what is left of it.
 #[derive(Clone)]
@@ -58,7 +60,8 @@ impl Refusal {
 }
 
 impl<'a> Existing<'a> {
-    pub(super) fn new(node: &'a Node, axis: &Axis, daemons: &[Daemon<'_>], seats: Vec<Seat>) -> Self {
+    /// The node with its pods; where it is in terms of labels is to be told it.
+    pub(super) fn new(node: &'a Node, axis: &Axis, daemons: &[Daemon<'_>]) -> Self {
         let labels = Rc::new(labels_of(node));
         let taints: Rc<[&Taint]> = node.lasting_taints().collect();
         let mut free = axis.dense(&node.allocatable);
@@ -82,7 +85,7 @@ impl<'a> Existing<'a> {
         };
         let volumes =
             node.volume_limits.iter().map(|(driver, most)| (driver.as_str(), (*most, attached(driver)))).collect();
-        Self { node, labels, seats, here: Here::default(), taints, free, ports, volumes }
+        Self { node, labels, seats: Vec::new(), here: Here::default(), taints, free, ports, volumes }
     }
 
     /// Whether the node takes one more pod of the kind, or what keeps it away.
@@ -109,6 +112,14 @@ impl<'a> Existing<'a> {
         let verdicts = relations.keys.iter().map(|key| topology.verdict(relations, *key, self.seats[*key]));
         let worst = verdicts.chain([topology.verdict_here(relations, &self.here)]).find(|one| *one != Verdict::Fine);
         worst.map_or(Ok(()), |verdict| Err(Refusal::Topology(verdict)))
+    }
+
+    /// Whether the node could take a pod as it is now, whatever volumes and pods are there.
+    pub(super) fn may_take(&self, pod: &Pod, alternatives: &[Requirements], ask: &Ask<'_>) -> bool {
+        axis::fits(&ask.request, &self.free)
+            && untolerated(&pod.tolerations, self.taints.iter().copied()).is_none()
+            && alternatives.iter().any(|wanted| allowed(wanted, &self.labels))
+            && !ask.ports.iter().any(|port| self.ports.iter().any(|taken| port.clashes_with(taken)))
     }
 
     /// Whether it has taints that stay.

@@ -8,7 +8,7 @@ use super::{
     open::{Fit, Open},
     search::Search,
     settle::Settling,
-    topology::{Here, Seat, Verdict},
+    topology::{Counts, Here, Seat, Verdict},
 };
 use crate::{NewNodeReason, Pod};
 
@@ -210,7 +210,7 @@ impl<'a> Search<'a> {
                 let mut choices = template.available.clone();
                 template.keep_holding(&mut choices, &changed);
                 template.keep_roomy(&mut choices, &kind.shape.request);
-                template.keep_portly(&mut choices, kind);
+                template.keep_portly(&mut choices, kind.shape.ports);
                 choices
             };
             if !(0..self.topology.groups.keys.len()).all(|key| self.topology.is_told(template, key, &joint)) {
@@ -231,7 +231,8 @@ impl<'a> Search<'a> {
                 charge
             });
             let enough = |choices: &Bits| relaxed || template.too_few_values(choices).is_none();
-            let settling = Settling { topology: &self.topology, template, relations, has: &joint, enough: &enough };
+            let (topology, has, counts) = (&self.topology, &joint, &Counts::new());
+            let settling = Settling { topology, template, relations, has, counts, enough: &enough };
             let mut tries = self.topology.by_domains_brought(index, template, choices).into_iter();
             let settled = tries.find_map(|choices| settling.settle(&relations.keys, choices));
             if let Some((choices, decided)) = settled {

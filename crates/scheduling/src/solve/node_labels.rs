@@ -28,14 +28,23 @@ impl Filter<'_> {
     pub(super) fn counted_of(&self, template: &Template<'_>, requirements: &Requirements, choices: &Bits) -> Bits {
         let mut counted = Bits::none(template.choices.len());
         if self.admits_new(template, requirements) {
+            let mut keyed = choices.clone();
+            self.keep_keyed(template, &mut keyed);
             if !self.by_affinity {
-                return choices.clone();
+                return keyed;
             }
-            for (_, can) in self.admitted(template, requirements, choices) {
+            for (_, can) in self.admitted(template, requirements, &keyed) {
                 counted.add_all(&can);
             }
         }
         counted
+    }
+
+    /// Drops the choices that lack a label of the spreads.
+    pub(super) fn keep_keyed(&self, template: &Template<'_>, choices: &mut Bits) {
+        let of_the_machine = self.keys.iter().filter(|key| template.is_of_the_machine(key));
+        let wanted: Vec<Requirement> = of_the_machine.map(|key| Requirement::exists(*key)).collect();
+        template.keep_holding(choices, &wanted);
     }
 
     /// For each alternative by which a new node may count: what its requirements are then, and its choices.

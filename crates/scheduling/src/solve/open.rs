@@ -188,10 +188,10 @@ impl<'a> Open<'a> {
                 Some(joint)
             };
             template.keep_roomy(&mut choices, &used);
-            template.keep_portly(&mut choices, kind);
+            template.keep_portly(&mut choices, kind.shape.ports);
             let enough = |choices: &Bits| self.relaxed || template.too_few_values(choices).is_none();
             let has = joint.as_ref().unwrap_or(&self.requirements);
-            let settling = Settling { topology, template, relations, has, enough: &enough };
+            let settling = Settling { topology, template, relations, has, counts: &self.counts, enough: &enough };
             let had = !choices.is_empty();
             if let Some((choices, decided)) = settling.settle(&undecided, choices) {
                 return Ok(Fit { requirements: joint, choices, decided, relaxed: self.relaxed, unlimited: None });

@@ -93,7 +93,7 @@ fn nodes_that_nobody_has_to_look_at_are_counted_all_the_same() {
         let reasons = solution.unplaced.get(&PodKey::new("shop", name)).cloned().unwrap_or_default();
         reasons.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
     };
-    let no_pools = "there is no Provisioner and no NodePool";
+    let no_pools = "there is no Provisioner and no NodePool that could make a node";
     assert_eq!(
         [said("p"), said("q"), said("r")],
         [

@@ -90,7 +90,7 @@ impl Search<'_> {
         let mut limited = left.clone();
         keep_roomy(kind, template, &mut left, &mut reasons);
         let before = left.clone();
-        template.keep_portly(&mut left, kind);
+        template.keep_portly(&mut left, kind.shape.ports);
         if left.is_empty() && !before.is_empty() {
             let taken =
                 before.iter().find_map(|choice| kind.clash(&template.shapes[template.choices[choice].shape].ports));

@@ -6,7 +6,7 @@ use std::{
     rc::Rc,
 };
 
-use requirements::labels;
+use requirements::{Requirements, labels};
 
 use super::{
     axis::{self, Axis},
@@ -22,9 +22,9 @@ use super::{
     relations::{Groups, Place},
     running::Repelling,
     template::{Choice, Template},
-    topology::{Here, Seat, Spot, Topology},
+    topology::{Ask, Here, Seat, Spot, Topology},
     twins::Twins,
-    wishes::{Asked, Turn},
+    wishes::{Asked, Turn, World},
 };
 use crate::{NodeStage, Pod, PodKey, Settings, Snapshot, Unfit};
 
@@ -95,10 +95,20 @@ impl<'a> Search<'a> {
             let can = |template: &Template<'_>| template.is_of_the_machine(key) || template.base.get(key).is_some();
             key == labels::HOSTNAME || present.contains(key) || templates.iter().any(can)
         };
+        let staying = snapshot.nodes.iter().filter(|node| node.stage != NodeStage::Leaving);
+        let mut existing: Vec<_> = staying.map(|node| Existing::new(node, axis, &daemons)).collect();
+        existing.sort_by_key(|one| (one.node.stage, &one.node.key));
+        let keeps_values = !settings.relax_min_values;
+        let has_place = |pod: &Pod, alternatives: &[Requirements]| {
+            let ask = Ask::of(pod, axis);
+            templates.iter().any(|one| one.may_take(pod, alternatives, &ask, keeps_values))
+                || existing.iter().any(|one| one.may_take(pod, alternatives, &ask))
+        };
+        let world = World { settings, tainted, borne: &borne, has_place: &has_place };
         let mut groups = Groups::new(&snapshot.namespace_labels);
         let mut asked = Vec::new();
         let read = distinct.iter().map(|pod| {
-            asked.push(Asked::new(pod, &mut groups, settings, tainted, &borne)?);
+            asked.push(Asked::new(pod, &mut groups, &world)?);
             Ok(asked.len() - 1)
         });
         let numbers = read.collect();
@@ -106,18 +116,16 @@ impl<'a> Search<'a> {
         let mut topology = Topology::new(groups);
         let wanted = |key: &str| asked.iter().flat_map(|one: &Asked<'_>| one.wanted(key)).cloned().collect();
         topology.name_domains(&snapshot.nodes, &mut templates, wanted);
-        let staying = snapshot.nodes.iter().filter(|node| node.stage != NodeStage::Leaving);
-        let mut existing: Vec<_> =
-            staying.map(|node| Existing::new(node, axis, &daemons, topology.seats(node))).collect();
-        existing.sort_by_key(|one| (one.node.stage, &one.node.key));
-        let mut asks: BTreeMap<usize, Vec<i64>> = BTreeMap::new();
+        for one in &mut existing {
+            one.seats = topology.seats(one.node);
+        }
+        let mut asks: BTreeMap<usize, BTreeSet<Ask<'_>>> = BTreeMap::new();
         for one in &asked {
-            let request = one.request(axis);
             for group in one.all_spreads() {
-                let least = asks.entry(group).or_insert_with(|| request.clone());
-                least.iter_mut().zip(&request).for_each(|(least, other)| *least = (*least).min(*other));
+                asks.entry(group).or_default().insert(Ask::of(one.pod, axis));
             }
         }
+        let asks = asks.into_iter().map(|(group, asked)| (group, Ask::least(asked))).collect();
         topology.find_domains(&existing, &templates, &asks);
         topology.find_outside(&templates);
         let left = Left::new(&mut templates);
@@ -331,6 +339,11 @@ impl<'a> Search<'a> {
         for (key, domain) in decided {
             if let Some(domain) = domain {
                 self.open_in[key].entry(domain).or_default().push(index);
+                self.topology.note_domain(key, domain, (open.template, template), (&open.requirements, &open.choices));
+            }
+        }
+        if !template.min_values.is_empty() {
+            for (key, domain) in self.topology.may_bring(open.template, &open.seats, &open.choices) {
                 self.topology.note_domain(key, domain, (open.template, template), (&open.requirements, &open.choices));
             }
         }

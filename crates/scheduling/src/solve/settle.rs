@@ -21,6 +21,8 @@ pub(super) struct Settling<'s, 'a> {
     pub(super) template: &'s Template<'a>,
     pub(super) relations: &'s Relations,
     pub(super) has: &'s Requirements,
+    /// Of which spreads it is decided whether they count its pods.
+    pub(super) counts: &'s Counts,
     /// Whether enough is left to choose from.
     pub(super) enough: &'s dyn Fn(&Bits) -> bool,
 }
@@ -39,7 +41,7 @@ impl Settling<'_, '_> {
 
     fn next(&self, keys: &[usize], choices: Bits, decided: &mut Decided, tries: &Cell<u32>) -> Option<Bits> {
         let Some((key, rest)) = keys.split_first() else {
-            return (!choices.is_empty() && (self.enough)(&choices) && self.can_settle_counting(&choices))
+            return (!choices.is_empty() && (self.enough)(&choices) && self.can_settle_counting(&choices, decided))
                 .then_some(choices);
         };
         let possible = self.possible(*key, &choices);
@@ -78,12 +80,15 @@ impl Settling<'_, '_> {
     }
 
     /// Whether enough is left when it is decided which spreads count the node's pods. Where any choice is enough, it is.
-    fn can_settle_counting(&self, choices: &Bits) -> bool {
+    fn can_settle_counting(&self, choices: &Bits, decided: &Decided) -> bool {
         let counted = &self.relations.counted;
         if self.template.min_values.is_empty() || !self.topology.is_counted_by_labels(counted) {
             return true;
         }
-        let (mut requirements, mut choices, mut counts) = (self.has.clone(), choices.clone(), Counts::new());
+        let (mut requirements, mut choices, mut counts) = (self.has.clone(), choices.clone(), self.counts.clone());
+        for (key, domain) in decided.iter().filter_map(|(key, domain)| Some((*key, (*domain)?))) {
+            requirements.add(self.topology.pin(key, domain));
+        }
         let node = Scope { requirements: &mut requirements, choices: &mut choices, counts: &mut counts };
         self.topology.settle_counting(self.template, counted, node, self.enough)
     }

@@ -42,7 +42,7 @@ fn a_node_attaches_so_many_different_volumes() {
         &snapshot(pods.clone(), vec![full.clone()], vec![]),
         &expect![[r"
         node a: p0 p1
-        p2 unplaced: there is no Provisioner and no NodePool | 0 of 1 nodes fit: 1 no more volumes
+        p2 unplaced: there is no Provisioner and no NodePool that could make a node | 0 of 1 nodes fit: 1 no more volumes
     "]],
     );
     check(
@@ -129,7 +129,7 @@ fn the_more_important_pod_comes_first() {
         &snapshot(pods, vec![node("a", 3000)], vec![]),
         &expect![[r"
         node a: urgent
-        large unplaced: there is no Provisioner and no NodePool | 0 of 1 nodes fit: 1 too full
+        large unplaced: there is no Provisioner and no NodePool that could make a node | 0 of 1 nodes fit: 1 too full
     "]],
     );
 }

@@ -11,9 +11,11 @@ use super::{
     bits::{AtLeast, Bits},
     kind::{Daemon, Kind},
     map::Map,
+    topology::Ask,
 };
 use crate::{
-    CapacityType, HostPort, InstanceType, Offering, OfferingKey, PodKey, Pool, Snapshot, Taint, TaintEffect, Unfit,
+    CapacityType, HostPort, InstanceType, Offering, OfferingKey, Pod, PodKey, Pool, Snapshot, Taint, TaintEffect,
+    Unfit, untolerated,
 };
 
 /// A pool and everything its nodes can be.
@@ -34,6 +36,8 @@ pub(super) struct Template<'a> {
     /// For each label by whose values pods are related: the domains, by number, and the choices that can be in each.
     pub(super) domains: Vec<Vec<(u32, Bits)>>,
     pub(super) available: Bits,
+    /// Those of them that the limits let it buy before this solve.
+    pub(super) affordable: Bits,
     /// Choices that can be bought only so often, and which counter says how often.
     pub(super) counted: Vec<(usize, usize)>,
     /// By resource: which choices leave how much to pods.
@@ -124,6 +128,7 @@ impl<'a> Template<'a> {
             values_of: Vec::new(),
             domains: Vec::new(),
             available: Bits::none(0),
+            affordable: Bits::none(0),
             counted: Vec::new(),
             room: Vec::new(),
             charges: Vec::new(),
@@ -183,6 +188,10 @@ impl<'a> Template<'a> {
         self.charges = (0..self.limits.len()).map(|position| AtLeast::new(&charge(position))).collect();
         self.has_daemon_ports = self.shapes.iter().any(|shape| !shape.ports.is_empty());
         self.available = self.choices_where(|choice| choice.available && choice.remaining != Some(0));
+        let left: Vec<i64> = self.limits.iter().map(|limit| limit.left).collect();
+        let mut affordable = self.available.clone();
+        self.keep_within(&mut affordable, &left);
+        self.affordable = affordable;
     }
 
     pub(super) fn choices_where(&self, wanted: impl Fn(&Choice<'a>) -> bool) -> Bits {
@@ -275,9 +284,24 @@ impl<'a> Template<'a> {
             let mut choices = self.available.clone();
             self.keep_holding(&mut choices, &changed);
             self.keep_roomy(&mut choices, &kind.shape.request);
-            self.keep_portly(&mut choices, kind);
+            self.keep_portly(&mut choices, kind.shape.ports);
             (!choices.is_empty()).then_some(Fresh { alternative, choices })
         })
+    }
+
+    /// Whether the pool could make a node for a pod before this solve; `strict`: one that keeps as many values possible as it demands.
+    pub(super) fn may_take(&self, pod: &Pod, alternatives: &[Requirements], ask: &Ask<'_>, strict: bool) -> bool {
+        let can_be_any = |wanted: &Requirements| {
+            let Ok((_, changed)) = self.join(&self.base, wanted) else { return false };
+            let mut choices = self.affordable.clone();
+            self.keep_holding(&mut choices, &changed);
+            self.keep_roomy(&mut choices, &ask.request);
+            self.keep_portly(&mut choices, ask.ports);
+            !choices.is_empty() && (!strict || self.too_few_values(&choices).is_none())
+        };
+        self.base.first_empty().is_none()
+            && untolerated(&pod.tolerations, &self.pool.taints).is_none()
+            && alternatives.iter().any(can_be_any)
     }
 
     /// Drops the choices that cannot have these labels.
@@ -300,21 +324,29 @@ impl<'a> Template<'a> {
         }
     }
 
-    /// Drops the choices that have less than so much for pods and daemons together.
-    pub(super) fn keep_large(&self, choices: &mut Bits, asked: &[i64]) {
-        let is_large = |shape: &Shape| {
-            let there = shape.free.iter().zip(&shape.daemons).map(|(free, daemons)| free.saturating_add(*daemons));
-            asked.iter().zip(there).all(|(asked, there)| *asked == 0 || *asked <= there)
-        };
-        let large: Vec<bool> = self.shapes.iter().map(is_large).collect();
-        choices.retain(|choice| large[self.choices[choice].shape]);
+    /// Drops the choices on which a daemon has one of these ports.
+    pub(super) fn keep_portly(&self, choices: &mut Bits, ports: &[HostPort]) {
+        if self.has_daemon_ports && !ports.is_empty() {
+            choices.retain(|index| {
+                let taken = &self.shapes[self.choices[index].shape].ports;
+                !taken.iter().any(|taken| ports.iter().any(|port| port.clashes_with(taken)))
+            });
+        }
     }
 
-    /// Drops the choices on which a daemon has one of the kind's ports.
-    pub(super) fn keep_portly(&self, choices: &mut Bits, kind: &Kind<'_>) {
-        if self.has_daemon_ports && !kind.shape.ports.is_empty() {
-            choices.retain(|index| kind.clash(&self.shapes[self.choices[index].shape].ports).is_none());
+    /// What the pool could buy for any of such pods before this solve.
+    pub(super) fn choices_for(&self, asked: &BTreeSet<Ask<'_>>) -> Bits {
+        let mut all = Bits::none(self.choices.len());
+        for ask in asked {
+            let mut choices = self.affordable.clone();
+            self.keep_roomy(&mut choices, &ask.request);
+            self.keep_portly(&mut choices, ask.ports);
+            all.add_all(&choices);
+            if all == self.affordable {
+                break;
+            }
         }
+        all
     }
 
     /// Drops the choices that have more than what is left of a limit. What they have nothing of does not count.

@@ -154,7 +154,7 @@ fn without_pools_that_is_the_reason() {
     check(
         &snapshot(vec![pod("p", 1, 1)], vec![], vec![]),
         &expect![[r"
-        shop/p unplaced: there is no Provisioner and no NodePool
+        shop/p unplaced: there is no Provisioner and no NodePool that could make a node
     "]],
     );
 }

@@ -15,6 +15,7 @@ use std::{
 use requirements::{Requirement, Requirements};
 
 use super::{
+    axis::Axis,
     bits::Bits,
     bundles::Bundles,
     existing::Existing,
@@ -22,10 +23,42 @@ use super::{
     relations::{Demand, Filter, Found, Groups, Place, Relation, Relations, Rule},
     template::Template,
 };
-use crate::Node;
+use crate::{HostPort, Node, Pod};
 
 pub(super) use self::counting::{Counts, Scope};
 use self::outside::{Expected, Outside};
+
+/// What a pod takes of a node.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Ask<'a> {
+    pub(super) request: Vec<i64>,
+    pub(super) ports: &'a [HostPort],
+}
+
+impl<'a> Ask<'a> {
+    pub(super) fn of(pod: &'a Pod, axis: &Axis) -> Self {
+        Self { request: axis.request(&pod.requests), ports: &pod.host_ports }
+    }
+
+    /// Whether a node that has room for the other has it for this one.
+    fn is_within(&self, other: &Self) -> bool {
+        self.request.iter().zip(&other.request).all(|(less, more)| less <= more)
+            && self.ports.iter().all(|port| other.ports.contains(port))
+    }
+
+    /// Those that no other one is within: a node that has room for none of these has it for none at all.
+    pub(super) fn least(asked: BTreeSet<Self>) -> BTreeSet<Self> {
+        let mut all: Vec<Self> = asked.into_iter().collect();
+        all.sort_by_cached_key(|ask| ask.request.iter().map(|amount| i128::from(*amount)).sum::<i128>());
+        let mut least: Vec<Self> = Vec::new();
+        for ask in all {
+            if !least.iter().any(|other| other.is_within(&ask)) {
+                least.push(ask);
+            }
+        }
+        least.into_iter().collect()
+    }
+}
 
 /// The number of a value of a label, in the order of the values.
 pub(super) type Domain = u32;
@@ -95,6 +128,8 @@ struct Tally {
     counts: BTreeMap<Domain, Count>,
     /// The domains a spread is over, the emptiest first.
     ranked: BTreeSet<(u32, Domain)>,
+    /// Those of them that it is over only if somebody brings them.
+    expected: BTreeSet<Domain>,
     /// Where pods that were placed demand to be evenly spread, and by what skew at most.
     demanded: BTreeMap<Domain, u32>,
     /// Pods of the group anywhere.
@@ -130,9 +165,9 @@ impl Tally {
         self.total == 0 && self.waiting == 0
     }
 
-    /// What the emptiest domain has, if there are as many domains as there should be.
+    /// What the emptiest domain has, if there are as many domains as there should be, for certain.
     fn least(&self, min_domains: u32) -> u32 {
-        let few = self.ranked.len() < min_domains as usize;
+        let few = self.ranked.len() - self.expected.len() < min_domains as usize;
         self.ranked.first().filter(|_| !few).map_or(0, |(count, _)| *count)
     }
 }
@@ -186,23 +221,24 @@ impl<'a> Topology<'a> {
     }
 
     /// The domains that each spread is over before anything is placed: those of the nodes it counts, and those in which a
-    /// pool can make a node for its pods. `asks`: of a spread, what all of its pods ask for at least.
+    /// pool can make a node for its pods. `asks`: by spread, what its pods ask for.
     pub(super) fn find_domains(
         &mut self,
         existing: &[Existing<'_>],
         templates: &[Template<'_>],
-        asks: &BTreeMap<usize, Vec<i64>>,
+        asks: &BTreeMap<usize, BTreeSet<Ask<'_>>>,
     ) {
-        /// A label, a filter, and a request.
-        type Owner<'o> = (usize, Option<usize>, &'o [i64]);
-        let mut known: BTreeMap<Owner<'_>, Vec<Domain>> = BTreeMap::new();
+        /// A label, a filter, and what pods ask for.
+        type Owner<'o, 'p> = (usize, Option<usize>, &'o BTreeSet<Ask<'p>>);
+        let mut known: BTreeMap<Owner<'_, '_>, Vec<Domain>> = BTreeMap::new();
+        let nothing = BTreeSet::new();
         let listed = self.bundles.list(existing);
         for group in 0..self.groups.found.len() {
             let Found { relation: Relation::Spread, place: Place::Key(key), filter, .. } = self.groups.found[group]
             else {
                 continue;
             };
-            let asked = asks.get(&group).map_or(&[][..], Vec::as_slice);
+            let asked = asks.get(&group).unwrap_or(&nothing);
             let domains = known.entry((key, filter, asked)).or_insert_with(|| {
                 let there: Box<dyn Iterator<Item = &Existing<'_>>> = match filter
                     .and_then(|filter| self.bundles.admitted(filter, &self.groups.filters[filter], &listed))
@@ -224,27 +260,27 @@ impl<'a> Topology<'a> {
         }
     }
 
-    /// The domains in which the pool can make a node that a pod of the spread can be on which asks for so much.
+    /// The domains in which the pool can make a node for any of the pods of a spread, before this solve.
     fn reachable(
         &self,
         template: &Template<'_>,
         key: usize,
         filter: Option<&Filter<'_>>,
-        asked: &[i64],
-    ) -> Vec<Domain> {
-        let Some(filter) = filter else { return Vec::new() };
+        asked: &BTreeSet<Ask<'_>>,
+    ) -> BTreeSet<Domain> {
+        let Some(filter) = filter else { return BTreeSet::new() };
         let tolerated = crate::untolerated(filter.tolerations, &template.pool.taints).is_none();
         if !tolerated || !filter.has_keys(template, &template.base) {
-            return Vec::new();
+            return BTreeSet::new();
         }
-        let mut roomy = template.available.clone();
-        template.keep_large(&mut roomy, asked);
+        let open = template.choices_for(asked);
         let reached = |wanted: &Requirements| {
             let (joint, changed) = template.join(&template.base, wanted).ok()?;
             let (joint, held) = template.join(&joint, &filter.held).ok()?;
-            let mut choices = roomy.clone();
+            let mut choices = open.clone();
             template.keep_holding(&mut choices, &changed);
             template.keep_holding(&mut choices, &held);
+            filter.keep_keyed(template, &mut choices);
             let has = joint.get(self.groups.keys[key]);
             let allowed = |domain: Domain| has.is_none_or(|has| has.allows(Some(self.name(key, domain))));
             let possible =

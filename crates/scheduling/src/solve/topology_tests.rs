@@ -152,7 +152,7 @@ fn a_larger_skew_lets_one_domain_be_fuller() {
         &snapshot(web(Some(2)), nodes(), vec![]),
         &expect![[r"
         node a: web0 web1
-        web2 unplaced: there is no Provisioner and no NodePool | 0 of 1 nodes fit: 1 kept away by spread or affinity
+        web2 unplaced: there is no Provisioner and no NodePool that could make a node | 0 of 1 nodes fit: 1 kept away by spread or affinity
     "]],
     );
 }

@@ -21,7 +21,7 @@ use crate::{Pod, Settings, Strength, Unfit};
 /// Everything that pods written alike ask for, from which the kinds of all stages of giving up are made.
 #[derive(Clone)]
 pub(super) struct Asked<'a> {
-    pod: &'a Pod,
+    pub(super) pod: &'a Pod,
     alternatives: Vec<Requirements>,
     rules: Vec<Rule>,
     repels: Vec<(usize, Place)>,
@@ -46,6 +46,18 @@ pub(super) enum Turn {
     Last,
 }
 
+/// What pods are read with.
+#[derive(Clone, Copy)]
+pub(super) struct World<'w> {
+    pub(super) settings: &'w Settings,
+    /// Whether any node or pool has a taint that is a preference.
+    pub(super) tainted: bool,
+    /// Whether any node has a label, or could have it.
+    pub(super) borne: &'w dyn Fn(&str) -> bool,
+    /// Whether any node has room for a pod that may be on such labels, or could be made for it, other pods' demands aside.
+    pub(super) has_place: &'w dyn Fn(&Pod, &[Requirements]) -> bool,
+}
+
 #[derive(Clone)]
 enum Wish {
     Rule(Rule),
@@ -54,15 +66,10 @@ enum Wish {
 }
 
 impl<'a> Asked<'a> {
-    /// Reads a pod and finds its groups. `borne`: whether any node has a label, or could have it; a wish to be near others, or
-    /// evenly spread, in terms of one that none has is given up at once.
-    pub(super) fn new(
-        pod: &'a Pod,
-        groups: &mut Groups<'a>,
-        settings: &Settings,
-        tainted: bool,
-        borne: &dyn Fn(&str) -> bool,
-    ) -> Result<Self, Vec<Unfit>> {
+    /// Reads a pod and finds its groups. A wish to be near others, or evenly spread, in terms of a label that no node has is given
+    /// up at once. What a pod without any place demands of others is nothing to them.
+    pub(super) fn new(pod: &'a Pod, groups: &mut Groups<'a>, world: &World<'_>) -> Result<Self, Vec<Unfit>> {
+        let World { settings, tainted, borne, has_place } = *world;
         if let Some((name, _)) = pod.requests.iter().find(|(_, amount)| *amount < Amount::ZERO) {
             return Err(vec![Unfit::Invalid { what: format!("asks for less than nothing of {name}") }]);
         }
@@ -71,9 +78,12 @@ impl<'a> Asked<'a> {
             return Err(vec![unfit]);
         }
         let (affinity, volumes) = (by_affinity(pod)?, read("volume topology", &pod.volume_zones)?);
+        let relates =
+            !(pod.topology_spread.is_empty() && pod.pod_affinity.is_empty() && pod.pod_anti_affinity.is_empty());
+        let relates = relates && has_place(pod, &alternatives);
         let mut is_in_vain = false;
         let (mut rules, mut repels, mut spread_wishes) = (Vec::new(), Vec::new(), Vec::new());
-        for spread in &pod.topology_spread {
+        for spread in pod.topology_spread.iter().filter(|_| relates) {
             if !is_wish(spread) {
                 rules.push(groups.spread(pod, spread, &affinity, &volumes));
             } else if !settings.ignore_preferences && !borne(&spread.topology_key) {
@@ -86,7 +96,7 @@ impl<'a> Asked<'a> {
         for (index, (terms, relation)) in
             [(&pod.pod_affinity, Relation::Near), (&pod.pod_anti_affinity, Relation::Apart)].into_iter().enumerate()
         {
-            for term in terms {
+            for term in terms.iter().filter(|_| relates) {
                 match weight(term) {
                     None => {
                         let rule = groups.term(pod, term, relation);
@@ -140,11 +150,6 @@ impl<'a> Asked<'a> {
         let wished = self.wishes.iter().filter_map(|wish| if let Wish::Rule(rule) = wish { Some(rule) } else { None });
         let all = self.rules.iter().chain(wished);
         all.filter(|rule| matches!(rule.demand, Demand::Spread { .. })).map(|rule| rule.group)
-    }
-
-    /// What it asks for.
-    pub(super) fn request(&self, axis: &Axis) -> Vec<i64> {
-        axis.request(&self.pod.requests)
     }
 
     /// When such pods come. `demanded`: the groups over which some pods must be evenly spread, of those alike the first.

@@ -28,6 +28,7 @@ pub(super) fn look(found: &mut Vec<Fault>, spec: &PodSpec, path: &str) {
         topology_key(found, &term.topology_key, &at);
         let keys = [("matchLabelKeys", &term.match_label_keys), ("mismatchLabelKeys", &term.mismatch_label_keys)];
         selector(found, term.label_selector.as_ref(), keys, &at);
+        expressions(found, term.namespace_selector.as_ref(), &format!("{at}.namespaceSelector"));
     }
     for (weight, at) in weights(spec, path) {
         if !(1..=100).contains(&weight) {
@@ -121,17 +122,7 @@ fn selector(
     keys: [(&str, &Option<Vec<String>>); 2],
     path: &str,
 ) {
-    for (index, one) in selector.iter().flat_map(|one| one.match_expressions.iter().flatten()).enumerate() {
-        let at = format!("{path}.labelSelector.matchExpressions[{index}]");
-        one_of(found, Some(&one.operator), &["In", "NotIn", "Exists", "DoesNotExist"], &format!("{at}.operator"));
-        let has_values = one.values.as_ref().is_some_and(|values| !values.is_empty());
-        let wrong = match one.operator.as_str() {
-            "In" | "NotIn" if !has_values => "needs at least one value",
-            "Exists" | "DoesNotExist" if has_values => "takes no values",
-            _ => continue,
-        };
-        found.push((format!("{at}.values"), format!("operator {} {wrong}", one.operator)));
-    }
+    expressions(found, selector, &format!("{path}.labelSelector"));
     let [(_, same), (_, other)] = keys;
     for (field, keys) in keys {
         if selector.is_none() && keys.as_ref().is_some_and(|keys| !keys.is_empty()) {
@@ -141,6 +132,21 @@ fn selector(
     let both = same.iter().flatten().filter(|key| other.iter().flatten().any(|other| other == *key));
     for key in both {
         found.push((format!("{path}.mismatchLabelKeys"), format!("{key} is one of matchLabelKeys, too")));
+    }
+}
+
+/// What a selector says of labels.
+fn expressions(found: &mut Vec<Fault>, selector: Option<&LabelSelector>, path: &str) {
+    for (index, one) in selector.iter().flat_map(|one| one.match_expressions.iter().flatten()).enumerate() {
+        let at = format!("{path}.matchExpressions[{index}]");
+        one_of(found, Some(&one.operator), &["In", "NotIn", "Exists", "DoesNotExist"], &format!("{at}.operator"));
+        let has_values = one.values.as_ref().is_some_and(|values| !values.is_empty());
+        let wrong = match one.operator.as_str() {
+            "In" | "NotIn" if !has_values => "needs at least one value",
+            "Exists" | "DoesNotExist" if has_values => "takes no values",
+            _ => continue,
+        };
+        found.push((format!("{at}.values"), format!("operator {} {wrong}", one.operator)));
     }
 }
 

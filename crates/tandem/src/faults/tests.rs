@@ -139,8 +139,8 @@ fn labels_and_selectors_that_no_api_server_takes_are_told() {
         { "key": "a", "operator": "In" },
         { "key": "a", "operator": "NotIn", "values": ["1"] },
     ] });
-    let term =
-        json!({ "topologyKey": "zone", "labelSelector": {}, "matchLabelKeys": ["a", "b"], "mismatchLabelKeys": ["b"] });
+    let term = json!({ "topologyKey": "zone", "labelSelector": {}, "matchLabelKeys": ["a", "b"], "mismatchLabelKeys": ["b"],
+            "namespaceSelector": { "matchExpressions": [{ "key": "a", "operator": "In", "values": [] }] } });
     let found = told(json!({ "containers": [],
         "topologySpreadConstraints": [
             spread("a b", json!({})), spread("a.b/c_d", json!({})), spread("-a", json!({})), spread("a/", json!({})),
@@ -156,5 +156,6 @@ fn labels_and_selectors_that_no_api_server_takes_are_told() {
         spec.topologySpreadConstraints[4].labelSelector.matchExpressions[2].values: operator In needs at least one value
         spec.topologySpreadConstraints[5].whenUnsatisfiable: is missing: it is one of DoNotSchedule, ScheduleAnyway
         spec.affinity.podAffinity.requiredDuringSchedulingIgnoredDuringExecution[0].mismatchLabelKeys: b is one of matchLabelKeys, too
+        spec.affinity.podAffinity.requiredDuringSchedulingIgnoredDuringExecution[0].namespaceSelector.matchExpressions[0].values: operator In needs at least one value
     "#]].assert_eq(&found);
 }

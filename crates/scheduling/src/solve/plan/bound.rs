@@ -11,13 +11,15 @@ use super::{
         search::Search,
         template::Template,
     },
+    reach::Reach,
     wanted::Wanted,
 };
 use crate::LowerBound;
 
 /// The constraints of these pods that their model does not have, in words.
-pub(super) fn ignored(search: &Search<'_>, wanted: &[Wanted]) -> Vec<String> {
-    let kinds: BTreeSet<usize> = wanted.iter().map(|wanted| wanted.kind).collect();
+pub(super) fn ignored(search: &Search<'_>, reach: &Reach, wanted: &[Wanted]) -> Vec<String> {
+    let kinds: BTreeSet<usize> =
+        wanted.iter().map(|wanted| wanted.kind).filter(|kind| !reach.is_nowhere(*kind)).collect();
     let mut ignored = BTreeSet::new();
     for template in search.templates.iter() {
         let pool = &template.pool.key;

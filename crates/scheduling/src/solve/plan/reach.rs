@@ -63,7 +63,7 @@ fn choices(template: &Template<'_>, kind: &Kind<'_>, topology: &Topology<'_>) ->
             let mut choices = template.available.clone();
             template.keep_holding(&mut choices, &changed);
             template.keep_roomy(&mut choices, &kind.shape.request);
-            template.keep_portly(&mut choices, kind);
+            template.keep_portly(&mut choices, kind.shape.ports);
             all.add_all(&choices);
         }
     }

@@ -186,16 +186,17 @@ fn assert_proven(plan: &Solution) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-/// What is offered where nothing was before gives spreads a domain more, and they may have to use it.
+/// What is offered where nothing had room for some pods before gives their spreads a domain more, and they may have to use it: it is
+/// offered only where something as large is.
 fn only_where_there_is_something(extra: &mut InstanceType, of: &Snapshot) {
-    let offered: Vec<(String, CapacityType)> = of
-        .pools
-        .iter()
-        .flat_map(|pool| pool.instance_types.iter())
+    let machines = of.pools.iter().flat_map(|pool| pool.instance_types.iter());
+    let as_large = machines.filter(|one| extra.capacity.fits_in(&one.capacity));
+    let offered: Vec<(String, CapacityType)> = as_large
         .flat_map(|one| &one.offerings)
         .map(|offering| (offering.zone.clone(), offering.capacity_type))
         .collect();
-    extra.offerings.retain(|offering| offered.contains(&(offering.zone.clone(), offering.capacity_type)));
+    let is_spread = of.pods.iter().any(|pod| !pod.topology_spread.is_empty());
+    extra.offerings.retain(|offering| !is_spread || offered.contains(&(offering.zone.clone(), offering.capacity_type)));
 }
 
 /// Demands on other pods. A demand on the node's labels says which domains a spread is over: dropped, there may be more. A pod that
@@ -235,6 +236,15 @@ proptest! {
 
     #[test]
     fn no_limit_costs_no_more(snapshot in some_problem(4, 3)) {
+        // A limit below what a machine has may be all that keeps a domain out of a spread.
+        let closes = |pool: &crate::Pool| {
+            let limits = pool.limits.as_ref();
+            limits.is_some_and(|limits| limits.iter().any(|(name, most)| {
+                pool.instance_types.iter().any(|one| one.capacity.get(name) > most)
+            }))
+        };
+        let is_spread = snapshot.pods.iter().any(|pod| !pod.topology_spread.is_empty());
+        prop_assume!(!is_spread || !snapshot.pools.iter().any(closes));
         let tight = plan(&snapshot);
         let mut loose = snapshot;
         loose.pools.iter_mut().for_each(|pool| pool.limits = None);

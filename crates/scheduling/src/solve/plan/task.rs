@@ -240,7 +240,7 @@ impl<'t, 'a> Task<'t, 'a> {
 
     pub(super) fn certificate(&self, model: &Model, proven: i128, weighted: bool) -> LowerBound {
         let cost = UsdMicrosPerHour(i64::try_from(proven).unwrap_or(i64::MAX));
-        let mut ignores = bound::ignored(&self.start.search, &model.groups);
+        let mut ignores = bound::ignored(&self.start.search, &self.reach, &model.groups);
         ignores.extend(weighted.then(|| "weights of pools".to_owned()));
         LowerBound { cost, ignores }
     }

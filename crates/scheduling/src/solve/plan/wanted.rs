@@ -235,6 +235,7 @@ fn least_in_each(
             search.templates.iter().all(|template| template.is_of_the_machine(search.topology.groups.keys[key]));
         if !fixed
             || over.is_empty()
+            || search.topology.is_expecting(rule.group)
             || over.iter().any(|(_, pods)| *pods > 0)
             || members[search.topology.groups.first_alike[rule.group]].iter().any(|other| *other != kind)
         {

@@ -49,7 +49,7 @@ impl Topology<'_> {
                             let mut there = template.base.clone();
                             there.add(self.pin(key, *domain));
                             let mut choices = can.clone();
-                            choices.keep_common(&template.available);
+                            choices.keep_common(&template.affordable);
                             filter.map_or_else(|| choices.clone(), |one| one.counted_of(template, &there, &choices))
                         };
                         let counted = (!self.has_domain(*group, *domain)).then(counted)?;
@@ -104,10 +104,17 @@ impl Topology<'_> {
             for group in groups {
                 let tally = &mut self.tallies[*group];
                 let pods = tally.pods(*domain);
-                tally.ranked.insert((pods, *domain));
+                if tally.ranked.insert((pods, *domain)) {
+                    tally.expected.insert(*domain);
+                }
             }
         }
         self.expected = Rc::new(all);
+    }
+
+    /// Whether the spread is over domains that it may turn out not to be over.
+    pub(in crate::solve) fn is_expecting(&self, group: usize) -> bool {
+        self.expected.values().any(|groups| groups.contains(&group))
     }
 
     /// The domains, by label, that are expected and that no new node is in for certain.
@@ -121,7 +128,9 @@ impl Topology<'_> {
         for group in Rc::make_mut(&mut self.expected).remove(&expected).into_iter().flatten() {
             let tally = &mut self.tallies[group];
             let pods = tally.pods(domain);
-            tally.ranked.remove(&(pods, domain));
+            if tally.expected.remove(&domain) {
+                tally.ranked.remove(&(pods, domain));
+            }
         }
     }
 
@@ -131,7 +140,7 @@ impl Topology<'_> {
     }
 
     /// The sets of a pool's choices, all of these or fewer, to try one after another: those that bring no domain into a spread;
-    /// those that bring one, as far as they may, domain by domain, the cheapest first.
+    /// those that bring one, as far as they may, domain by domain, the cheapest first; and where a node must leave a choice, all.
     pub(in crate::solve) fn by_domains_brought(
         &self,
         index: usize,
@@ -151,11 +160,16 @@ impl Topology<'_> {
                 }
             }
         }
+        // A node that must leave a choice may need them all; it counts as being in each of these domains then.
+        let all = (!template.min_values.is_empty()).then(|| allowed.clone());
         allowed.remove_all(&inside);
         let mut sets: Vec<Bits> = (!inside.is_empty()).then_some(inside).into_iter().collect();
         loop {
             let cheapest = allowed.iter().next();
-            let Some(cheapest) = cheapest.filter(|_| sets.len() <= NAMED) else { return sets };
+            let Some(cheapest) = cheapest.filter(|_| sets.len() <= NAMED) else {
+                sets.extend(all.filter(|all| !all.is_empty() && !sets.contains(all)));
+                return sets;
+            };
             // One new domain of a label is enough.
             let mut one = allowed.clone();
             for key in outside.keys().map(|(key, _)| *key) {
@@ -187,6 +201,14 @@ impl Topology<'_> {
         let all: Vec<(usize, String)> = self.outside[index].iter().filter_map(barred).collect();
         let key = all.first()?.0;
         Some((key, all.into_iter().filter(|one| one.0 == key).map(|(_, name)| name).take(NAMED).collect()))
+    }
+
+    /// The domains into which a new node of undecided labels may turn out to bring spreads.
+    pub(in crate::solve) fn may_bring(&self, index: usize, seats: &[Seat], choices: &Bits) -> Vec<(usize, Domain)> {
+        let may = |((key, _), brought): &(&(usize, Domain), &Brought)| {
+            seats[*key] == Seat::Undecided && brought.choices.overlaps(choices)
+        };
+        self.outside[index].iter().filter(may).map(|(at, _)| *at).collect()
     }
 
     /// Drops the choices that would bring a domain into a spread.

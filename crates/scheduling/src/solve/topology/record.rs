@@ -148,6 +148,7 @@ impl Topology<'_> {
                 let tally = &mut self.tallies[*group];
                 let pods = tally.pods(domain);
                 tally.ranked.insert((pods, domain));
+                tally.expected.remove(&domain);
                 self.brought.insert((key, domain));
             } else {
                 is_all = false;
