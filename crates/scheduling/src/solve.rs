@@ -18,6 +18,7 @@
 //!
 //! A pod's wishes are demands that are given up one by one while it finds no place.
 
+mod ask;
 mod axis;
 mod bits;
 mod bundles;

@@ -7,10 +7,11 @@ use std::{
 use requirements::Requirements;
 
 use super::{
+    ask::Ask,
     axis::{self, Axis},
     kind::{Daemon, Kind},
     node_labels::{allowed, labels_of},
-    topology::{Ask, Here, Seat, Topology, Verdict},
+    topology::{Here, Seat, Topology, Verdict},
 };
 use crate::{HostPort, Node, NodeRefusals, Pod, Taint, untolerated};
 

@@ -75,6 +75,22 @@ fn what_a_torn_group_leaves_others_get() {
 }
 
 #[test]
+fn who_matters_less_gets_nothing_that_a_group_could_have_had() {
+    // One pod has to go. If it is one of the two, neither gets a place, and who matters less takes it.
+    let mut pods = members("ring", 2, 2, 3500);
+    pods.extend((0..3).map(|index| pod(&format!("small-{index}"), 350, 0)));
+    pods.push(edited(pod("batch", 2000, 0), |pod| pod.priority = -10));
+    let mut alone = limited(8);
+    alone.instance_types = [machine("m", "amd64", 8)].into();
+    let snapshot = snapshot(pods, vec![], vec![alone]);
+    let solution = solve(&snapshot, &Settings::default());
+    assert_eq!(broken(&snapshot, &solution), []);
+    let without: Vec<&str> = solution.unplaced.keys().map(|key| key.name.as_str()).collect();
+    assert!(without.len() == 2 && without[0] == "batch" && without[1].starts_with("small-"), "{without:?}");
+    assert_eq!(solution.lower_bound, None);
+}
+
+#[test]
 fn pods_that_run_already_count() {
     let mut there = node("n0", 100);
     there.pods = vec![Arc::new(member("ring", 9, 3, 10))];

@@ -4,6 +4,9 @@
 //! places and too few, it is left out and the others are planned anew, for they may take what it leaves. The group of the
 //! lowest priority goes first, of these the youngest, one at a time. After some rounds the greedy rule decides, and all that
 //! it tears go at once; with each round there are fewer groups, so it ends.
+//!
+//! A plan does not know that half a group is of no use, and of pods of one priority it leaves out whom it likes. So at last the most
+//! important group that was torn is planned for before the others of its priority, too: if that is worth more, it has its places.
 
 use std::{
     cmp::Reverse,
@@ -31,6 +34,7 @@ pub(super) fn whole(
         group.leave_out(&Solution::default(), group.of(), &mut left_out);
     }
     let mut rest = snapshot.clone();
+    let mut lost = Vec::new();
     let mut round = 0;
     loop {
         rest.pods.retain(|pod| !left_out.contains_key(&pod.key));
@@ -44,14 +48,52 @@ pub(super) fn whole(
                 // It is one for the pods of the groups that are whole; nobody knows of another choice of groups.
                 solution.lower_bound = None;
             }
+            let favourite = lost.into_iter().max_by_key(|group: &&Group<'_>| group.rank());
+            let favoured = favourite.and_then(|group| with_first(group, &groups, snapshot, &left_out, &plan));
             solution.unplaced.extend(left_out);
-            return solution;
+            return favoured
+                .filter(|one| left_by_priority(snapshot, one) < left_by_priority(snapshot, &solution))
+                .unwrap_or(solution);
         }
         for (group, found) in torn.into_iter().take(if all { usize::MAX } else { 1 }) {
             group.leave_out(&solution, found, &mut left_out);
+            lost.push(group);
         }
         round += 1;
     }
+}
+
+/// The plan in which the group comes before all others of its priority; `None` if it is torn nevertheless, or another one is.
+fn with_first(
+    group: &Group<'_>,
+    groups: &[Group<'_>],
+    snapshot: &Snapshot,
+    left_out: &BTreeMap<PodKey, Vec<Unfit>>,
+    plan: impl Fn(&Snapshot) -> Solution,
+) -> Option<Solution> {
+    let mine: BTreeSet<&PodKey> = group.pods.iter().map(|pod| &pod.key).collect();
+    let (mut others, mut favoured) = (left_out.clone(), snapshot.clone());
+    others.retain(|key, _| !mine.contains(key));
+    favoured.pods.retain(|pod| !others.contains_key(&pod.key));
+    for pod in favoured.pods.iter_mut().filter(|pod| mine.contains(&pod.key)) {
+        let pod = Arc::make_mut(pod);
+        pod.priority = pod.priority.saturating_add(1);
+    }
+    let mut solution = plan(&favoured);
+    let is_torn = groups.iter().any(|group| group.torn_by(&solution).is_some());
+    // What costs least for these priorities is no minimum for the others.
+    solution.lower_bound = None;
+    solution.unplaced.extend(others);
+    (!is_torn).then_some(solution)
+}
+
+/// How many pods have no place, by priority, the highest first.
+fn left_by_priority(snapshot: &Snapshot, solution: &Solution) -> Vec<usize> {
+    let mut left: BTreeMap<Reverse<i32>, usize> = BTreeMap::new();
+    for pod in &snapshot.pods {
+        *left.entry(Reverse(pod.priority)).or_default() += usize::from(solution.unplaced.contains_key(&pod.key));
+    }
+    left.into_values().collect()
 }
 
 /// A group of which some pods have no place yet.

@@ -2,15 +2,42 @@
 
 use std::collections::BTreeMap;
 
-use units::UsdMicrosPerHour;
+use units::{Amount, ResourceName, UsdMicrosPerHour};
 
-use super::{
-    axis,
-    bits::Bits,
-    open::Open,
-    template::{Limit, Template},
-};
-use crate::OfferingKey;
+use super::{axis, bits::Bits, open::Open, template::Template};
+use crate::{InstanceType, OfferingKey, Pool, Snapshot};
+
+/// A limit of the pool.
+#[derive(Clone)]
+pub(super) struct Limit {
+    pub(super) resource: ResourceName,
+    pub(super) most: i64,
+    /// What is left of it before this solve; less than nothing if it is passed already.
+    pub(super) left: i64,
+}
+
+/// The limits of a pool before this solve.
+pub(super) fn limits(pool: &Pool, snapshot: &Snapshot) -> Vec<Limit> {
+    let nodes = || snapshot.nodes.iter().filter(|node| node.pool.as_ref() == Some(&pool.key)).count();
+    let limit = |(resource, limit): (&ResourceName, Amount)| {
+        let counted = pool.used.named(resource);
+        let used = match counted {
+            None if resource.as_str() == NODES => i64::try_from(nodes()).unwrap_or(i64::MAX),
+            _ => counted.unwrap_or_default().0,
+        };
+        Limit { resource: resource.clone(), most: limit.0, left: limit.0.saturating_sub(used) }
+    };
+    pool.limits.iter().flat_map(units::ResourceList::iter).map(limit).collect()
+}
+
+/// The resource of which every node has one.
+const NODES: &str = "nodes";
+
+impl Limit {
+    pub(super) fn of(&self, machine: &InstanceType) -> i64 {
+        if self.resource.as_str() == NODES { 1 } else { machine.capacity.get(&self.resource).0 }
+    }
+}
 
 /// What is left for new nodes.
 #[derive(Clone)]

@@ -9,6 +9,7 @@ use std::{
 use requirements::{Requirements, labels};
 
 use super::{
+    ask::Ask,
     axis::{self, Axis},
     bits::Bits,
     bundles::Seen,
@@ -22,7 +23,7 @@ use super::{
     relations::{Groups, Place},
     running::Repelling,
     template::{Choice, Template},
-    topology::{Ask, Here, Seat, Spot, Topology},
+    topology::{Here, Seat, Spot, Topology},
     twins::Twins,
     wishes::{Asked, Turn, World},
 };

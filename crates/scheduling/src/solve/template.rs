@@ -4,14 +4,15 @@ use std::{
 };
 
 use requirements::{Requirement, Requirements, labels};
-use units::{Amount, ResourceName, UsdMicrosPerHour};
+use units::UsdMicrosPerHour;
 
 use super::{
+    ask::Ask,
     axis::{self, Axis},
     bits::{AtLeast, Bits},
     kind::{Daemon, Kind},
+    limits::{Limit, limits},
     map::Map,
-    topology::Ask,
 };
 use crate::{
     CapacityType, HostPort, InstanceType, Offering, OfferingKey, Pod, PodKey, Pool, Snapshot, Taint, TaintEffect,
@@ -76,15 +77,6 @@ pub(super) struct Shape {
     /// What daemons take.
     pub(super) daemons: Vec<i64>,
     pub(super) ports: Vec<HostPort>,
-}
-
-/// A limit of the pool.
-#[derive(Clone)]
-pub(super) struct Limit {
-    pub(super) resource: ResourceName,
-    pub(super) most: i64,
-    /// What is left of it before this solve; less than nothing if it is passed already.
-    pub(super) left: i64,
 }
 
 /// What an empty node of the pool offers to one kind of pod.
@@ -386,28 +378,6 @@ impl<'a> Template<'a> {
 
 /// A name that no node has.
 const NAMELESS: &str = "\u{0}";
-
-fn limits(pool: &Pool, snapshot: &Snapshot) -> Vec<Limit> {
-    let nodes = || snapshot.nodes.iter().filter(|node| node.pool.as_ref() == Some(&pool.key)).count();
-    let limit = |(resource, limit): (&ResourceName, Amount)| {
-        let counted = pool.used.named(resource);
-        let used = match counted {
-            None if resource.as_str() == NODES => i64::try_from(nodes()).unwrap_or(i64::MAX),
-            _ => counted.unwrap_or_default().0,
-        };
-        Limit { resource: resource.clone(), most: limit.0, left: limit.0.saturating_sub(used) }
-    };
-    pool.limits.iter().flat_map(units::ResourceList::iter).map(limit).collect()
-}
-
-/// The resource of which every node has one.
-const NODES: &str = "nodes";
-
-impl Limit {
-    fn of(&self, machine: &InstanceType) -> i64 {
-        if self.resource.as_str() == NODES { 1 } else { machine.capacity.get(&self.resource).0 }
-    }
-}
 
 impl<'a> Choice<'a> {
     /// One whose room and limits are not known yet.
