@@ -203,7 +203,14 @@ fn a_node_that_must_leave_a_choice_may_become_one_in_a_zone_that_does_not_count(
         pool.requirements = requirements::Requirements::new();
     });
     let pods = app("free", 5, 1500, mine).chain(spread(2)).collect();
-    assert_eq!(left(&snapshot(pods, Vec::new(), vec![pool, others])), [0; 2]);
+    assert_eq!(left(&snapshot(pods, Vec::new(), vec![pool.clone(), others.clone()])), [0; 2]);
+    // Whoever comes after such a node must be even with a zone that it may turn out to be in.
+    let first = |pod: &mut Pod| {
+        mine(pod);
+        pod.priority = 1;
+    };
+    let pods = app("free", 5, 1500, first).chain(spread(6)).collect();
+    assert_eq!(left(&snapshot(pods, Vec::new(), vec![pool, others])), [4; 2]);
 }
 
 #[test]
