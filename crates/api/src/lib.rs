@@ -2,7 +2,7 @@
 //!
 //! In: what the API server stores. Out: typed specs and statuses, the CRDs that describe them
 //! ([`crds`]), what is wrong with an object ([`validate`]), what admission says to it ([`admission`]), what is accepted but not acted upon yet
-//! ([`mod@unsupported`]), and the values the core crates decide on ([`convert`]).
+//! ([`mod@unsupported`]), the values the core crates decide on ([`convert`]), and what of a pod matters to its node ([`pods`], [`budget`], [`volumes`]).
 //!
 //! The types are liberal where an older release of the originals was: a stored object that this
 //! crate cannot decode would stop a watch for everybody, so only fields that every release of the
@@ -11,6 +11,7 @@
 //! Nothing here talks to a cluster.
 
 pub mod admission;
+pub mod budget;
 pub mod condition;
 pub mod convert;
 mod crds;
@@ -22,9 +23,11 @@ pub mod karpenter_v1;
 pub mod karpenter_v1alpha1;
 pub mod karpenter_v1alpha5;
 pub mod keda;
+pub mod pods;
 mod schema;
 pub mod unsupported;
 pub mod validate;
+pub mod volumes;
 
 pub use crds::{crds, file_name};
 pub use field::{FieldError, FieldNotice, in_one_line, joined};

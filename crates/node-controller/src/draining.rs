@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use scheduling::{PodKey, PoolKind};
 
-use crate::{lifecycle::next::deadline, names, pods, world::Member};
+use crate::{lifecycle::next::deadline, pods, world::Member};
 
 /// What a pod has to stop when it does not say.
 const GRACE_SECONDS: i64 = 30;
@@ -58,23 +58,9 @@ fn drain_pod(pod: &Pod) -> DrainPod {
         terminal: pods::is_terminal(pod),
         deleted_at: pod.metadata.deletion_timestamp.as_ref().map(|time| time.0),
         protected: pods::is_protected(pod),
-        tolerates_removal: tolerates_removal(pod),
+        tolerates_removal: pods::tolerates_removal(pod),
         grace: Duration::from_secs(u64::try_from(grace.unwrap_or(GRACE_SECONDS)).unwrap_or(0)),
     }
-}
-
-/// Whether it may stay on a node that is being emptied, so that no drain evicts it or waits for it.
-pub(crate) fn tolerates_removal(pod: &Pod) -> bool {
-    let tolerations = pod.spec.as_ref().and_then(|spec| spec.tolerations.as_deref()).unwrap_or_default();
-    tolerations.iter().any(|toleration| {
-        let key = toleration.key.as_deref().unwrap_or_default();
-        let exists = toleration.operator.as_deref() == Some("Exists");
-        let right_key =
-            (key.is_empty() && exists) || key == names::DISRUPTED_TAINT || key == names::UNSCHEDULABLE_TAINT;
-        let right_value = exists || toleration.value.as_deref().unwrap_or_default().is_empty();
-        let effect = toleration.effect.as_deref().unwrap_or_default();
-        right_key && right_value && (effect.is_empty() || effect == "NoSchedule")
-    })
 }
 
 #[cfg(test)]

@@ -19,7 +19,6 @@
 //! Left to others: which pods fit where (`scheduling`), which nodes should go (`disruption`), the vendor (`cloud`).
 
 pub mod batch;
-mod budgets;
 pub mod claims;
 mod confirm_loop;
 pub mod context;
@@ -34,7 +33,6 @@ pub mod names;
 pub mod nominations;
 pub mod plan;
 pub mod planning;
-pub mod pods;
 mod pool_gauges;
 mod pool_loop;
 pub mod pools;
@@ -48,13 +46,13 @@ pub mod standing;
 #[cfg(test)]
 mod testing;
 mod vendor;
-pub mod volumes;
 mod watch;
 pub mod work;
 pub mod world;
 
 use std::sync::Arc;
 
+use api::pods;
 use cloud::CloudProvider;
 use controller_runtime::{
     boot::Runtime,

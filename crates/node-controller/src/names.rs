@@ -1,5 +1,7 @@
 //! Keys we write on objects. Those of `karpenter.sh` are the ones people's tools look for; ours start with `tandem.dev/`.
 
+pub use requirements::labels::{DISRUPTED_TAINT, UNSCHEDULABLE_TAINT};
+
 /// Finalizer on NodeClaims and Nodes: nothing goes before its pods and its machine are gone.
 pub const FINALIZER: &str = "karpenter.sh/termination";
 /// Label of a v1alpha5 Provisioner's nodes and claims.
@@ -14,13 +16,9 @@ pub const INITIALIZED: &str = "karpenter.sh/initialized";
 pub const DO_NOT_SYNC_TAINTS: &str = "karpenter.sh/do-not-sync-taints";
 /// Node annotation: since when it has been empty (v1alpha5).
 pub const EMPTINESS_TIMESTAMP: &str = "karpenter.sh/emptiness-timestamp";
-/// Taint (NoSchedule) of a node that is leaving.
-pub const DISRUPTED_TAINT: &str = "karpenter.sh/disrupted";
 /// Taint that keeps pods off a new node: with NoExecute a machine may boot with it until it is registered, with NoSchedule
 /// we hold a registered node closed until its pods are nominated.
 pub const UNREGISTERED_TAINT: &str = "karpenter.sh/unregistered";
-/// Kubernetes' own cordon taint.
-pub const UNSCHEDULABLE_TAINT: &str = "node.kubernetes.io/unschedulable";
 
 /// Claim annotation: the whole plan as JSON, see [`crate::plan::Plan`].
 pub const PLAN: &str = "tandem.dev/plan";

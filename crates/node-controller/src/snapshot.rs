@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use api::convert;
+use api::{convert, volumes::Volumes};
 use k8s_openapi::api::core::v1::Pod as CorePod;
 use kube::ResourceExt as _;
 use requirements::labels;
@@ -20,7 +20,6 @@ use crate::{
     plan::Plan,
     pods,
     pools::Pools,
-    volumes,
     world::{Member, World},
 };
 
@@ -67,8 +66,17 @@ pub fn homeless(world: &World, nominations: &Nominations, leaving: &BTreeSet<Str
 pub fn build(input: &Input<'_>) -> Snapshot {
     let world = input.world;
     let places = Places::new(world, input.leaving);
-    let zones = volumes::Zones::new(&world.objects);
-    let convert_pod = |pod: &CorePod| Arc::new(zones.with_volumes(pod, convert::pod(pod)));
+    let objects = &world.objects;
+    let volumes = Volumes::new(
+        objects.volume_claims.iter().map(AsRef::as_ref),
+        objects.volumes.iter().map(AsRef::as_ref),
+        objects.storage_classes.iter().map(AsRef::as_ref),
+    );
+    let convert_pod = |pod: &CorePod| {
+        let mut found = convert::pod(pod);
+        volumes.add(pod.spec.as_ref().and_then(|spec| spec.volumes.as_deref()).unwrap_or_default(), false, &mut found);
+        Arc::new(found)
+    };
 
     let mut promised: BTreeMap<usize, Vec<Arc<Pod>>> = BTreeMap::new();
     for pod in &world.objects.pods {

@@ -7,6 +7,7 @@ use std::{
 };
 
 use api::{
+    budget::{Budgets, Hold},
     convert::pool_of,
     karpenter_aws::{AWSNodeTemplate, EC2NodeClass},
     karpenter_kwok::KWOKNodeClass,
@@ -24,7 +25,6 @@ use kube::ResourceExt as _;
 use scheduling::PoolKey;
 
 use crate::{
-    budgets::{self, Hold},
     lifecycle::next::{is_ephemeral, is_ready},
     names, pods,
 };
@@ -111,7 +111,10 @@ impl World {
         sort(&mut objects.storage_classes);
         sort(&mut objects.csi_nodes);
         sort(&mut objects.budgets);
-        let (members, held) = (join(&objects), budgets::held(&objects));
+        let budgets = Budgets::new(objects.budgets.iter().map(AsRef::as_ref));
+        let held =
+            objects.pods.iter().filter_map(|pod| Some((pods::uid(pod).to_owned(), budgets.hold(pod)?))).collect();
+        let members = join(&objects);
         Self { objects, members, held }
     }
 

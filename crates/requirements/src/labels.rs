@@ -38,6 +38,8 @@ pub const DO_NOT_DISRUPT: &str = "karpenter.sh/do-not-disrupt";
 pub const DO_NOT_CONSOLIDATE: &str = "karpenter.sh/do-not-consolidate";
 /// Key of the taint on a node that is being removed.
 pub const DISRUPTED_TAINT: &str = "karpenter.sh/disrupted";
+/// Key of Kubernetes' own taint on a node that is cordoned.
+pub const UNSCHEDULABLE_TAINT: &str = "node.kubernetes.io/unschedulable";
 /// Key of the taint on a node that has not joined yet.
 pub const UNREGISTERED_TAINT: &str = "karpenter.sh/unregistered";
 

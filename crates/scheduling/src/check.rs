@@ -6,6 +6,7 @@
 //! ```text
 //! Snapshot + Solution ─▶ Ground (everything by key) ─┬─▶ ledger    every pod once, reasons, limits, stock, cost
 //!                                                    ├─▶ gangs     groups whole or not at all
+//!                                                    ├─▶ claims    volumes for one pod alone
 //!                                                    ├─▶ machines  each node: room, ports, volumes, labels, taints, offerings
 //!                                                    └─▶ Crowd, Map (who is where) ─┬─▶ apart  required anti-affinity
 //!                                                                                   └─▶ order  spread, required affinity
@@ -24,6 +25,7 @@
 //! nobody can rely on being near to them.
 
 mod apart;
+mod claims;
 mod crowd;
 mod gangs;
 mod ground;
@@ -52,6 +54,7 @@ pub fn check(snapshot: &Snapshot, solution: &Solution) -> Vec<Violation> {
     ledger::stock(&ground, &mut violations);
     ledger::cost(&ground, &mut violations);
     gangs::whole(&ground, &mut violations);
+    claims::unshared(&ground, &mut violations);
     if let Some(crowd) = Crowd::gather(&ground) {
         let mut map = Map::new(&ground);
         apart::check(&crowd, &mut map, &mut violations);

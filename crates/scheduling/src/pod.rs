@@ -101,6 +101,9 @@ pub struct Pod {
     /// The volumes it attaches, by CSI driver. Pods that name the same volume attach it once per node.
     #[serde(default)]
     pub volumes_by_driver: BTreeMap<String, BTreeSet<String>>,
+    /// Its volume claims that no other pod may use at the same time (access mode `ReadWriteOncePod`), by name.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub exclusive_claims: BTreeSet<String>,
     /// Its priority: the larger comes first. 2000000000 and above are the system's.
     #[serde(default)]
     pub priority: i32,
@@ -113,6 +116,11 @@ pub struct Pod {
     /// The group that it is of use with only as a whole.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gang: Option<Gang>,
+    /// Whether it runs and was told to go (`metadata.deletionTimestamp`). Until it is gone it holds its room, its ports and its
+    /// volumes, and others are near to it or kept away from it; spreads do not count it, and it is none of its gang (kube-scheduler,
+    /// plugin `PodTopologySpread`). Of a pod to place it says nothing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub terminating: bool,
     /// What in it could not be understood. Not empty: the pod is refused with these.
     #[serde(default)]
     pub invalid: Vec<String>,
@@ -136,10 +144,12 @@ impl Pod {
             host_ports: Vec::new(),
             volume_zones: Vec::new(),
             volumes_by_driver: BTreeMap::new(),
+            exclusive_claims: BTreeSet::new(),
             priority: 0,
             created_at_unix_seconds: 0,
             owner: None,
             gang: None,
+            terminating: false,
             invalid: Vec::new(),
         }
     }

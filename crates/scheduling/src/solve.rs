@@ -16,12 +16,16 @@
 //! later pod of its kind, and the search goes on where the last one ended. Only spreads and affinities may let a pod in
 //! later; nodes are looked through by domain for these, so that only what is allowed now is looked at.
 //!
+//! Who waits for a volume that one pod alone may use takes no part (exclusive.rs), and groups are planned whole or not at all
+//! (gangs.rs).
+//!
 //! A pod's wishes are demands that are given up one by one while it finds no place.
 
 mod ask;
 mod axis;
 mod bits;
 mod bundles;
+mod exclusive;
 mod existing;
 mod find;
 mod gangs;
@@ -76,7 +80,8 @@ pub fn solve(snapshot: &Snapshot, settings: &Settings) -> Solution {
 /// than the work budget assumes. A plan stopped that way is complete, but another run may give another one.
 pub fn solve_within(snapshot: &Snapshot, settings: &Settings, stop: &dyn Fn() -> bool) -> Solution {
     let greedy = |snapshot: &Snapshot| by_rule(snapshot, settings);
-    gangs::whole(snapshot, |snapshot| plan::cheapest(snapshot, settings, stop, None), greedy)
+    let cheapest = |snapshot: &Snapshot| plan::cheapest(snapshot, settings, stop, None);
+    exclusive::apart(snapshot, |snapshot| gangs::whole(snapshot, cheapest, greedy))
 }
 
 /// As [`solve_within`], with a plan made before at hand, for the same pods a moment later or for others like them.
@@ -93,13 +98,14 @@ pub fn solve_within(snapshot: &Snapshot, settings: &Settings, stop: &dyn Fn() ->
 /// although a demand was dropped. A pod that is given one of its wishes back narrows what its node may be.
 pub fn solve_after(snapshot: &Snapshot, settings: &Settings, stop: &dyn Fn() -> bool, previous: &Solution) -> Solution {
     let greedy = |snapshot: &Snapshot| by_rule(snapshot, settings);
-    gangs::whole(snapshot, |snapshot| plan::cheapest(snapshot, settings, stop, Some(previous)), greedy)
+    let cheapest = |snapshot: &Snapshot| plan::cheapest(snapshot, settings, stop, Some(previous));
+    exclusive::apart(snapshot, |snapshot| gangs::whole(snapshot, cheapest, greedy))
 }
 
 /// Places the pods of a snapshot by the greedy rule alone: the plan to fall back to, and the yardstick of the others.
 pub fn solve_greedy(snapshot: &Snapshot, settings: &Settings) -> Solution {
     let greedy = |snapshot: &Snapshot| by_rule(snapshot, settings);
-    gangs::whole(snapshot, greedy, greedy)
+    exclusive::apart(snapshot, |snapshot| gangs::whole(snapshot, greedy, greedy))
 }
 
 fn by_rule(snapshot: &Snapshot, settings: &Settings) -> Solution {
@@ -362,6 +368,8 @@ mod company_tests;
 mod counting_tests;
 #[cfg(test)]
 mod domain_tests;
+#[cfg(test)]
+mod exclusive_tests;
 #[cfg(test)]
 mod gang_tests;
 #[cfg(test)]

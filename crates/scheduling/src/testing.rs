@@ -255,7 +255,7 @@ fn some_pool(name: String) -> impl Strategy<Value = Pool> {
 
 fn some_node(name: String) -> impl Strategy<Value = Node> {
     let stage = select(vec![NodeStage::Ready, NodeStage::InFlight, NodeStage::Leaving]);
-    let bound = vec(some_pod("bound-"), 0..3);
+    let bound = vec((some_pod("bound-"), rarely(Just(()))), 0..3);
     (stage, select(vec![1000i64, 4000, 8000]), rarely(Just(())), any::<bool>(), bound, any::<bool>()).prop_map(
         move |(stage, cpu, tainted, team, bound, in_b)| {
             let mut node = node(&name, cpu);
@@ -268,8 +268,9 @@ fn some_node(name: String) -> impl Strategy<Value = Node> {
             if in_b {
                 node.labels.insert(labels::ZONE.to_owned(), "b".to_owned());
             }
-            let mine = |mut pod: Pod| {
+            let mine = |(mut pod, told_to_go): (Pod, Option<()>)| {
                 pod.key.name = format!("{name}-{}", pod.key.name);
+                pod.terminating = told_to_go.is_some();
                 Arc::new(pod)
             };
             node.pods = bound.into_iter().map(mine).collect();

@@ -4,7 +4,7 @@ use requirements::{Requirement, labels};
 use serde::{Deserialize, Serialize};
 use units::{Amount, Quantity, ResourceName};
 
-use crate::{HostPort, Pod, PoolKey, Taint};
+use crate::{HostPort, Pod, PodKey, PoolKey, Taint};
 
 /// Why a pod could not be placed, or not in one pool.
 ///
@@ -187,6 +187,15 @@ pub enum Unfit {
         /// How many there are.
         of: usize,
     },
+    /// A volume claim of the pod is for one pod alone (`ReadWriteOncePod`), and another pod has it.
+    ClaimInUse {
+        /// The claim's name; it is in the pod's namespace.
+        claim: String,
+        /// Which pod has it.
+        by: PodKey,
+        /// Whether that one runs; if not, it is to be placed, too, and comes first.
+        runs: bool,
+    },
     /// The solve's budget of work ended before this pod's turn.
     NotTried,
 }
@@ -250,7 +259,7 @@ impl Unfit {
     pub(crate) fn distance(&self) -> Distance {
         let kind = match self {
             Self::Invalid { .. } | Self::NotSupportedYet { .. } | Self::NoPools => 0,
-            Self::NotTried | Self::Gang { .. } => 1,
+            Self::NotTried | Self::Gang { .. } | Self::ClaimInUse { .. } => 1,
             Self::NoOffering { unavailable, .. } if *unavailable > 0 => 2,
             Self::PoolRefused { .. } | Self::Limit { .. } | Self::NewDomain { .. } => 3,
             Self::MinValues { .. } => 4,
@@ -314,6 +323,7 @@ impl Unfit {
             | Self::NotSupportedYet { .. }
             | Self::Invalid { .. }
             | Self::Gang { .. }
+            | Self::ClaimInUse { .. }
             | Self::NotTried => None,
         }
     }
@@ -450,6 +460,10 @@ impl fmt::Display for Unfit {
                 "its group {group} needs {needed} pods at once, and there is a place for {found} of {of}; nothing is bought for \
                  fewer"
             ),
+            Self::ClaimInUse { claim, by, runs } => {
+                let how = if *runs { "has it" } else { "comes first" };
+                write!(f, "its volume claim {claim} is for one pod alone (ReadWriteOncePod), and {by} {how}")
+            }
             Self::NotTried => f.write_str("the solve ended before this pod's turn; it will be tried again"),
         }
     }

@@ -11,6 +11,7 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use api::pods;
 use k8s_openapi::{
     api::{
         core::v1::{Container, Pod, PodSpec},
@@ -21,7 +22,7 @@ use k8s_openapi::{
 use units::Quantity;
 
 use self::ranges::Range;
-use crate::{Problem, fate, faults, objects::Objects};
+use crate::{Problem, faults, objects::Objects};
 
 /// Path of a field, and what is wrong there.
 pub(crate) type Fault = (String, String);
@@ -143,7 +144,7 @@ impl<'a> Admission<'a> {
 /// Whether a pod of the input has yet to go through admission: an API server gives every pod a UID, and one that is on a node
 /// came from there.
 pub(crate) fn is_ahead(pod: &Pod) -> bool {
-    pod.metadata.uid.as_deref().unwrap_or_default().is_empty() && fate::node_name(pod).is_none()
+    pod.metadata.uid.as_deref().unwrap_or_default().is_empty() && pods::node_name(pod).is_none()
 }
 
 fn containers(spec: &mut PodSpec) -> impl Iterator<Item = &mut Container> {

@@ -28,7 +28,6 @@ pub mod objects;
 mod problem;
 pub mod report;
 pub mod simulate;
-mod storage;
 mod workloads;
 mod world;
 

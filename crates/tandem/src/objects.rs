@@ -13,6 +13,7 @@ use k8s_openapi::{
         batch::v1::Job,
         core::v1::{LimitRange, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod},
         node::v1::RuntimeClass,
+        policy::v1::PodDisruptionBudget,
         scheduling::v1::PriorityClass,
         storage::v1::{CSINode, StorageClass},
     },
@@ -27,7 +28,7 @@ use crate::{Document, Origin, Problem, problem::in_words};
 const DEFAULT_NAMESPACE: &str = "default";
 
 /// The kinds that matter for placing, as they are written.
-const KINDS: [&str; 19] = [
+const KINDS: [&str; 20] = [
     "Pod",
     "Node",
     "DaemonSet",
@@ -43,6 +44,7 @@ const KINDS: [&str; 19] = [
     "PriorityClass",
     "RuntimeClass",
     "LimitRange",
+    "PodDisruptionBudget",
     "Provisioner",
     "NodePool",
     "NodeClaim",
@@ -77,6 +79,7 @@ pub struct Objects {
     pub priority_classes: Vec<Read<PriorityClass>>,
     pub runtime_classes: Vec<Read<RuntimeClass>>,
     pub limit_ranges: Vec<Read<LimitRange>>,
+    pub budgets: Vec<Read<PodDisruptionBudget>>,
     pub provisioners: Vec<Read<Provisioner>>,
     pub node_pools: Vec<Read<NodePool>>,
     pub node_overlays: Vec<Read<NodeOverlay>>,
@@ -200,6 +203,9 @@ impl Reader {
                 keep!(self, runtime_classes: RuntimeClass, value, origin, Scope::Cluster);
             }
             ("", "LimitRange") => keep!(self, limit_ranges: LimitRange, value, origin, Scope::Namespace),
+            ("policy", "PodDisruptionBudget") => {
+                keep!(self, budgets: PodDisruptionBudget, value, origin, Scope::Namespace);
+            }
             ("karpenter.sh", "Provisioner") => {
                 keep!(self, provisioners: Provisioner, value, origin, Scope::Cluster);
             }
@@ -301,6 +307,7 @@ fn version_of(group: &str, kind: &str) -> Option<&'static str> {
         ("storage.k8s.io", "StorageClass" | "CSINode") => "storage.k8s.io/v1",
         ("scheduling.k8s.io", "PriorityClass") => "scheduling.k8s.io/v1",
         ("node.k8s.io", "RuntimeClass") => "node.k8s.io/v1",
+        ("policy", "PodDisruptionBudget") => "policy/v1",
         ("karpenter.sh", "Provisioner") => "karpenter.sh/v1alpha5",
         ("karpenter.sh", "NodePool" | "NodeClaim") => "karpenter.sh/v1",
         ("karpenter.sh", "NodeOverlay") => "karpenter.sh/v1alpha1",
@@ -355,6 +362,7 @@ impl Objects {
         by_name(&mut self.jobs, |o| &o.metadata);
         by_name(&mut self.storage_classes, |o| &o.metadata);
         by_name(&mut self.limit_ranges, |o| &o.metadata);
+        by_name(&mut self.budgets, |o| &o.metadata);
         by_name(&mut self.provisioners, |o| &o.metadata);
         by_name(&mut self.node_pools, |o| &o.metadata);
         by_name(&mut self.node_overlays, |o| &o.metadata);

@@ -18,8 +18,8 @@ pub struct Simulate {
     /// A folder or file of Kubernetes YAML or JSON, a packing instance, or - for standard input.
     ///
     /// Read are Pods, Nodes, DaemonSets, Deployments, ReplicaSets, StatefulSets, Jobs, PersistentVolumes and their claims,
-    /// StorageClasses, CSINodes, Namespaces, PriorityClasses, RuntimeClasses, LimitRanges, Provisioners, NodePools, NodeClaims,
-    /// NodeOverlays and Lists of them. A workload counts with the pods that it has yet to make. These, the pods of DaemonSets and
+    /// StorageClasses, CSINodes, Namespaces, PriorityClasses, RuntimeClasses, LimitRanges, PodDisruptionBudgets, Provisioners,
+    /// NodePools, NodeClaims, NodeOverlays and Lists of them. A workload counts with the pods that it has yet to make. These, the pods of DaemonSets and
     /// Pods without a UID get what the API server's admission would write into them for their RuntimeClass and LimitRanges.
     #[arg(value_name = "FILE")]
     pub input: PathBuf,
@@ -244,6 +244,9 @@ fn remarks(input: &Input) -> String {
         if count > 0 {
             line(format!("left out {} {what}", counted(count, "pods")));
         }
+    }
+    for (hold, count) in &left_out.held {
+        line(format!("kept {} on nodes that are leaving: {hold}", counted(*count, "pods")));
     }
     for pool in &left_out.pools {
         line(format!("left out {pool}"));

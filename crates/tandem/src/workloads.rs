@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use api::pods;
 use k8s_openapi::{
     api::{
         apps::v1::{ReplicaSet, StatefulSet},
@@ -101,7 +102,7 @@ impl<'a> Present<'a> {
 }
 
 fn is_living(pod: &Pod) -> bool {
-    !fate::is_terminal(pod) && pod.metadata.deletion_timestamp.is_none()
+    !pods::is_terminal(pod) && !pods::is_leaving(pod)
 }
 
 fn name_of(metadata: &ObjectMeta) -> (&str, &str) {

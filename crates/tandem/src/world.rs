@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use api::{FieldError, convert, karpenter_v1::NodeClaim, validate::validate};
+use api::{FieldError, budget::Budgets, convert, karpenter_v1::NodeClaim, pods, validate::validate, volumes::Volumes};
 use k8s_openapi::{api::core::v1 as core, apimachinery::pkg::api::resource::Quantity as Text};
 use requirements::labels;
 use scheduling::{
@@ -22,7 +22,6 @@ use crate::{
     fate::{self, Fate},
     faults, kubelet,
     objects::{Objects, Read},
-    storage::Storage,
     workloads::{self, Missing},
 };
 
@@ -35,6 +34,8 @@ pub struct LeftOut {
     pub preempting: usize,
     /// Pods bound to a node that the input does not have.
     pub on_unknown_nodes: usize,
+    /// How many pods stay on nodes that are leaving, by what never lets them go.
+    pub held: BTreeMap<String, usize>,
     /// Pools that get no nodes, and why.
     pub pools: Vec<String>,
 }
@@ -42,8 +43,18 @@ pub struct LeftOut {
 /// The snapshot, what it leaves out, and what is wrong with the objects; an object with a problem is not in it.
 pub fn snapshot(objects: &Objects, types: &Arc<[InstanceType]>) -> (Snapshot, LeftOut, Vec<Problem>) {
     let (admission, problems) = Admission::new(objects);
-    let mut builder =
-        Builder { storage: Storage::new(objects), admission, left_out: LeftOut::default(), problems, pods: Vec::new() };
+    let mut builder = Builder {
+        budgets: Budgets::new(objects.budgets.iter().map(|read| &read.object)),
+        volumes: Volumes::new(
+            objects.volume_claims.iter().map(|read| &read.object),
+            objects.volumes.iter().map(|read| &read.object),
+            objects.storage_classes.iter().map(|read| &read.object),
+        ),
+        admission,
+        left_out: LeftOut::default(),
+        problems,
+        pods: Vec::new(),
+    };
     let nodes = builder.nodes(objects, types);
     builder.homeless(objects, &nodes);
     for missing in workloads::missing(objects) {
@@ -72,7 +83,8 @@ pub fn snapshot(objects: &Objects, types: &Arc<[InstanceType]>) -> (Snapshot, Le
 }
 
 struct Builder<'a> {
-    storage: Storage<'a>,
+    budgets: Budgets<'a>,
+    volumes: Volumes<'a>,
     admission: Admission<'a>,
     left_out: LeftOut,
     problems: Vec<Problem>,
@@ -83,8 +95,19 @@ impl Builder<'_> {
     fn pod(&self, pod: &core::Pod) -> Pod {
         let mut found = convert::pod(pod);
         found.priority = self.admission.priority(pod.spec.as_ref());
-        self.storage.add(pod.spec.as_ref().and_then(|s| s.volumes.as_deref()).unwrap_or_default(), &mut found);
+        self.volumes.add(pod.spec.as_ref().and_then(|s| s.volumes.as_deref()).unwrap_or_default(), true, &mut found);
         found
+    }
+
+    /// What never lets a bound pod go, in words, though something would make it anew.
+    fn hold(&self, pod: &core::Pod) -> Option<String> {
+        let hold = self.budgets.hold(pod).filter(|hold| hold.lasting && pods::will_move(pod));
+        hold.map(|hold| hold.why)
+    }
+
+    /// Whether a bound pod will want another place when its node goes.
+    fn will_move(&self, pod: &core::Pod) -> bool {
+        pods::will_move(pod) && self.hold(pod).is_none()
     }
 
     /// Whether nothing is wrong with the spec; what is, is remembered.
@@ -170,12 +193,16 @@ impl Builder<'_> {
             if fate::of(&read.object) != Fate::Bound {
                 continue;
             }
-            let Some(index) = fate::node_name(&read.object).and_then(|name| by_name.get_mut(name)) else {
+            let Some(index) = pods::node_name(&read.object).and_then(|name| by_name.get_mut(name)) else {
                 self.left_out.on_unknown_nodes += 1;
                 continue;
             };
             let node = &mut nodes[*index];
-            if !(node.stage == NodeStage::Leaving && fate::will_move(&read.object)) {
+            let stays = node.stage != NodeStage::Leaving || !self.will_move(&read.object);
+            if let Some(hold) = self.hold(&read.object).filter(|_| node.stage == NodeStage::Leaving) {
+                *self.left_out.held.entry(hold).or_default() += 1;
+            }
+            if stays {
                 node.pods.push(Arc::new(self.pod(&read.object)));
             }
         }
@@ -200,8 +227,8 @@ impl Builder<'_> {
             let needs_place = match fate::of(&read.object) {
                 Fate::ToPlace => true,
                 Fate::Bound => {
-                    fate::will_move(&read.object)
-                        && fate::node_name(&read.object).is_some_and(|node| leaving.contains(node))
+                    self.will_move(&read.object)
+                        && pods::node_name(&read.object).is_some_and(|node| leaving.contains(node))
                 }
                 Fate::Gated => {
                     self.left_out.gated += 1;
@@ -259,9 +286,9 @@ impl Builder<'_> {
             let mut pod = pod_like.clone();
             pod.key.name.clone_from(name);
             pod.labels.extend(own_labels.iter().map(|(key, value)| ((*key).to_owned(), value.clone())));
-            self.storage.add(&volumes, &mut pod);
+            self.volumes.add(&volumes, true, &mut pod);
             for template in missing.claim_templates {
-                self.storage.add_templated(template, &mut pod);
+                self.volumes.add_templated(template, &mut pod);
             }
             self.pods.push(Arc::new(pod));
         }

@@ -40,6 +40,7 @@ macro_rules! scenarios {
 }
 
 scenarios! {
+    a_drained_nodes_pods_count_no_more
     a_node_attaches_so_many_volumes
     a_person_knows_the_price_better
     a_restarting_group_finds_its_zones_again

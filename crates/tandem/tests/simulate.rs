@@ -449,6 +449,63 @@ items:
 }
 
 #[test]
+fn nothing_is_bought_for_a_pod_that_a_budget_never_lets_go() {
+    let pod = |name: &str, app: &str| {
+        format!(
+            r#"
+apiVersion: v1
+kind: Pod
+metadata:
+  name: {name}
+  labels: {{ app: {app} }}
+  ownerReferences: [{{ apiVersion: apps/v1, kind: ReplicaSet, name: {app}, uid: u, controller: true }}]
+spec: {{ nodeName: n1, containers: [{{ name: main, resources: {{ requests: {{ cpu: 500m }} }} }}] }}
+status: {{ phase: Running, conditions: [{{ type: Ready, status: "True" }}] }}
+"#
+        )
+    };
+    let node = r#"
+apiVersion: v1
+kind: Node
+metadata: { name: n1 }
+spec: { taints: [{ key: karpenter.sh/disrupted, effect: NoSchedule }] }
+status: { allocatable: { cpu: "2", memory: 8Gi, pods: "29" } }
+"#;
+    // The one is used up for now, and the other one lets none go.
+    let budget = |app: &str, needed: i32| {
+        format!(
+            "
+apiVersion: policy/v1
+kind: PodDisruptionBudget
+metadata: {{ name: {app} }}
+spec: {{ minAvailable: {needed}, selector: {{ matchLabels: {{ app: {app} }} }} }}
+status: {{ expectedPods: 2, desiredHealthy: {needed}, currentHealthy: {needed}, disruptionsAllowed: 0 }}
+"
+        )
+    };
+    let objects =
+        [POOL, node, &pod("web-0", "web"), &pod("db-0", "db"), &pod("db-1", "db"), &budget("web", 1), &budget("db", 2)]
+            .join("---");
+    check(
+        &[("all.yaml", &objects), ("types.json", TYPES)],
+        &[],
+        &expect![[r#"
+        $0.10/h; proven minimum. The greedy rule: $0.10/h.
+        1 pod: 1 on 1 new node.
+
+        New nodes
+          COUNT  TYPE     ZONE      PAID          EACH  TOGETHER   CPU  MEMORY  PODS  WHOSE PODS
+              1  m.large  any of 2  on-demand  $0.10/h   $0.10/h  26 %     0 %     1  web
+
+        Why
+          1 pod: no node takes it, so a new one is opened
+        | kept 2 pods on nodes that are leaving: the disruption budget default/db, which lets none of its pods go
+        exit code 0
+    "#]],
+    );
+}
+
+#[test]
 fn every_mistake_is_said_at_once_with_its_place() {
     let mistakes = [
         &deployment("web", 1, "1 000m"),

@@ -20,7 +20,7 @@ pub fn daemon_set(set: &DaemonSet) -> Pod {
     };
     let empty = PodSpec::default();
     let spec = template.and_then(|t| t.spec.as_ref()).unwrap_or(&empty);
-    let mut pod = from_parts(&metadata, spec);
+    let mut pod = from_parts(&metadata, spec, None);
     pod.tolerations.extend(added_tolerations(spec.host_network == Some(true)));
     pod.owner = Some(OwnerKey {
         kind: "DaemonSet".to_owned(),

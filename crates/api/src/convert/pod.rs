@@ -9,22 +9,22 @@ use super::{affinity, resources};
 
 /// What placing needs to know of a pod.
 ///
-/// `volume_zones` and `volumes_by_driver` are left empty: they are in other objects
-/// ([`super::persistent_volume_zones`], [`super::storage_class_zones`]).
+/// `volume_zones`, `volumes_by_driver` and `exclusive_claims` are left empty: they are in other objects
+/// ([`crate::volumes::Volumes`]).
 pub fn pod(pod: &core::Pod) -> Pod {
-    let mut found = from_parts(&pod.metadata, &core::PodSpec::default());
+    let mut found = from_parts(&pod.metadata, &core::PodSpec::default(), None);
     if let Some(spec) = &pod.spec {
-        found = from_parts(&pod.metadata, spec);
+        found = from_parts(&pod.metadata, spec, pod.status.as_ref());
     } else {
         found.invalid.push("the pod has no spec".to_owned());
     }
     found
 }
 
-/// The same from metadata and spec: of a pod, or of a template.
-pub(super) fn from_parts(metadata: &ObjectMeta, spec: &core::PodSpec) -> Pod {
+/// The same from metadata, spec and, if it is there, status: of a pod, or of a template.
+pub(super) fn from_parts(metadata: &ObjectMeta, spec: &core::PodSpec, status: Option<&core::PodStatus>) -> Pod {
     let mut invalid = Vec::new();
-    let mut requests = resources::pod_requests(spec, &mut invalid);
+    let mut requests = resources::pod_requests(spec, status, &mut invalid);
     requests.set(ResourceName::pods(), Amount(1));
     let affinity = spec.affinity.as_ref();
     let nodes = affinity.and_then(|a| a.node_affinity.as_ref());
@@ -62,6 +62,7 @@ pub(super) fn from_parts(metadata: &ObjectMeta, spec: &core::PodSpec) -> Pod {
             .find(|owner| owner.controller == Some(true))
             .map(|owner| OwnerKey { kind: owner.kind.clone(), name: owner.name.clone(), uid: owner.uid.clone() }),
         gang: gang(metadata, &mut invalid),
+        terminating: metadata.deletion_timestamp.is_some(),
         invalid,
         ..Pod::new(PodKey::new(
             metadata.namespace.clone().unwrap_or_default(),
@@ -149,6 +150,14 @@ mod tests {
         assert_eq!(found.owner.unwrap().kind, "ReplicaSet");
         assert_eq!(found.requests.to_string(), "pods: 1");
         assert_eq!(found.invalid, Vec::<String>::new());
+    }
+
+    #[test]
+    fn who_was_told_to_go_is_terminating() {
+        let told =
+            |metadata: &Value| pod(&serde_json::from_value(json!({ "metadata": metadata })).unwrap()).terminating;
+        assert!(told(&json!({ "name": "p", "deletionTimestamp": "2026-01-01T00:00:30Z" })));
+        assert!(!told(&json!({ "name": "p" })));
     }
 
     fn grouped(labels: &Value, annotations: &Value) -> (Option<(String, u32)>, Vec<String>) {

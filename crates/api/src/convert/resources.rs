@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{Container, PodSpec, ResourceRequirements};
+use k8s_openapi::api::core::v1::{Container, ContainerStatus, PodSpec, PodStatus, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
 use units::{Amount, Quantity, ResourceList, ResourceName};
 
@@ -34,15 +34,25 @@ fn parse(text: &Text) -> Result<Quantity, String> {
 /// As the kube-scheduler counts: containers and sidecars together, or the largest step of the
 /// initialisation if that is more, plus the runtime class's overhead. A limit without a request is a
 /// request, and what the pod itself asks for replaces the sum of its containers.
-pub fn pod_requests(spec: &PodSpec, invalid: &mut Vec<String>) -> ResourceList {
+///
+/// Of a pod that is being resized in place, a container counts with the most of what it asks for and what it has been given
+/// (KEP-1287); if the kubelet has said that it will never have it, with what it has been given.
+pub fn pod_requests(spec: &PodSpec, status: Option<&PodStatus>, invalid: &mut Vec<String>) -> ResourceList {
+    let given = Given::of(status);
+    let mut container_requests = |container: &Container| {
+        let resources = container.resources.as_ref();
+        let whose = format!("container {}", container.name);
+        let asked = resources.map(|resources| requests(resources, &whose, invalid)).unwrap_or_default();
+        given.or_more(asked, container)
+    };
     let mut running = ResourceList::new();
     for container in &spec.containers {
-        running.add(&container_requests(container, invalid));
+        running.add(&container_requests(container));
     }
     let mut sidecars = ResourceList::new();
     let mut starting = ResourceList::new();
     for container in spec.init_containers.iter().flatten() {
-        let asked = container_requests(container, invalid);
+        let asked = container_requests(container);
         if container.restart_policy.as_deref() == Some("Always") {
             sidecars.add(&asked);
             starting.max_with(&sidecars);
@@ -63,12 +73,44 @@ pub fn pod_requests(spec: &PodSpec, invalid: &mut Vec<String>) -> ResourceList {
     running
 }
 
-fn container_requests(container: &Container, invalid: &mut Vec<String>) -> ResourceList {
-    container
-        .resources
-        .as_ref()
-        .map(|resources| requests(resources, &format!("container {}", container.name), invalid))
-        .unwrap_or_default()
+/// What the kubelet says that it has given to containers.
+struct Given<'a> {
+    statuses: Vec<&'a ContainerStatus>,
+    /// Whether it will never give what is asked for.
+    is_final: bool,
+}
+
+impl<'a> Given<'a> {
+    fn of(status: Option<&'a PodStatus>) -> Self {
+        let statuses = status.into_iter().flat_map(|status| {
+            status.container_statuses.iter().flatten().chain(status.init_container_statuses.iter().flatten())
+        });
+        let conditions = status.and_then(|status| status.conditions.as_ref()).into_iter().flatten();
+        let is_final = conditions.into_iter().any(|condition| {
+            condition.type_ == "PodResizePending" && condition.reason.as_deref() == Some("Infeasible")
+        });
+        Self { statuses: statuses.collect(), is_final }
+    }
+
+    /// What a container that asks for this much counts with.
+    fn or_more(&self, mut asked: ResourceList, container: &Container) -> ResourceList {
+        let Some(status) = self.statuses.iter().find(|status| status.name == container.name) else { return asked };
+        let in_use = status.resources.as_ref().and_then(|resources| resources.requests.as_ref());
+        let said = container.resources.as_ref().and_then(|resources| resources.requests.as_ref());
+        let mut given = ResourceList::new();
+        // Nearly always all of it is as the pod asks for it, in the same words.
+        for list in
+            [status.allocated_resources.as_ref(), in_use].into_iter().flatten().filter(|list| Some(*list) != said)
+        {
+            // The kubelet has written it, and nobody can be told that it is wrong.
+            given.max_with(&amounts(list.iter(), "", &mut Vec::new()));
+        }
+        if self.is_final && !given.is_empty() {
+            return given;
+        }
+        asked.max_with(&given);
+        asked
+    }
 }
 
 fn requests(resources: &ResourceRequirements, whose: &str, invalid: &mut Vec<String>) -> ResourceList {
@@ -104,8 +146,13 @@ mod tests {
 
     #[track_caller]
     fn check(spec: Value, expected: &str) {
-        let mut invalid = Vec::new();
-        let asked = pod_requests(&serde_json::from_value(spec).unwrap(), &mut invalid);
+        check_with(spec, json!({}), expected);
+    }
+
+    #[track_caller]
+    fn check_with(spec: Value, status: Value, expected: &str) {
+        let (mut invalid, status) = (Vec::new(), serde_json::from_value(status).unwrap());
+        let asked = pod_requests(&serde_json::from_value(spec).unwrap(), Some(&status), &mut invalid);
         let mut said = asked.to_string();
         for problem in invalid {
             said = format!("{said}! {problem}");
@@ -148,6 +195,22 @@ mod tests {
                     "resources": { "requests": { "cpu": "3" } } }),
             "cpu: 3250m",
         );
+    }
+
+    #[test]
+    fn a_container_that_is_resized_counts_with_the_most_that_it_may_have() {
+        let status = |allocated: &str, in_use: &str, reason: &str| {
+            let held = json!({ "name": "c", "image": "i", "imageID": "i", "ready": true, "restartCount": 0,
+                "allocatedResources": { "cpu": allocated }, "resources": { "requests": { "cpu": in_use } } });
+            json!({ "containerStatuses": [held],
+                    "conditions": [{ "type": "PodResizePending", "status": "True", "reason": reason }] })
+        };
+        let asks_for_two = || json!({ "containers": [container("2")] });
+        check_with(asks_for_two(), status("6", "6", ""), "cpu: 6");
+        check_with(asks_for_two(), status("2", "4", ""), "cpu: 4");
+        check_with(asks_for_two(), status("1", "1", "Deferred"), "cpu: 2");
+        check_with(asks_for_two(), status("1", "1", "Infeasible"), "cpu: 1");
+        check_with(asks_for_two(), status("2", "2", "Infeasible"), "cpu: 2");
     }
 
     #[test]

@@ -22,6 +22,8 @@ pub(super) struct Cluster<'a> {
     pub(super) pods: Vec<&'a PodKey>,
     /// Whether the node is leaving.
     pub(super) leaving: bool,
+    /// Whether the pods run and were told to go.
+    pub(super) terminating: bool,
 }
 
 /// What spreads and affinities can tell pods apart by.
@@ -171,11 +173,14 @@ impl<'a> Crowd<'a> {
         let mut known = BTreeMap::new();
         for (site, node) in ground.snapshot.nodes.iter().enumerate() {
             let leaving = node.stage == NodeStage::Leaving;
-            let there = crowd.clusters(&mut known, site, leaving, node.pods.iter().map(AsRef::as_ref));
-            crowd.bound.extend(there);
+            for terminating in [false, true] {
+                let pods = node.pods.iter().map(AsRef::as_ref).filter(|pod: &&Pod| pod.terminating == terminating);
+                let there = crowd.clusters(&mut known, site, pods);
+                crowd.bound.extend(there.into_iter().map(|cluster| Cluster { leaving, terminating, ..cluster }));
+            }
         }
         for (site, there) in ground.on_existing.iter().chain(&ground.on_new).enumerate() {
-            let there = crowd.clusters(&mut known, site, false, there.iter().map(|placed| placed.pod));
+            let there = crowd.clusters(&mut known, site, there.iter().map(|placed| placed.pod));
             crowd.placed.extend(there);
         }
         for pod in placed().filter(|pod| pod.topology_spread.iter().any(is_hard)) {
@@ -202,7 +207,6 @@ impl<'a> Crowd<'a> {
         &mut self,
         known: &mut BTreeMap<Kind<'a>, usize>,
         site: usize,
-        leaving: bool,
         pods: impl Iterator<Item = &'a Pod>,
     ) -> Vec<Cluster<'a>> {
         let mut here: BTreeMap<usize, Vec<&PodKey>> = BTreeMap::new();
@@ -214,7 +218,7 @@ impl<'a> Crowd<'a> {
             });
             here.entry(index).or_default().push(&pod.key);
         }
-        here.into_iter().map(|(kind, pods)| Cluster { kind, site, pods, leaving }).collect()
+        here.into_iter().map(|(kind, pods)| Cluster { kind, site, pods, leaving: false, terminating: false }).collect()
     }
 
     fn with_label(&self, (key, value): (&str, &str)) -> &[usize] {

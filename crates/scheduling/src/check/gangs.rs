@@ -19,7 +19,7 @@ pub(super) fn whole(ground: &Ground<'_>, violations: &mut Vec<Violation>) {
         return;
     }
     let bound = ground.snapshot.nodes.iter().flat_map(|node| &node.pods);
-    for pod in bound.filter(|pod| !ground.pods.contains_key(&pod.key)) {
+    for pod in bound.filter(|pod| !(pod.terminating || ground.pods.contains_key(&pod.key))) {
         let group = pod.gang.as_ref().map(|gang| (pod.key.namespace.as_str(), gang.name.as_str()));
         if let Some(group) = group.and_then(|group| groups.get_mut(&group)) {
             group.2 += 1;

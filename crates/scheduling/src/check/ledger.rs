@@ -57,6 +57,7 @@ pub(super) fn reasons(ground: &Ground<'_>, violations: &mut Vec<Violation>) {
                     | Unfit::NotTried
                     | Unfit::NoPools
                     | Unfit::Gang { .. }
+                    | Unfit::ClaimInUse { .. }
             )
         };
         if reasons.is_empty() {

@@ -70,7 +70,7 @@ pub(super) fn check<'a>(
         })
         .collect();
     for cluster in &crowd.bound {
-        state.settle(&behaviours[of_kind[cluster.kind]], cluster.site, cluster.pods.len(), cluster.leaving);
+        state.settle(&behaviours[of_kind[cluster.kind]], cluster);
     }
     let queues = queues(crowd, &of_kind, &behaviours, &state, violations);
     let mut work = backtrack::WORK;

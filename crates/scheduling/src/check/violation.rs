@@ -48,6 +48,15 @@ pub enum Violation {
         /// How many run or have a place.
         found: usize,
     },
+    /// A pod has a place, and a volume claim of its own that is for one pod alone is another's, too.
+    SharedClaim {
+        /// The pod.
+        pod: PodKey,
+        /// Which other pod has the claim, running or placed.
+        other: PodKey,
+        /// The claim's name.
+        claim: String,
+    },
     /// A pod is on a node that is not there or is leaving.
     NoSuchNode {
         /// The pod.
@@ -216,6 +225,7 @@ impl Violation {
             | Self::InvalidPod { pod }
             | Self::NoReason { pod, .. }
             | Self::NoSuchNode { pod, .. }
+            | Self::SharedClaim { pod, .. }
             | Self::Untolerated { pod, .. }
             | Self::WrongLabels { pod, .. }
             | Self::TooNear { pod, .. }
@@ -394,6 +404,9 @@ impl fmt::Display for Violation {
                 write!(f, "{nodes} new nodes count on {offering}, of which {remaining} are left")
             }
             Self::WrongSum { what } => what.fmt(f),
+            Self::SharedClaim { pod, other, claim } => {
+                write!(f, "pod {pod} may not use its volume claim {claim} beside {other}")
+            }
             Self::TornGang { group, needed, found } => {
                 write!(f, "group {group} needs {needed} pods at once and gets {found}")
             }

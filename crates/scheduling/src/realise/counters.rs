@@ -1,6 +1,6 @@
 //! How many pods of some sort are in each domain of a topology: what spreading and affinity between pods are decided by.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, slice, sync::Arc};
 
 use requirements::{Operator, RequirementTerm, labels};
 
@@ -76,7 +76,9 @@ fn with_own_labels(
 pub(super) enum Counted {
     /// Those that are in every one of the selections.
     Selected(Vec<Selection>),
-    /// Those with this owner.
+    /// Those that are selected and were not told to go.
+    Staying(Selection),
+    /// Those with this owner that were not told to go.
     Owned(String, OwnerKey),
     /// Those that have such a term themselves; once for each time they have it.
     Holding(Held),
@@ -158,6 +160,8 @@ pub(super) struct Counters<'a> {
 struct Group<'a> {
     /// One of them.
     pod: &'a Pod,
+    /// Whether they run and were told to go.
+    terminating: bool,
 }
 
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -168,11 +172,12 @@ struct GroupKey<'a> {
     spread: &'a [TopologySpread],
     near: &'a [PodAffinityTerm],
     away: &'a [PodAffinityTerm],
+    terminating: bool,
 }
 
 impl<'a> Counters<'a> {
-    /// The group of a pod, new or known. All groups must be known before the first counter is made.
-    pub(super) fn group(&mut self, pod: &'a Pod) -> usize {
+    /// The group of a pod that was told to go or was not, new or known. All groups must be known before the first counter is made.
+    pub(super) fn group(&mut self, pod: &'a Pod, terminating: bool) -> usize {
         let key = GroupKey {
             namespace: &pod.key.namespace,
             labels: &pod.labels,
@@ -180,13 +185,14 @@ impl<'a> Counters<'a> {
             spread: &pod.topology_spread,
             near: &pod.pod_affinity,
             away: &pod.pod_anti_affinity,
+            terminating,
         };
         if let Some(group) = self.known_groups.get(&key) {
             return *group;
         }
         let group = self.groups.len();
         self.known_groups.insert(key, group);
-        self.groups.push(Group { pod });
+        self.groups.push(Group { pod, terminating });
         self.counted_by.push(Vec::new());
         self.in_namespace.entry(&pod.key.namespace).or_default().push(group);
         if let Some(owner) = &pod.owner {
@@ -238,23 +244,30 @@ impl<'a> Counters<'a> {
         match counted {
             Counted::Holding(held) => self.holders.get(held).cloned().unwrap_or_default(),
             Counted::Owned(namespace, owner) => {
-                self.owned.get(&(namespace.as_str(), owner)).cloned().unwrap_or_default()
+                let owned = self.owned.get(&(namespace.as_str(), owner)).map_or(&[][..], Vec::as_slice);
+                self.staying(owned.iter().copied())
             }
-            Counted::Selected(selections) => {
-                let own = selections.first().and_then(|selection| match &selection.scope {
-                    Scope::Own(namespace) => Some(namespace.as_str()),
-                    Scope::Listed { .. } => None,
-                });
-                let selected =
-                    |group: &usize| selections.iter().all(|one| one.selects(self.groups[*group].pod, snapshot));
-                match own {
-                    Some(namespace) => {
-                        let there = self.in_namespace.get(namespace).map_or(&[][..], Vec::as_slice);
-                        there.iter().copied().filter(selected).collect()
-                    }
-                    None => (0..self.groups.len()).filter(selected).collect(),
-                }
+            Counted::Selected(selections) => self.selected(selections, snapshot),
+            Counted::Staying(selection) => self.staying(self.selected(slice::from_ref(selection), snapshot)),
+        }
+    }
+
+    fn staying(&self, groups: impl IntoIterator<Item = usize>) -> Vec<usize> {
+        groups.into_iter().filter(|group| !self.groups[*group].terminating).collect()
+    }
+
+    fn selected(&self, selections: &[Selection], snapshot: &Snapshot) -> Vec<usize> {
+        let own = selections.first().and_then(|selection| match &selection.scope {
+            Scope::Own(namespace) => Some(namespace.as_str()),
+            Scope::Listed { .. } => None,
+        });
+        let selected = |group: &usize| selections.iter().all(|one| one.selects(self.groups[*group].pod, snapshot));
+        match own {
+            Some(namespace) => {
+                let there = self.in_namespace.get(namespace).map_or(&[][..], Vec::as_slice);
+                there.iter().copied().filter(selected).collect()
             }
+            None => (0..self.groups.len()).filter(selected).collect(),
         }
     }
 

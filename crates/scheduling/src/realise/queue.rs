@@ -54,6 +54,8 @@ pub(super) struct Scheduler<'a> {
     /// Where the last look over the nodes ended.
     next_node: usize,
     placed: BTreeMap<PodKey, Target>,
+    /// Volume claims that some pod has and no other one may use, by namespace and name.
+    claims: BTreeSet<(&'a str, &'a str)>,
 }
 
 impl<'a> Scheduler<'a> {
@@ -77,7 +79,7 @@ impl<'a> Scheduler<'a> {
             .map(|pod| Waiting {
                 pod,
                 shape: kinds.shape(pod, &world),
-                group: counters.group(pod),
+                group: counters.group(pod, false),
                 relations: 0,
                 planned: nominations.get(&pod.key).and_then(|target| nodes.get(target)).copied(),
                 nominated: None,
@@ -85,7 +87,7 @@ impl<'a> Scheduler<'a> {
             .collect();
         let bound: Vec<(usize, usize)> = (0..world.sites.len())
             .flat_map(|node| world.sites[node].bound.iter().map(move |pod| (node, *pod)))
-            .map(|(node, pod)| (node, counters.group(pod)))
+            .map(|(node, pod)| (node, counters.group(pod, pod.terminating)))
             .collect();
         let mut relations = Vec::new();
         let mut known = BTreeMap::new();
@@ -100,6 +102,7 @@ impl<'a> Scheduler<'a> {
         for (node, group) in bound {
             counters.add(group, node);
         }
+        let claims = world.sites.iter().flat_map(|site| &site.bound).flat_map(|pod| exclusive_claims(pod)).collect();
         let kept = world.sites.iter().map(|_| Kept::default()).collect();
         // A shape that has not asked a node yet has seen state 0 of it.
         let states = vec![1; world.sites.len()];
@@ -116,6 +119,7 @@ impl<'a> Scheduler<'a> {
             dice,
             next_node: 0,
             placed: BTreeMap::new(),
+            claims,
         }
     }
 
@@ -174,6 +178,9 @@ impl<'a> Scheduler<'a> {
     }
 
     fn find(&mut self, waiting: &Waiting<'a>) -> Option<usize> {
+        if exclusive_claims(waiting.pod).any(|claim| self.claims.contains(&claim)) {
+            return None;
+        }
         if let Some(node) = waiting.nominated
             && self.takes_nominated(waiting, node)
         {
@@ -289,6 +296,7 @@ impl<'a> Scheduler<'a> {
         self.give_up(&mut nominee);
         self.world.sites[node].take(waiting.pod, &self.kinds.shapes[waiting.shape].request);
         self.counters.add(waiting.group, node);
+        self.claims.extend(exclusive_claims(waiting.pod));
         self.states[node] += 1;
         self.placed.insert(waiting.pod.key.clone(), self.world.sites[node].target.clone());
     }
@@ -300,6 +308,11 @@ impl<'a> Scheduler<'a> {
         self.states[node] += 1;
         true
     }
+}
+
+/// By namespace and name.
+fn exclusive_claims(pod: &Pod) -> impl Iterator<Item = (&str, &str)> {
+    pod.exclusive_claims.iter().map(|claim| (pod.key.namespace.as_str(), claim.as_str()))
 }
 
 impl<'a> Kept<'a> {

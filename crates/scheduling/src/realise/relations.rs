@@ -84,7 +84,7 @@ impl Relations {
                 (0..nodes.len()).filter(|node| nodes[*node]).filter_map(|node| place[node]).collect();
             domains.sort_unstable();
             domains.dedup();
-            let counter = counters.counter(Counted::Selected(vec![selection]), topology, Some(nodes), snapshot);
+            let counter = counters.counter(Counted::Staying(selection), topology, Some(nodes), snapshot);
             self.spread.push(Spread {
                 counter,
                 max_skew: i64::from(spread.max_skew),
@@ -127,7 +127,7 @@ impl Relations {
             let topology = counters.topology(&spread.topology_key, world);
             // On single nodes all pods are counted, whatever the policies say of the node.
             let nodes = (!counters.topologies[topology].is_hostname).then(|| included(spread, demand, &labelled));
-            let counted = Counted::Selected(vec![Selection::of_spread(pod, spread)]);
+            let counted = Counted::Staying(Selection::of_spread(pod, spread));
             let counter = counters.counter(counted, topology, nodes, snapshot);
             self.soft_spread.push(SoftSpread { counter, max_skew: spread.max_skew });
         }

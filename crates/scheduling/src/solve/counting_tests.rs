@@ -9,7 +9,7 @@ use super::{
     solve, solve_greedy,
     tests::{edited, edited_node, edited_pool},
 };
-use crate::{InstanceType, Node, Pod, Pool, Settings, Snapshot, Solution, testing::*};
+use crate::{InstanceType, Node, Pod, Pool, Settings, Snapshot, Solution, check::Violation, testing::*};
 
 /// So many pods of an app, of so many thousandths of a cpu.
 pub(super) fn app(name: &str, count: usize, milli_cpu: i64, edit: impl Fn(&mut Pod)) -> impl Iterator<Item = Pod> {
@@ -338,4 +338,50 @@ fn each_node_of_a_pool_brings_its_zone_into_the_spreads_that_count_it() {
     let world = snapshot(pods, Vec::new(), vec![pool]);
     // One in a and one in b of each: c has none.
     assert_eq!(plans(&world).each_ref().map(|plan| unplaced(plan).len()), [4; 2]);
+}
+
+/// A web pod that was told to go in zone a and one that stays in zone b, where there is room; a new one has to come.
+fn one_leaves_a(new: impl Fn(&mut Pod)) -> Snapshot {
+    let there = |zone: &str, name: &str, milli_cpu: i64, terminating: bool| {
+        edited_node(node(zone, milli_cpu), |node: &mut Node| {
+            node.labels.insert(labels::ZONE.to_owned(), zone.to_owned());
+            let mine = app("web", 1, 500, |pod| {
+                pod.key.name = name.to_owned();
+                pod.terminating = terminating;
+            });
+            node.pods = mine.map(Arc::new).collect();
+        })
+    };
+    let nodes = vec![there("a", "old", 600, true), there("b", "stays", 2000, false)];
+    snapshot(app("web", 1, 500, new).collect(), nodes, vec![pool("p")])
+}
+
+#[test]
+fn no_spread_counts_who_was_told_to_go() {
+    let world = one_leaves_a(evenly("web"));
+    for plan in plans(&world) {
+        let zones: Vec<_> = plan.new_nodes.iter().map(|node| node.offerings[0].key.zone.as_str()).collect();
+        assert_eq!(zones, ["a"], "{plan:#?}");
+    }
+    // Where the one that stays is, a plan that is made while both stay would put it, too.
+    let mut before = world.clone();
+    before.nodes.iter_mut().flat_map(|node| &mut node.pods).for_each(|pod| Arc::make_mut(pod).terminating = false);
+    let plan = solve(&before, &Settings::default());
+    assert_eq!((plan.new_nodes.len(), broken(&before, &plan)), (0, vec![]));
+    assert!(matches!(broken(&world, &plan).as_slice(), [Violation::Uneven { .. }]), "{:?}", broken(&world, &plan));
+}
+
+#[test]
+fn who_was_told_to_go_is_near_and_keeps_others_away_until_it_is_gone() {
+    let near_a = |pod: &mut Pod| {
+        pod.node_selector = labels_of(&[(labels::ZONE, "a")]);
+        pod.pod_affinity = vec![near("web", labels::ZONE)];
+        pod.labels.clear();
+    };
+    assert_eq!(plans(&one_leaves_a(near_a)).each_ref().map(unplaced), [[""; 0]; 2]);
+    let away_from_a = |pod: &mut Pod| {
+        pod.node_selector = labels_of(&[(labels::ZONE, "a")]);
+        pod.pod_anti_affinity = vec![near("web", labels::ZONE)];
+    };
+    assert_eq!(plans(&one_leaves_a(away_from_a)).each_ref().map(unplaced), [["web-0"]; 2]);
 }

@@ -101,6 +101,22 @@ fn pods_that_run_already_count() {
 }
 
 #[test]
+fn pods_that_were_told_to_go_count_no_more() {
+    let mut there = node("n0", 100);
+    there.pods = vec![Arc::new(edited(member("ring", 9, 3, 10), |pod| pod.terminating = true))];
+    let mut snapshot = snapshot(members("ring", 2, 3, 3000), vec![there], vec![limited(8)]);
+    let solution = solve(&snapshot, &Settings::default());
+    assert_eq!(broken(&snapshot, &solution), []);
+    assert_eq!(solution.placed.len(), 0);
+    // The checker knows it by itself.
+    Arc::make_mut(&mut snapshot.nodes[0].pods[0]).terminating = false;
+    let stays = solve(&snapshot, &Settings::default());
+    Arc::make_mut(&mut snapshot.nodes[0].pods[0]).terminating = true;
+    let said: Vec<String> = broken(&snapshot, &stays).iter().map(ToString::to_string).collect();
+    assert_eq!(said, ["group shop/ring needs 3 pods at once and gets 2"]);
+}
+
+#[test]
 fn groups_of_one_name_in_two_namespaces_are_two() {
     let mut pods = members("ring", 2, 3, 1000);
     pods.push(edited(member("ring", 2, 3, 1000), |pod| pod.key.namespace = "other".to_owned()));

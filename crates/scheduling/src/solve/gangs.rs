@@ -120,7 +120,8 @@ fn groups(snapshot: &Snapshot) -> Vec<Group<'_>> {
         return Vec::new();
     }
     let waiting: BTreeSet<&PodKey> = groups.values().flat_map(|group| group.pods.iter().map(|pod| &pod.key)).collect();
-    for pod in snapshot.nodes.iter().flat_map(|node| &node.pods).filter(|pod| !waiting.contains(&pod.key)) {
+    let bound = snapshot.nodes.iter().flat_map(|node| &node.pods);
+    for pod in bound.filter(|pod| !pod.terminating && !waiting.contains(&pod.key)) {
         if let Some(gang) = &pod.gang
             && let Some(group) = groups.get_mut(&(pod.key.namespace.as_str(), gang.name.as_str()))
         {

@@ -20,6 +20,12 @@ impl Template<'_> {
         (self.min_values, self.values_of) = demanding.unzip();
     }
 
+    /// The label, and how many of its values must remain possible, if the pool demands several of which a machine alone has fewer.
+    pub(super) fn values_needed(&self, key: &str) -> Option<(&str, u32)> {
+        let demanded = self.min_values.iter().find(|(demanded, needed)| demanded == key && *needed > 1);
+        demanded.map(|(key, needed)| (key.as_str(), *needed))
+    }
+
     /// The first label of which fewer values remain possible than the pool demands: how many it demands and how many there are.
     pub(super) fn too_few_values(&self, choices: &Bits) -> Option<(&str, u32, usize)> {
         self.min_values.iter().zip(&self.values_of).find_map(|((key, needed), values_of)| {

@@ -241,3 +241,14 @@ fn what_keeps_a_pod_from_those_it_must_be_beside_is_told() {
     assert!(told[0].contains("keeps the spread within a skew of 3"), "{told:?}");
     assert!(told[1].contains("are on new node 1, where it may not be"), "{told:?}");
 }
+
+#[test]
+fn who_is_counted_by_a_label_of_which_the_pool_demands_several_values_is_told_that() {
+    let mut choosy = pool("p");
+    choosy.requirements.add(Requirement::exists(labels::ZONE).with_min_values(Some(2)));
+    let web = edited(pod("web", 100, 0), |pod| pod.labels = labels_of(&[("app", "web")]));
+    let shy = edited(pod("shy", 100, 0), |pod| pod.pod_anti_affinity = vec![near("web", labels::ZONE)]);
+    let plan = solve(&snapshot(vec![web, shy], Vec::new(), vec![choosy]), &Settings::default());
+    let told: Vec<String> = plan.unplaced.values().map(|reasons| reasons[0].to_string()).collect();
+    assert_eq!(told, ["NodePool/p: minValues of topology.kubernetes.io/zone is 2, only 1 remain possible"; 2]);
+}

@@ -115,6 +115,14 @@ impl Search<'_> {
         if !left.is_empty() {
             limited.clone_from(&left);
         }
+        let mut decided = kind.shape.relations.keys.iter().map(|key| self.topology.groups.keys[*key]);
+        if reasons.is_empty()
+            && !self.settings.relax_min_values
+            && let Some((key, needed)) = decided.find_map(|key| template.values_needed(key))
+        {
+            // Its node must have one value, for it is counted by that.
+            reasons.push(Unfit::MinValues { pool: pool(), key: key.to_owned(), needed, found: 1 });
+        }
         let others = !reasons.is_empty();
         self.topology_reasons(kind, template, &left, &mut reasons);
         self.limit_reasons(index, &limited, others, &mut reasons);

@@ -20,7 +20,7 @@ use super::{
     named::Named,
     node_labels::labels_of,
     open::{Fit, Open, Put},
-    relations::{Groups, Place},
+    relations::{Groups, Place, Relation},
     running::Repelling,
     template::{Choice, Template},
     topology::{Here, Seat, Spot, Topology},
@@ -206,8 +206,13 @@ impl<'a> Search<'a> {
             let mut repelling = repelling.on(at).peekable();
             for (at, pod) in node.pods.iter().enumerate() {
                 let repels = repelling.next_if(|(position, _)| *position == at).map_or(&[][..], |(_, groups)| groups);
-                let counted = known.entry((pod.key.namespace.as_str(), &pod.labels)).or_insert_with(|| {
-                    let [counted, _] = self.topology.groups.of(&pod.key.namespace, &pod.labels);
+                let written = (pod.key.namespace.as_str(), &pod.labels, pod.terminating);
+                let counted = known.entry(written).or_insert_with(|| {
+                    let [mut counted, _] = self.topology.groups.of(&pod.key.namespace, &pod.labels);
+                    if pod.terminating {
+                        let found = &self.topology.groups.found;
+                        counted.retain(|(group, _)| found[*group].relation != Relation::Spread);
+                    }
                     counted
                 });
                 if (counted.is_empty() && repels.is_empty()) || pending(&pod.key) {

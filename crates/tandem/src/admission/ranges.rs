@@ -157,7 +157,7 @@ fn amounts(
 }
 
 fn requests(spec: &PodSpec) -> ResourceList {
-    convert::pod_requests(spec, &mut Vec::new())
+    convert::pod_requests(spec, None, &mut Vec::new())
 }
 
 /// What a pod may use in all, counted as what it asks for is.

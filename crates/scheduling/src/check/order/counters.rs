@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::super::topology::{Counts, Scope, Topology};
+use super::super::{
+    crowd::Cluster,
+    topology::{Counts, Scope, Topology},
+};
 
 /// What pods demand of the others, and by what they are counted; pods of equal behaviour are interchangeable.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -147,9 +150,22 @@ impl<'m> State<'m> {
     }
 
     /// Counts pods that are there before the first is placed.
-    pub(super) fn settle(&mut self, behaviour: &Behaviour, site: usize, pods: usize, leaving: bool) {
-        let pods = u32::try_from(pods).unwrap_or(u32::MAX);
-        self.count(behaviour, site, |count| count.saturating_add(pods));
+    pub(super) fn settle(&mut self, behaviour: &Behaviour, cluster: &Cluster<'_>) {
+        let pods = u32::try_from(cluster.pods.len()).unwrap_or(u32::MAX);
+        // Whoever was told to go is still near to others, but no spread counts it.
+        if !cluster.terminating {
+            self.count(behaviour, cluster.site, |count| count.saturating_add(pods));
+        }
+        self.accompany(behaviour, cluster.site, pods, cluster.leaving);
+    }
+
+    /// Places one pod.
+    pub(super) fn add(&mut self, behaviour: &Behaviour, site: usize) {
+        self.count(behaviour, site, |count| count.saturating_add(1));
+        self.accompany(behaviour, site, 1, false);
+    }
+
+    fn accompany(&mut self, behaviour: &Behaviour, site: usize, pods: u32, leaving: bool) {
         for company in &behaviour.supports {
             let company = &mut self.companies[*company];
             if self.topologies[company.topology].place(site).domains.is_empty() {
@@ -161,11 +177,6 @@ impl<'m> State<'m> {
                 company.come(&self.topologies[company.topology], site, |count| count.saturating_add(pods));
             }
         }
-    }
-
-    /// Places one pod.
-    pub(super) fn add(&mut self, behaviour: &Behaviour, site: usize) {
-        self.settle(behaviour, site, 1, false);
     }
 
     /// Takes one pod off again.

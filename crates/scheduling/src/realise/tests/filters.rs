@@ -110,6 +110,13 @@ fn volumes_must_be_attachable() {
 }
 
 #[test]
+fn a_volume_that_one_pod_alone_may_use_is_anothers_only_when_it_is_free() {
+    let with_data = |name: &str| Pod { exclusive_claims: ["data".to_owned()].into(), ..pod(name, 500, 1) };
+    always(&[with_data("p")], &[holding(node("a", 8000), with_data("q")), node("b", 8000)], &[], "p=-");
+    always(&[aged(with_data("p"), 1), aged(with_data("q"), 0)], &[node("a", 8000)], &[], "p=- q=a");
+}
+
+#[test]
 fn pods_keep_away_from_those_they_avoid_and_those_that_avoid_them() {
     keeps_off_a(|pod, nodes| {
         pod.pod_anti_affinity = vec![near("db", labels::HOSTNAME)];
@@ -136,7 +143,8 @@ fn pods_keep_away_from_those_they_avoid_and_those_that_avoid_them() {
 fn pods_go_near_those_they_need_or_are_the_first_of_them() {
     keeps_off_a(|pod, nodes| {
         pod.pod_affinity = vec![near("db", labels::HOSTNAME)];
-        nodes[1].pods = vec![Arc::new(labelled(super::pod("db", 0, 0), "db"))];
+        // Even if it was told to go.
+        nodes[1].pods = vec![Arc::new(Pod { terminating: true, ..labelled(super::pod("db", 0, 0), "db") })];
     });
     let wanting = |app: &str| {
         let mut one = labelled(pod("p", 500, 1), "web");
@@ -165,6 +173,11 @@ fn domains_are_filled_evenly() {
         pod.topology_spread = vec![spread(labels::HOSTNAME, 1)];
         nodes[0].pods = vec![Arc::new(web("one"))];
     });
+    // One that was told to go counts no more.
+    let (mut one, mut nodes) = (labelled(pod("p", 500, 1), "web"), large_and_small());
+    one.topology_spread = vec![spread(labels::HOSTNAME, 1)];
+    nodes[0].pods = vec![Arc::new(Pod { terminating: true, ..web("one") })];
+    always(&[one], &nodes, &[], "p=a");
     // With a skew of 2 one more is fine.
     let (mut one, mut nodes) = (labelled(pod("p", 500, 1), "web"), large_and_small());
     one.topology_spread = vec![spread(labels::HOSTNAME, 2)];

@@ -118,6 +118,10 @@ fn soft_spread_prefers_where_fewer_are() {
         pod.topology_spread = vec![soft.clone()];
         nodes[0].pods = vec![Arc::new(web("one"))];
     });
+    let mut one = labelled(pod("p", 500, 1), "web");
+    one.topology_spread = vec![soft.clone()];
+    let leaves = Pod { terminating: true, ..web("one") };
+    always(&[one], &[holding(node("a", 5000), leaves), node("b", 4000)], &[], "p=a");
     // Over zones the pods of the whole zone count, and a node without a zone has no points.
     prefers_b(|pod, nodes| {
         pod.topology_spread = vec![TopologySpread { topology_key: labels::ZONE.to_owned(), ..soft.clone() }];
@@ -140,6 +144,9 @@ fn pods_of_one_controller_are_spread_though_they_do_not_ask() {
         let nodes = [holding(node("a", 5000), owned(web("one"), kind)), node("b", 4000)];
         always(&[owned(pod("p", 500, 1), kind)], &nodes, &[], expected);
     }
+    let leaves = Pod { terminating: true, ..owned(web("one"), "ReplicaSet") };
+    let nodes = [holding(node("a", 5000), leaves), node("b", 4000)];
+    always(&[owned(pod("p", 500, 1), "ReplicaSet")], &nodes, &[], "p=a");
 }
 
 /// Each of two things speaks with all its points for one of the nodes, so the weights decide; if these are equal, the room.

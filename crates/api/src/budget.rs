@@ -3,10 +3,7 @@
 //! A budget that is used up lets the next pod go when another one is ready again; one that all its pods must be there for lets
 //! none go, however long one asks. A replacement for such a pod's node would cost money and stay empty.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
-};
+use std::collections::HashMap;
 
 use k8s_openapi::{
     api::{core::v1::Pod, policy::v1::PodDisruptionBudget},
@@ -17,34 +14,51 @@ use kube::{
     core::{Selector, SelectorExt as _},
 };
 
-use crate::{draining::tolerates_removal, pods, world::Objects};
+use crate::pods;
 
 /// What keeps a pod where it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Hold {
+pub struct Hold {
     /// As a part of a sentence.
-    pub(crate) why: String,
+    pub why: String,
     /// Whether it never lets the pod go as things are. If not, it will when other pods are ready: in a moment, or when somebody
     /// has mended them.
-    pub(crate) lasting: bool,
+    pub lasting: bool,
 }
 
-/// By UID of a bound pod that a drain would wait for, what does not let it go now.
-pub(crate) fn held(objects: &Objects) -> BTreeMap<String, Hold> {
-    let mut by_namespace: HashMap<&str, Vec<(Selector, &PodDisruptionBudget)>> = HashMap::new();
-    for budget in &objects.budgets {
-        // Without a selector it is about no pod.
-        let selector = budget.spec.as_ref().and_then(|spec| spec.selector.clone()).map(Selector::try_from);
-        if let (Some(namespace), Some(Ok(selector))) = (budget.metadata.namespace.as_deref(), selector) {
-            by_namespace.entry(namespace).or_default().push((selector, budget));
+/// The budgets that may keep a pod somewhere, by namespace.
+#[derive(Debug)]
+pub struct Budgets<'a>(HashMap<&'a str, Vec<(Selector, &'a PodDisruptionBudget)>>);
+
+impl<'a> Budgets<'a> {
+    /// Those of all namespaces. One without a selector is about no pod.
+    pub fn new(budgets: impl IntoIterator<Item = &'a PodDisruptionBudget>) -> Self {
+        let mut by_namespace: HashMap<&str, Vec<(Selector, &PodDisruptionBudget)>> = HashMap::new();
+        for budget in budgets {
+            let selector = budget.spec.as_ref().and_then(|spec| spec.selector.clone()).map(Selector::try_from);
+            if let (Some(namespace), Some(Ok(selector))) = (budget.metadata.namespace.as_deref(), selector) {
+                by_namespace.entry(namespace).or_default().push((selector, budget));
+            }
         }
+        by_namespace
+            .retain(|_, budgets| budgets.len() > 1 || budgets.iter().any(|(_, budget)| lets_none_go_now(budget)));
+        Self(by_namespace)
     }
-    by_namespace.retain(|_, budgets| budgets.len() > 1 || budgets.iter().any(|(_, budget)| lets_none_go_now(budget)));
-    if by_namespace.is_empty() {
-        return BTreeMap::new();
-    }
-    let holding = |pod: &Pod| {
-        let budgets = by_namespace.get(pod.metadata.namespace.as_deref()?)?;
+
+    /// What does not let this pod go now, if it is one that a drain would evict.
+    ///
+    /// Daemons, and pods that tolerate a drain, stay with their node. What has not begun, has ended or is ending needs nobody's
+    /// leave: the API server lets it go whatever a budget says.
+    pub fn hold(&self, pod: &Pod) -> Option<Hold> {
+        let budgets = self.0.get(pod.metadata.namespace.as_deref()?)?;
+        let evicted = pods::node_name(pod).is_some()
+            && pods::occupies(pod)
+            && !pods::is_leaving(pod)
+            && !pods::has_not_begun(pod)
+            && !pods::tolerates_removal(pod);
+        if !evicted {
+            return None;
+        }
         let mut about =
             budgets.iter().filter(|(selector, _)| selector.matches(pod.labels())).map(|(_, budget)| *budget);
         let name =
@@ -65,18 +79,7 @@ pub(crate) fn held(objects: &Objects) -> BTreeMap<String, Hold> {
             why: format!("the disruption budget {}, which lets none of its pods go{now}", name(first)),
             lasting,
         })
-    };
-    // Daemons, and pods that tolerate a drain, stay with their node. What has not begun, has ended or is ending needs nobody's
-    // leave: the API server lets it go whatever a budget says.
-    let evicted = |pod: &&Arc<Pod>| {
-        pods::node_name(pod).is_some()
-            && pods::occupies(pod)
-            && !pods::is_leaving(pod)
-            && !pods::has_not_begun(pod)
-            && !tolerates_removal(pod)
-    };
-    let bound = objects.pods.iter().filter(evicted);
-    bound.filter_map(|pod| Some((pods::uid(pod).to_owned(), holding(pod)?))).collect()
+    }
 }
 
 /// Whether the API server would refuse the eviction of a pod that is ready. Who has not been counted yet allows none.
@@ -86,9 +89,9 @@ fn lets_none_go_now(budget: &PodDisruptionBudget) -> bool {
 
 /// Whether it allows no disruption as things are, and none that another pod's becoming ready would bring: as many pods must be
 /// healthy as there are, none may be missing by its words, or nobody can count its pods (those of a Job, for example) and the
-/// API server refuses every eviction.
+/// API server refuses every eviction. Of one that nobody has looked at only its words are known.
 fn lets_none_go(budget: &PodDisruptionBudget) -> bool {
-    let Some(status) = &budget.status else { return false };
+    let status = budget.status.clone().unwrap_or_default();
     let (expected, needed) = (status.expected_pods.unwrap_or(0), status.desired_healthy.unwrap_or(0));
     let is = |value: Option<&IntOrString>, number: Option<i32>, share: &str| match value {
         Some(IntOrString::Int(value)) => Some(*value) == number,
@@ -109,7 +112,9 @@ fn lets_none_go(budget: &PodDisruptionBudget) -> bool {
 fn is_evictable(pod: &Pod, budget: &PodDisruptionBudget) -> bool {
     let policy = budget.spec.as_ref().and_then(|spec| spec.unhealthy_pod_eviction_policy.as_deref());
     let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
-    let is_ready = conditions.into_iter().flatten().any(|c| c.type_ == "Ready" && c.status == "True");
+    // The kubelet says it of every pod that runs; whoever writes one by hand means that it does.
+    let mut said = conditions.into_iter().flatten().filter(|c| c.type_ == "Ready");
+    let is_ready = said.next().is_none_or(|c| c.status == "True");
     let enough = budget.status.as_ref().is_some_and(|status| {
         let needed = status.desired_healthy.unwrap_or(0);
         needed > 0 && status.current_healthy.unwrap_or(0) >= needed
@@ -123,28 +128,30 @@ mod tests {
 
     use super::*;
 
-    fn pod(name: &str, app: &str, ready: bool) -> Arc<Pod> {
+    fn pod(name: &str, app: &str, ready: bool) -> Pod {
         let condition = json!({ "type": "Ready", "status": if ready { "True" } else { "False" } });
-        Arc::new(
-            serde_json::from_value(json!({
-                "metadata": { "name": name, "namespace": "d", "uid": name, "labels": { "app": app } },
-                "spec": { "nodeName": "n", "containers": [] }, "status": { "conditions": [condition] },
-            }))
-            .unwrap(),
-        )
+        serde_json::from_value(json!({
+            "metadata": { "name": name, "namespace": "d", "uid": name, "labels": { "app": app } },
+            "spec": { "nodeName": "n", "containers": [] }, "status": { "conditions": [condition] },
+        }))
+        .unwrap()
     }
 
-    fn held_by(specs: &[Value], status: &Value) -> Vec<String> {
+    /// What of these holds two pods of the app `web`, of which one is not ready, and one of the app `db`; by pod.
+    fn held(specs: &[Value], status: &Value) -> Vec<(String, Hold)> {
         let budget = |(index, spec): (usize, &Value)| {
             let budget = json!({ "metadata": { "name": format!("b{index}"), "namespace": "d" }, "spec": spec, "status": status });
-            Arc::new(serde_json::from_value(budget).unwrap())
+            serde_json::from_value(budget).unwrap()
         };
-        let objects = Objects {
-            pods: vec![pod("a", "web", true), pod("b", "web", false), pod("c", "db", true)],
-            budgets: specs.iter().enumerate().map(budget).collect(),
-            ..Objects::default()
-        };
-        let lasting = held(&objects).into_iter().filter(|(_, hold)| hold.lasting);
+        let budgets: Vec<PodDisruptionBudget> = specs.iter().enumerate().map(budget).collect();
+        let budgets = Budgets::new(&budgets);
+        let pods = [pod("a", "web", true), pod("b", "web", false), pod("c", "db", true)];
+        pods.iter().filter_map(|pod| Some((pod.name_any(), budgets.hold(pod)?))).collect()
+    }
+
+    /// What never lets them go.
+    fn held_by(specs: &[Value], status: &Value) -> Vec<String> {
+        let lasting = held(specs, status).into_iter().filter(|(_, hold)| hold.lasting);
         lasting.map(|(pod, hold)| format!("{pod} {}", hold.why)).collect()
     }
 
@@ -183,25 +190,16 @@ mod tests {
 
     #[test]
     fn a_budget_that_is_used_up_holds_its_pods_for_now() {
-        let held = |status: &Value| {
-            let budget = json!({ "metadata": { "name": "b", "namespace": "d" }, "spec": of("web"), "status": status });
-            let objects = Objects {
-                // What does not become ready while enough others are may go.
-                pods: vec![pod("a", "web", true), pod("b", "web", false), pod("c", "db", true)],
-                budgets: vec![Arc::new(serde_json::from_value(budget).unwrap())],
-                ..Objects::default()
-            };
-            held(&objects)
-        };
         let hold =
-            Hold { why: "the disruption budget d/b, which lets none of its pods go now".to_owned(), lasting: false };
-        assert_eq!(held(&status(2, 1, 0)), BTreeMap::from([("a".to_owned(), hold.clone())]), "a roll-out is stuck");
-        assert_eq!(
-            held(&Value::Null),
-            BTreeMap::from([("a".to_owned(), hold.clone()), ("b".to_owned(), hold)]),
-            "nobody has counted"
-        );
-        assert_eq!(held(&status(2, 1, 1)), BTreeMap::new());
+            Hold { why: "the disruption budget d/b0, which lets none of its pods go now".to_owned(), lasting: false };
+        let [a, b] = ["a", "b"].map(|pod| (pod.to_owned(), hold.clone()));
+        // What does not become ready while enough others are may go.
+        assert_eq!(held(&[of("web")], &status(2, 1, 0)), std::slice::from_ref(&a), "a roll-out is stuck");
+        assert_eq!(held(&[of("web")], &Value::Null), [a, b], "nobody has counted");
+        assert_eq!(held(&[of("web")], &status(2, 1, 1)), []);
+        let mut words = of("web");
+        words["maxUnavailable"] = json!(0);
+        assert_eq!(held_by(&[words], &Value::Null).len(), 2, "nobody need count for that");
     }
 
     #[test]
@@ -216,27 +214,23 @@ mod tests {
     fn nobody_is_held_whom_no_drain_waits_for() {
         let budget = json!({ "metadata": { "name": "b", "namespace": "d" }, "spec": { "selector": {} }, "status": status(3, 3, 0) });
         let held_among = |change: &Value| {
-            let mut object = serde_json::to_value(&*pod("a", "web", true)).unwrap();
+            let mut object = serde_json::to_value(pod("a", "web", true)).unwrap();
             for (part, fields) in change.as_object().into_iter().flatten() {
                 for (field, value) in fields.as_object().into_iter().flatten() {
                     object[part][field] = value.clone();
                 }
             }
-            let objects = Objects {
-                pods: vec![Arc::new(serde_json::from_value(object).unwrap())],
-                budgets: vec![Arc::new(serde_json::from_value(budget.clone()).unwrap())],
-                ..Objects::default()
-            };
-            held(&objects).len()
+            let budget: PodDisruptionBudget = serde_json::from_value(budget.clone()).unwrap();
+            Budgets::new([&budget]).hold(&serde_json::from_value(object).unwrap()).is_some()
         };
-        assert_eq!(held_among(&json!({})), 1);
+        assert!(held_among(&json!({})));
         let daemon =
             json!([{ "apiVersion": "apps/v1", "kind": "DaemonSet", "name": "d", "uid": "d", "controller": true }]);
-        assert_eq!(held_among(&json!({ "metadata": { "ownerReferences": daemon } })), 0);
-        assert_eq!(held_among(&json!({ "status": { "phase": "Succeeded" } })), 0);
-        assert_eq!(held_among(&json!({ "status": { "phase": "Pending" } })), 0);
-        assert_eq!(held_among(&json!({ "spec": { "tolerations": [{ "operator": "Exists" }] } })), 0);
-        assert_eq!(held_among(&json!({ "metadata": { "deletionTimestamp": "2026-01-01T00:00:00Z" } })), 0);
+        assert!(!held_among(&json!({ "metadata": { "ownerReferences": daemon } })));
+        assert!(!held_among(&json!({ "status": { "phase": "Succeeded" } })));
+        assert!(!held_among(&json!({ "status": { "phase": "Pending" } })));
+        assert!(!held_among(&json!({ "spec": { "tolerations": [{ "operator": "Exists" }] } })));
+        assert!(!held_among(&json!({ "metadata": { "deletionTimestamp": "2026-01-01T00:00:00Z" } })));
     }
 
     #[test]

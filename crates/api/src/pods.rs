@@ -75,6 +75,20 @@ pub fn is_leaving(pod: &Pod) -> bool {
     pod.metadata.deletion_timestamp.is_some()
 }
 
+/// Whether it may stay on a node that is being emptied, so that no drain evicts it or waits for it.
+pub fn tolerates_removal(pod: &Pod) -> bool {
+    let tolerations = pod.spec.as_ref().and_then(|spec| spec.tolerations.as_deref()).unwrap_or_default();
+    tolerations.iter().any(|toleration| {
+        let key = toleration.key.as_deref().unwrap_or_default();
+        let exists = toleration.operator.as_deref() == Some("Exists");
+        let right_key =
+            (key.is_empty() && exists) || key == labels::DISRUPTED_TAINT || key == labels::UNSCHEDULABLE_TAINT;
+        let right_value = exists || toleration.value.as_deref().unwrap_or_default().is_empty();
+        let effect = toleration.effect.as_deref().unwrap_or_default();
+        right_key && right_value && (effect.is_empty() || effect == "NoSchedule")
+    })
+}
+
 /// The UID, empty only for objects that never were in an API server.
 pub fn uid(pod: &Pod) -> &str {
     pod.metadata.uid.as_deref().unwrap_or_default()
