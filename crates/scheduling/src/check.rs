@@ -22,7 +22,7 @@
 //! now, from an available offering, within its limits and beside its daemons. Of a new node that counts though the pod could not
 //! go there, nobody knows whether it comes before the pod or after it: it must be even either way. Hosts could be added without
 //! end; of them those that there are, or will be, count. Pods on nodes that are leaving are counted until they are gone, but
-//! nobody can rely on being near to them.
+//! nobody can rely on being near to them, nor to pods that were told to go, which no spread counts.
 
 mod apart;
 mod claims;

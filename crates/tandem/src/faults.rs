@@ -1,7 +1,8 @@
-//! What is wrong inside a pod's spec, with the path of the field.
+//! What is wrong inside a pod's spec, or with a disruption budget, with the path of the field.
 //!
 //! An API server would refuse all of it; a file may hold anything, and a mistake must not read as a pod that fits nowhere.
 
+mod budget;
 mod containers;
 mod relations;
 #[cfg(test)]
@@ -15,7 +16,7 @@ use k8s_openapi::{
 };
 use units::{Quantity, QuantityError, ResourceName};
 
-pub(crate) use self::relations::pod_terms;
+pub(crate) use self::{budget::of_budget, relations::pod_terms};
 use crate::admission::Fault;
 
 /// Path and message of everything that is wrong with a pod's spec at `path`.

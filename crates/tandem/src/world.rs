@@ -42,9 +42,16 @@ pub struct LeftOut {
 
 /// The snapshot, what it leaves out, and what is wrong with the objects; an object with a problem is not in it.
 pub fn snapshot(objects: &Objects, types: &Arc<[InstanceType]>) -> (Snapshot, LeftOut, Vec<Problem>) {
-    let (admission, problems) = Admission::new(objects);
+    let (admission, mut problems) = Admission::new(objects);
+    let budgets = objects.budgets.iter().filter(|read| {
+        let (budget, name) = (&read.object, &read.object.metadata.name);
+        let namespace = budget.metadata.namespace.as_deref().unwrap_or_default();
+        let object = format!("PodDisruptionBudget {namespace}/{}", name.as_deref().unwrap_or_default());
+        is_fine(&mut problems, faults::of_budget(budget), &read.origin, &object)
+    });
+    let budgets = Budgets::new(budgets.map(|read| &read.object));
     let mut builder = Builder {
-        budgets: Budgets::new(objects.budgets.iter().map(|read| &read.object)),
+        budgets,
         volumes: Volumes::new(
             objects.volume_claims.iter().map(|read| &read.object),
             objects.volumes.iter().map(|read| &read.object),
@@ -80,6 +87,14 @@ pub fn snapshot(objects: &Objects, types: &Arc<[InstanceType]>) -> (Snapshot, Le
         namespace_labels: objects.namespaces.iter().map(|read| labels_of(&read.object)).collect(),
     };
     (snapshot, builder.left_out, builder.problems)
+}
+
+/// Whether nothing is wrong with the object; what is, is remembered.
+fn is_fine(problems: &mut Vec<Problem>, found: Vec<admission::Fault>, origin: &Origin, object: &str) -> bool {
+    let fine = found.is_empty();
+    let problem = |(field, message): admission::Fault| Problem::at(origin, message).of(object).field(field);
+    problems.extend(found.into_iter().map(problem));
+    fine
 }
 
 struct Builder<'a> {
@@ -120,10 +135,7 @@ impl Builder<'_> {
     }
 
     fn is_fine(&mut self, found: Vec<admission::Fault>, origin: &Origin, object: &str) -> bool {
-        let fine = found.is_empty();
-        let problem = |(field, message): admission::Fault| Problem::at(origin, message).of(object).field(field);
-        self.problems.extend(found.into_iter().map(problem));
-        fine
+        is_fine(&mut self.problems, found, origin, object)
     }
 
     /// Whether an API server would make the pod of this sound spec, which is completed as it would be then.

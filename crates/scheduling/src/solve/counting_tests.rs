@@ -372,16 +372,26 @@ fn no_spread_counts_who_was_told_to_go() {
 }
 
 #[test]
-fn who_was_told_to_go_is_near_and_keeps_others_away_until_it_is_gone() {
-    let near_a = |pod: &mut Pod| {
-        pod.node_selector = labels_of(&[(labels::ZONE, "a")]);
-        pod.pod_affinity = vec![near("web", labels::ZONE)];
-        pod.labels.clear();
-    };
-    assert_eq!(plans(&one_leaves_a(near_a)).each_ref().map(unplaced), [[""; 0]; 2]);
-    let away_from_a = |pod: &mut Pod| {
-        pod.node_selector = labels_of(&[(labels::ZONE, "a")]);
+fn who_was_told_to_go_keeps_others_away_and_is_no_company() {
+    let in_a = |pod: &mut Pod| pod.node_selector = labels_of(&[(labels::ZONE, "a")]);
+    let away = one_leaves_a(|pod| {
+        in_a(pod);
         pod.pod_anti_affinity = vec![near("web", labels::ZONE)];
-    };
-    assert_eq!(plans(&one_leaves_a(away_from_a)).each_ref().map(unplaced), [["web-0"]; 2]);
+    });
+    assert_eq!(plans(&away).each_ref().map(unplaced), [["web-0"]; 2]);
+    // Not on its node, not in its zone, and not as the first of those that are near to each other.
+    for key in [labels::HOSTNAME, labels::ZONE] {
+        let mut beside = one_leaves_a(|pod| {
+            in_a(pod);
+            pod.pod_affinity = vec![near("web", key)];
+        });
+        beside.nodes[0].allocatable = resources(4000, 64, 100);
+        assert_eq!(plans(&beside).each_ref().map(unplaced), [["web-0"]; 2], "{key}");
+        // The checker knows it by itself.
+        let mut before = beside.clone();
+        before.nodes.iter_mut().flat_map(|node| &mut node.pods).for_each(|pod| Arc::make_mut(pod).terminating = false);
+        let plan = solve(&before, &Settings::default());
+        assert_eq!(broken(&before, &plan), []);
+        assert!(matches!(broken(&beside, &plan).as_slice(), [Violation::NotNear { .. }]), "{key}");
+    }
 }

@@ -218,7 +218,7 @@ impl<'a> Search<'a> {
                 if (counted.is_empty() && repels.is_empty()) || pending(&pod.key) {
                     continue;
                 }
-                let spot = position.map(Spot::Existing);
+                let spot = position.filter(|_| !pod.terminating).map(Spot::Existing);
                 if let Some(position) = position {
                     let one = &mut self.existing[position];
                     let seen = Seen::There { node, labels: &one.labels, said: Some(&said) };
@@ -228,7 +228,8 @@ impl<'a> Search<'a> {
                     self.topology.record(counted, repels, &seats, &mut Here::default(), spot, &seen);
                 }
                 for twin in self.twins.beside(node, position) {
-                    self.topology.record_again(counted, repels, &mut self.existing[twin].here, gone);
+                    let leaving = gone || pod.terminating;
+                    self.topology.record_again(counted, repels, &mut self.existing[twin].here, leaving);
                 }
             }
         }

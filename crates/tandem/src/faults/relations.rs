@@ -136,10 +136,14 @@ fn selector(
 }
 
 /// What a selector says of labels.
-fn expressions(found: &mut Vec<Fault>, selector: Option<&LabelSelector>, path: &str) {
+pub(super) fn expressions(found: &mut Vec<Fault>, selector: Option<&LabelSelector>, path: &str) {
+    for (key, value) in selector.iter().flat_map(|one| one.match_labels.iter().flatten()) {
+        label(found, key, [value], &format!("{path}.matchLabels.{key}"));
+    }
     for (index, one) in selector.iter().flat_map(|one| one.match_expressions.iter().flatten()).enumerate() {
         let at = format!("{path}.matchExpressions[{index}]");
         one_of(found, Some(&one.operator), &["In", "NotIn", "Exists", "DoesNotExist"], &format!("{at}.operator"));
+        label(found, &one.key, one.values.iter().flatten(), &at);
         let has_values = one.values.as_ref().is_some_and(|values| !values.is_empty());
         let wrong = match one.operator.as_str() {
             "In" | "NotIn" if !has_values => "needs at least one value",
@@ -147,6 +151,16 @@ fn expressions(found: &mut Vec<Fault>, selector: Option<&LabelSelector>, path: &
             _ => continue,
         };
         found.push((format!("{at}.values"), format!("operator {} {wrong}", one.operator)));
+    }
+}
+
+/// Says what cannot be a label's name or value.
+fn label<'a>(found: &mut Vec<Fault>, key: &str, values: impl IntoIterator<Item = &'a String>, path: &str) {
+    if !is_label(key) {
+        found.push((path.to_owned(), format!("{key:?} cannot be a label")));
+    }
+    for value in values.into_iter().filter(|value| !(value.is_empty() || is_name(value, &['-', '_', '.'], 63))) {
+        found.push((path.to_owned(), format!("{value:?} cannot be the value of a label")));
     }
 }
 
@@ -184,12 +198,14 @@ fn topology_key(found: &mut Vec<Fault>, key: &str, path: &str) {
 /// letter or digit and another (kubernetes: `IsQualifiedName`).
 fn is_label(key: &str) -> bool {
     let (prefix, name) = key.rsplit_once('/').map_or((None, key), |(prefix, name)| (Some(prefix), name));
-    let is_name = |text: &str, more: &[char], longest: usize| {
-        let ends = text.chars().next().into_iter().chain(text.chars().last());
-        !text.is_empty()
-            && text.len() <= longest
-            && text.chars().all(|one| one.is_ascii_alphanumeric() || more.contains(&one))
-            && ends.into_iter().all(|one| one.is_ascii_alphanumeric())
-    };
     is_name(name, &['-', '_', '.'], 63) && prefix.is_none_or(|prefix| is_name(prefix, &['-', '.'], 253))
+}
+
+/// Letters, digits and some more characters, but for these at its ends.
+fn is_name(text: &str, more: &[char], longest: usize) -> bool {
+    let ends = text.chars().next().into_iter().chain(text.chars().last());
+    !text.is_empty()
+        && text.len() <= longest
+        && text.chars().all(|one| one.is_ascii_alphanumeric() || more.contains(&one))
+        && ends.into_iter().all(|one| one.is_ascii_alphanumeric())
 }

@@ -159,3 +159,38 @@ fn labels_and_selectors_that_no_api_server_takes_are_told() {
         spec.affinity.podAffinity.requiredDuringSchedulingIgnoredDuringExecution[0].namespaceSelector.matchExpressions[0].values: operator In needs at least one value
     "#]].assert_eq(&found);
 }
+
+#[test]
+fn budgets_that_no_api_server_takes_are_told() {
+    let told = |spec: Value| {
+        let budget = serde_json::from_value(json!({ "metadata": { "name": "b" }, "spec": spec })).unwrap();
+        let lines = of_budget(&budget).into_iter().map(|(field, message)| format!("{field}: {message}\n"));
+        lines.collect::<String>()
+    };
+    let selector = json!({ "matchLabels": { "app": "we b!" }, "matchExpressions": [
+        { "key": "app", "operator": "Is", "values": ["x"] }, { "key": "-", "operator": "In" } ] });
+    let found = [
+        json!({ "minAvailable": 1, "maxUnavailable": 1 }),
+        json!({ "minAvailable": -1 }),
+        json!({ "maxUnavailable": "fifty" }),
+        json!({ "maxUnavailable": "5" }),
+        json!({ "minAvailable": "150%" }),
+        json!({ "unhealthyPodEvictionPolicy": "Sometimes" }),
+        json!({ "selector": selector }),
+    ];
+    expect![[r#"
+        spec.maxUnavailable: minAvailable is given, too: only one may be
+        spec.minAvailable: -1 is negative
+        spec.maxUnavailable: "fifty" is neither a whole number nor a share such as 50%
+        spec.maxUnavailable: "5" is neither a whole number nor a share such as 50%
+        spec.minAvailable: "150%" is more than all of them
+        spec.unhealthyPodEvictionPolicy: "Sometimes" is none of IfHealthyBudget, AlwaysAllow
+        spec.selector.matchLabels.app: "we b!" cannot be the value of a label
+        spec.selector.matchExpressions[0].operator: "Is" is none of In, NotIn, Exists, DoesNotExist
+        spec.selector.matchExpressions[1]: "-" cannot be a label
+        spec.selector.matchExpressions[1].values: operator In needs at least one value
+    "#]]
+    .assert_eq(&found.map(told).concat());
+    let fine = json!({ "minAvailable": "50%", "selector": {}, "unhealthyPodEvictionPolicy": "AlwaysAllow" });
+    assert_eq!(told(fine) + &told(json!({ "maxUnavailable": 0 })), "");
+}

@@ -152,11 +152,11 @@ impl<'m> State<'m> {
     /// Counts pods that are there before the first is placed.
     pub(super) fn settle(&mut self, behaviour: &Behaviour, cluster: &Cluster<'_>) {
         let pods = u32::try_from(cluster.pods.len()).unwrap_or(u32::MAX);
-        // Whoever was told to go is still near to others, but no spread counts it.
+        // No spread counts who was told to go.
         if !cluster.terminating {
             self.count(behaviour, cluster.site, |count| count.saturating_add(pods));
         }
-        self.accompany(behaviour, cluster.site, pods, cluster.leaving);
+        self.accompany(behaviour, cluster.site, pods, cluster.leaving || cluster.terminating);
     }
 
     /// Places one pod.

@@ -89,6 +89,10 @@ fn some_spreading_snapshot() -> impl Strategy<Value = Snapshot> {
             for node in snapshot.nodes.iter_mut().filter(|node| node.stage == NodeStage::Leaving) {
                 node.pods.clear();
             }
+            // Nor on who was told to go; to the scheduler it is company until it is gone.
+            for pod in snapshot.nodes.iter_mut().flat_map(|node| &mut node.pods) {
+                Arc::make_mut(pod).terminating = false;
+            }
             snapshot
         },
     )

@@ -50,7 +50,7 @@ impl Topology<'_> {
         filter.is_none_or(|index| node.is_admitted_by(index, &self.groups.filters[index]))
     }
 
-    /// Counts a pod that is on this node now. Says how many groups were looked at.
+    /// Counts a pod that is on this node now; without a spot one that is leaving. Says how many groups were looked at.
     pub(in crate::solve) fn record(
         &mut self,
         counted: &[(usize, Place)],
@@ -67,6 +67,8 @@ impl Topology<'_> {
             tally.total = tally.total.saturating_add(1);
             looks += 1;
             match place {
+                // Whoever is leaving is no company.
+                _ if spot.is_none() && self.groups.found[*group].relation == Relation::Near => {}
                 Place::Host => {
                     let count = here.0.entry(*group).or_default();
                     count.pods += 1;
@@ -74,8 +76,6 @@ impl Topology<'_> {
                         tally.homes.extend(spot);
                     }
                 }
-                // Whoever is leaving is no company.
-                Place::Key(_) if spot.is_none() && self.groups.found[*group].relation == Relation::Near => {}
                 Place::Key(key) => {
                     let Seat::In(domain) = seats[*key] else { continue };
                     for group in bundles.of_node(*group, node).iter() {
