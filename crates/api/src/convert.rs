@@ -19,7 +19,7 @@ pub use duration::{ParseDurationError, SpanOrNever, parse_duration};
 pub use modifiers::modifiers;
 pub use node::{node, pool_of, taint};
 pub use overlay::overlay;
-pub use pod::pod;
+pub use pod::{pod, replacement};
 pub use pool::{PoolTemplate, claim_requirement, nodepool, provisioner};
 pub use resources::{pod_requests, quantities_floor};
 pub use volume::{attaching_driver, attachment, persistent_volume_zones, storage_class_zones, volume_limits};

@@ -72,10 +72,9 @@ pub fn build(input: &Input<'_>) -> Snapshot {
         objects.volumes.iter().map(AsRef::as_ref),
         objects.storage_classes.iter().map(AsRef::as_ref),
     );
-    let convert_pod = |pod: &CorePod| {
-        let mut found = convert::pod(pod);
+    let with_volumes = |pod: &CorePod, mut found: Pod| {
         volumes.add(pod.spec.as_ref().and_then(|spec| spec.volumes.as_deref()).unwrap_or_default(), false, &mut found);
-        Arc::new(found)
+        found
     };
 
     let mut promised: BTreeMap<usize, Vec<Arc<Pod>>> = BTreeMap::new();
@@ -84,7 +83,7 @@ pub fn build(input: &Input<'_>) -> Snapshot {
         if (pods::is_provisionable(pod) || moving)
             && let Some(index) = input.nominations.of(pods::uid(pod)).and_then(|place| places.usable(place))
         {
-            promised.entry(index).or_default().push(convert_pod(pod));
+            promised.entry(index).or_default().push(Arc::new(with_volumes(pod, convert::replacement(pod))));
         }
     }
     let limits = world.objects.csi_nodes.iter().map(|csi| (csi.name_any(), convert::volume_limits(csi)));
@@ -94,7 +93,14 @@ pub fn build(input: &Input<'_>) -> Snapshot {
         let mut node = node(member, leaving);
         node.volume_limits = limits.get(&node.key.0).cloned().unwrap_or_default();
         let staying = member.pods.iter().filter(|pod| !(pods::is_terminal(pod) || leaving && world.will_move(pod)));
-        node.pods = staying.map(|pod| convert_pod(pod)).collect();
+        node.pods = staying
+            .map(|pod| {
+                let mut found = with_volumes(pod, convert::pod(pod));
+                // What nothing holds is evicted, or goes with the node.
+                found.terminating |= leaving && !pods::is_protected(pod) && world.held_by(pod).is_none();
+                Arc::new(found)
+            })
+            .collect();
         node.pods.extend(promised.remove(&index).into_iter().flatten());
         // What only a person knows of (NodeOverlay) will be there once the node has joined. A machine that is not launched keeps
         // room for what it was planned for and nothing else.
@@ -126,7 +132,10 @@ pub fn build(input: &Input<'_>) -> Snapshot {
     let pools = pools.filter(|pool| input.catalogue.contains_key(&pool.key)).collect();
     Snapshot {
         sequence: input.sequence,
-        pods: homeless(world, input.nominations, input.leaving).iter().map(|pod| convert_pod(pod)).collect(),
+        pods: homeless(world, input.nominations, input.leaving)
+            .iter()
+            .map(|pod| Arc::new(with_volumes(pod, convert::replacement(pod))))
+            .collect(),
         nodes,
         pools,
         daemons: world

@@ -277,11 +277,14 @@ fn pods_of_a_node_that_leaves_look_for_a_place_before_they_are_evicted() {
     let all = || {
         let mut daemon: Value = serde_json::to_value(&*pod("daemon", Some("n"))).unwrap();
         daemon["metadata"]["ownerReferences"][0]["kind"] = json!("DaemonSet");
-        objects(vec![pod("p", Some("n")), from(daemon)], vec![], vec![node("n", &json!({}), &leaving)])
+        let mut kept: Value = serde_json::to_value(&*pod("kept", Some("n"))).unwrap();
+        kept["metadata"]["annotations"] = json!({ "karpenter.sh/do-not-disrupt": "true" });
+        objects(vec![pod("p", Some("n")), from(daemon), from(kept)], vec![], vec![node("n", &json!({}), &leaving)])
     };
     let snapshot = built(all(), &Memory::default(), 1);
     assert_eq!(names(&snapshot.pods), ["p"]);
-    assert_eq!(names(&snapshot.nodes[0].pods), ["daemon"]);
+    assert_eq!(names(&snapshot.nodes[0].pods), ["daemon", "kept"]);
+    assert_eq!(snapshot.nodes[0].pods.iter().map(|pod| pod.terminating).collect::<Vec<_>>(), [true, false]);
     assert_eq!(snapshot.nodes[0].stage, NodeStage::Leaving);
 }
 

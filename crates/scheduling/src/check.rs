@@ -17,12 +17,12 @@
 //! step. Preferences are never violated.
 //!
 //! # What counts for a spread
-//! The domains are those of the nodes that there are, but for nodes that are leaving, where `nodeAffinityPolicy` and
+//! The domains are those of the nodes that there are, but for leaving nodes that no pod holds, where `nodeAffinityPolicy` and
 //! `nodeTaintsPolicy` let them count; those of new nodes that suit the pod; and those in which a pool could make a node for it
 //! now, from an available offering, within its limits and beside its daemons. Of a new node that counts though the pod could not
 //! go there, nobody knows whether it comes before the pod or after it: it must be even either way. Hosts could be added without
-//! end; of them those that there are, or will be, count. Pods on nodes that are leaving are counted until they are gone, but
-//! nobody can rely on being near to them, nor to pods that were told to go, which no spread counts.
+//! end; of them those that there are, or will be, count. Pods that were told to go are counted by no spread, and
+//! nobody can rely on being near to them; others on a leaving node stay and count.
 
 mod apart;
 mod claims;

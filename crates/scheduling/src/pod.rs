@@ -116,10 +116,10 @@ pub struct Pod {
     /// The group that it is of use with only as a whole.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gang: Option<Gang>,
-    /// Whether it runs and was told to go (`metadata.deletionTimestamp`). Until it is gone it holds its room, its ports and its
-    /// volumes, keeps others away and from being the first of their like; spreads do not count it (kube-scheduler, plugin
-    /// `PodTopologySpread`), it is none of its gang, and nobody is planned near it: it may be gone before a machine is there. Of a
-    /// pod to place it says nothing.
+    /// Whether it runs and was told to go (`metadata.deletionTimestamp`) or goes with its node. Until it is gone it holds its room, its ports and its
+    /// volumes and keeps others away; spreads do not count it (kube-scheduler, plugin `PodTopologySpread`), it is none of its gang,
+    /// and nobody is planned near it who is not of its like: it may be gone before a machine is there. Of a pod to place it says
+    /// nothing.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub terminating: bool,
     /// What in it could not be understood. Not empty: the pod is refused with these.

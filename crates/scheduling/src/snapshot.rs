@@ -274,7 +274,7 @@ pub enum NodeStage {
     Ready,
     /// A claim, or a node that is not initialized: will take pods.
     InFlight,
-    /// Marked for deletion: takes no pods any more.
+    /// Marked for deletion: takes no pods any more. Pods on it that are not terminating stay, as far as is known, and hold it.
     Leaving,
 }
 
@@ -317,6 +317,11 @@ impl Node {
         let startup: BTreeSet<&Taint> = self.startup_taints.iter().collect();
         let starting = self.stage == NodeStage::InFlight;
         self.taints.iter().filter(move |taint| !(starting && (startup.contains(taint) || is_ephemeral(taint))))
+    }
+
+    /// Whether it is there for the time being: it is not leaving, or some of its pods stay and so hold it.
+    pub fn stays(&self) -> bool {
+        self.stage != NodeStage::Leaving || self.pods.iter().any(|pod| !pod.terminating)
     }
 }
 

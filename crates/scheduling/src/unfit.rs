@@ -434,10 +434,10 @@ impl fmt::Display for Unfit {
                 write!(f, "on {there}: it asks for {asked} of {name}, the most that is free there is {free}")
             }
             Self::PodAntiAffinity { pool, key, by_others: false } => {
-                write!(f, "{pool}: every {key} has pods that it must not share it with")
+                write!(f, "{pool}: every {key} open to it has pods that it must not share it with")
             }
             Self::PodAntiAffinity { pool, key, by_others: true } => {
-                write!(f, "{pool}: every {key} has pods that must not share it with this one")
+                write!(f, "{pool}: every {key} open to it has pods that must not share it with this one")
             }
             Self::NewDomain { pool, key, domains } => write!(
                 f,

@@ -51,6 +51,10 @@ const KINDS: [&str; 20] = [
     "NodeOverlay",
 ];
 
+/// The groups of these.
+const GROUPS: [&str; 8] =
+    ["", "apps", "batch", "policy", "storage.k8s.io", "scheduling.k8s.io", "node.k8s.io", "karpenter.sh"];
+
 /// An object and where it was read.
 #[derive(Clone, Debug)]
 pub struct Read<T> {
@@ -220,6 +224,11 @@ impl Reader {
             }
             // How a machine is made at the vendor changes nothing about which machines are wanted.
             ("karpenter.k8s.aws", "AWSNodeTemplate") | ("karpenter.kwok.sh", "KWOKNodeClass") => {}
+            _ if !group.contains('.') && KINDS.contains(&kind.as_str()) => {
+                let wanted = GROUPS.iter().find_map(|group| version_of(group, &kind)).unwrap_or_default();
+                let message = format!("{version:?} has no {kind}: write {wanted}");
+                self.problems.push(Problem::at(&origin, message).of(name_of(&value)).field("apiVersion"));
+            }
             _ => match KINDS.iter().find(|known| known.eq_ignore_ascii_case(&kind) && **known != kind) {
                 Some(known) => {
                     let message = format!("{kind:?} is not known here: write {known}");

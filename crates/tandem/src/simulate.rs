@@ -208,6 +208,8 @@ fn json<T: Serialize>(value: &T) -> String {
     format!("{text}\n")
 }
 
+/// How many disruption budgets are named that keep pods where they are.
+const HOLDS_NAMED: usize = 5;
 /// How many unknown fields are named.
 const FIELDS_NAMED: usize = 5;
 
@@ -223,7 +225,7 @@ fn remarks(input: &Input) -> String {
         let total: usize = remarks.skipped.values().sum();
         let kinds: Vec<String> = remarks.skipped.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
         let total = counted(total, "objects");
-        line(format!("skipped {total} that nothing about placing depends on: {}", kinds.join(", ")));
+        line(format!("skipped {total} of kinds that are not read: {}", kinds.join(", ")));
     }
     if let Some(first) = remarks.strange.first() {
         let documents = counted(remarks.strange.len(), "documents");
@@ -245,8 +247,12 @@ fn remarks(input: &Input) -> String {
             line(format!("left out {} {what}", counted(count, "pods")));
         }
     }
-    for (hold, count) in &left_out.held {
+    for (hold, count) in left_out.held.iter().take(HOLDS_NAMED) {
         line(format!("kept {} on nodes that are leaving: {hold}", counted(*count, "pods")));
+    }
+    if left_out.held.len() > HOLDS_NAMED {
+        let more: usize = left_out.held.values().skip(HOLDS_NAMED).sum();
+        line(format!("kept {} more for other disruption budgets", counted(more, "pods")));
     }
     for pool in &left_out.pools {
         line(format!("left out {pool}"));

@@ -107,8 +107,8 @@ struct Builder<'a> {
 }
 
 impl Builder<'_> {
-    fn pod(&self, pod: &core::Pod) -> Pod {
-        let mut found = convert::pod(pod);
+    /// A converted pod with what is written elsewhere of it.
+    fn complete(&self, pod: &core::Pod, mut found: Pod) -> Pod {
         found.priority = self.admission.priority(pod.spec.as_ref());
         self.volumes.add(pod.spec.as_ref().and_then(|s| s.volumes.as_deref()).unwrap_or_default(), true, &mut found);
         found
@@ -210,13 +210,19 @@ impl Builder<'_> {
                 continue;
             };
             let node = &mut nodes[*index];
-            let stays = node.stage != NodeStage::Leaving || !self.will_move(&read.object);
-            if let Some(hold) = self.hold(&read.object).filter(|_| node.stage == NodeStage::Leaving) {
-                *self.left_out.held.entry(hold).or_default() += 1;
+            let leaving = node.stage == NodeStage::Leaving;
+            if leaving && self.will_move(&read.object) {
+                continue;
             }
-            if stays {
-                node.pods.push(Arc::new(self.pod(&read.object)));
+            let mut pod = self.complete(&read.object, convert::pod(&read.object));
+            if leaving {
+                let hold = self.hold(&read.object);
+                pod.terminating |= hold.is_none() && !pods::is_protected(&read.object);
+                if let Some(hold) = hold {
+                    *self.left_out.held.entry(hold).or_default() += 1;
+                }
             }
+            node.pods.push(Arc::new(pod));
         }
         let startup = startup_taints(objects);
         for node in &mut nodes {
@@ -263,7 +269,7 @@ impl Builder<'_> {
                     continue;
                 }
             }
-            let pod = self.pod(&pod);
+            let pod = self.complete(&pod, convert::replacement(&pod));
             self.pods.push(Arc::new(pod));
         }
     }

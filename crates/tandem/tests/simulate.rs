@@ -438,7 +438,7 @@ items:
 
             Why
               3 pods: a ready node has room
-            | skipped 1 object that nothing about placing depends on: 1 Service
+            | skipped 1 object of kinds that are not read: 1 Service
             | warning: Pod: spec.containers[].imagePullpolicy is no field known here and has no effect (first in all.yaml, document 3, item 4, Pod gated)
             | left out 1 pod with scheduling gates
             | left out Provisioner gone, which is being deleted
@@ -515,6 +515,9 @@ fn every_mistake_is_said_at_once_with_its_place() {
         "\nkind: Pod\napiVersion: v1\nmetadata: { namespace: shop }\n",
         "\nkind: Pod\napiVersion: v1\nmetadata: { name: p }\nspec: { containers: [], tolerations: [{ operator: Near }] }\n",
         &POOL.replace("operator: In", "operator: Near"),
+        "\nkind: Deployment\napiVersion: extensions/v1beta1\nmetadata: { name: ancient }\n",
+        // Somebody else's kind.
+        "\nkind: Job\napiVersion: batch.example.com/v1\nmetadata: { name: other }\n",
     ]
     .join("---");
     check(
@@ -528,6 +531,7 @@ fn every_mistake_is_said_at_once_with_its_place() {
             | error: all.yaml, document 5, Pod shop/: metadata.name: the object needs a name
             | error: all.yaml, document 6, Pod default/p: spec.tolerations[0].operator: "Near" is none of Equal, Exists
             | error: all.yaml, document 7, NodePool default: spec.template.spec.requirements[0].operator: "Near" is not an operator
+            | error: all.yaml, document 8, Deployment ancient: apiVersion: "extensions/v1beta1" has no Deployment: write apps/v1
             | error: types.json, document 1, instance type m.2xlarge: offerings[0].Price: -1 is not a price
             exit code 2
         "#]],

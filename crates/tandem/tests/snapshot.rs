@@ -40,7 +40,8 @@ fn lines(snapshot: &Snapshot) -> String {
     list("place", snapshot.pods.iter().map(|pod| line(pod)).collect());
     list("daemon", snapshot.daemons.iter().map(|pod| line(pod)).collect());
     for node in &snapshot.nodes {
-        let pods: Vec<_> = node.pods.iter().map(|pod| pod.key.to_string()).collect();
+        let goes = |pod: &Pod| if pod.terminating { " (goes)" } else { "" };
+        let pods: Vec<_> = node.pods.iter().map(|pod| format!("{}{}", pod.key, goes(pod))).collect();
         let price = node.price.map(|price| format!(" at {price}")).unwrap_or_default();
         let taints: Vec<_> = node.lasting_taints().map(ToString::to_string).collect();
         let limits = &node.volume_limits;
@@ -276,6 +277,11 @@ spec: { nodeName: ip-2, containers: [] }
 ---
 kind: Pod
 apiVersion: v1
+metadata: { name: protected, annotations: { karpenter.sh/do-not-disrupt: 'true' } }
+spec: { nodeName: ip-2, containers: [] }
+---
+kind: Pod
+apiVersion: v1
 metadata: { name: stays }
 spec: { nodeName: ip-1, containers: [] }
 ---
@@ -304,7 +310,7 @@ spec: { selector: {}, template: { spec: { containers: [] } } }
             place: default/moves asks for pods: 1; owner ReplicaSet r; priority 1000
             daemon: default/agent asks for pods: 1; owner DaemonSet agent; tolerates node.kubernetes.io/not-ready, node.kubernetes.io/unreachable, node.kubernetes.io/disk-pressure, node.kubernetes.io/memory-pressure, node.kubernetes.io/pid-pressure, node.kubernetes.io/unschedulable
             node: ip-1 Ready at $0.10/h, cpu: 1900m, pods: 10; taints []; volumes {"ebs.csi.aws.com": 25}; holds ["default/stays"]
-            node: ip-2 Leaving, cpu: 4; taints ["karpenter.sh/disrupted:NoSchedule"]; volumes {}; holds ["default/bare"]
+            node: ip-2 Leaving, cpu: 4; taints ["karpenter.sh/disrupted:NoSchedule"]; volumes {}; holds ["default/bare (goes)", "default/protected"]
             node: coming InFlight, cpu: 3; taints ["team=web:NoSchedule"]; volumes {}; holds []
             pool: NodePool/default weighs 7; used cpu: 5, memory: 16Gi, nodes: 2, pods: 110; taints []; ["m.large cpu: 1900m, memory: 8182Mi, pods: 110"]
             LeftOut { gated: 0, preempting: 1, on_unknown_nodes: 1, held: {}, pools: [] }

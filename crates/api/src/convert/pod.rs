@@ -12,9 +12,18 @@ use super::{affinity, resources};
 /// `volume_zones`, `volumes_by_driver` and `exclusive_claims` are left empty: they are in other objects
 /// ([`crate::volumes::Volumes`]).
 pub fn pod(pod: &core::Pod) -> Pod {
+    with_status(pod, pod.status.as_ref())
+}
+
+/// The same of what its controller will make in its place once it is gone: nothing has been given to that yet.
+pub fn replacement(pod: &core::Pod) -> Pod {
+    with_status(pod, None)
+}
+
+fn with_status(pod: &core::Pod, status: Option<&core::PodStatus>) -> Pod {
     let mut found = from_parts(&pod.metadata, &core::PodSpec::default(), None);
     if let Some(spec) = &pod.spec {
-        found = from_parts(&pod.metadata, spec, pod.status.as_ref());
+        found = from_parts(&pod.metadata, spec, status);
     } else {
         found.invalid.push("the pod has no spec".to_owned());
     }
@@ -150,6 +159,18 @@ mod tests {
         assert_eq!(found.owner.unwrap().kind, "ReplicaSet");
         assert_eq!(found.requests.to_string(), "pods: 1");
         assert_eq!(found.invalid, Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_comes_in_place_of_a_resized_pod_asks_for_what_is_written() {
+        let resources = json!({ "requests": { "cpu": "1" } });
+        let given = json!({ "name": "c", "image": "i", "imageID": "i", "ready": true, "restartCount": 0,
+            "allocatedResources": { "cpu": "6" } });
+        let object = json!({ "metadata": { "name": "p" },
+            "spec": { "containers": [{ "name": "c", "resources": resources }] }, "status": { "containerStatuses": [given] } });
+        let object = serde_json::from_value(object).unwrap();
+        let asked = [pod(&object), replacement(&object)].map(|pod| pod.requests.to_string());
+        assert_eq!(asked, ["cpu: 6, pods: 1", "cpu: 1, pods: 1"]);
     }
 
     #[test]

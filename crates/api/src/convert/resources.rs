@@ -86,9 +86,10 @@ impl<'a> Given<'a> {
             status.container_statuses.iter().flatten().chain(status.init_container_statuses.iter().flatten())
         });
         let conditions = status.and_then(|status| status.conditions.as_ref()).into_iter().flatten();
-        let is_final = conditions.into_iter().any(|condition| {
-            condition.type_ == "PodResizePending" && condition.reason.as_deref() == Some("Infeasible")
-        });
+        let mut pending = conditions.into_iter().filter(|condition| condition.type_ == "PodResizePending");
+        let is_final = pending.any(|condition| condition.reason.as_deref() == Some("Infeasible"))
+            // As Kubernetes before 1.33 says it.
+            || status.and_then(|status| status.resize.as_deref()) == Some("Infeasible");
         Self { statuses: statuses.collect(), is_final }
     }
 
@@ -211,6 +212,9 @@ mod tests {
         check_with(asks_for_two(), status("1", "1", "Deferred"), "cpu: 2");
         check_with(asks_for_two(), status("1", "1", "Infeasible"), "cpu: 1");
         check_with(asks_for_two(), status("2", "2", "Infeasible"), "cpu: 2");
+        let mut older = status("1", "1", "");
+        older["resize"] = json!("Infeasible");
+        check_with(asks_for_two(), older, "cpu: 1");
     }
 
     #[test]

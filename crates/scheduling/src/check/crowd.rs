@@ -20,10 +20,10 @@ pub(super) struct Cluster<'a> {
     /// The node, by its index among those of the snapshot and, behind them, the new ones.
     pub(super) site: usize,
     pub(super) pods: Vec<&'a PodKey>,
-    /// Whether the node is leaving.
-    pub(super) leaving: bool,
     /// Whether the pods run and were told to go.
     pub(super) terminating: bool,
+    /// Whether the node takes no more pods.
+    pub(super) leaving: bool,
 }
 
 /// What spreads and affinities can tell pods apart by.
@@ -176,7 +176,7 @@ impl<'a> Crowd<'a> {
             for terminating in [false, true] {
                 let pods = node.pods.iter().map(AsRef::as_ref).filter(|pod: &&Pod| pod.terminating == terminating);
                 let there = crowd.clusters(&mut known, site, pods);
-                crowd.bound.extend(there.into_iter().map(|cluster| Cluster { leaving, terminating, ..cluster }));
+                crowd.bound.extend(there.into_iter().map(|cluster| Cluster { terminating, leaving, ..cluster }));
             }
         }
         for (site, there) in ground.on_existing.iter().chain(&ground.on_new).enumerate() {
@@ -218,7 +218,7 @@ impl<'a> Crowd<'a> {
             });
             here.entry(index).or_default().push(&pod.key);
         }
-        here.into_iter().map(|(kind, pods)| Cluster { kind, site, pods, leaving: false, terminating: false }).collect()
+        here.into_iter().map(|(kind, pods)| Cluster { kind, site, pods, terminating: false, leaving: false }).collect()
     }
 
     fn with_label(&self, (key, value): (&str, &str)) -> &[usize] {

@@ -10,7 +10,7 @@ use super::{
     listed::Listed,
     offers::{Ask, Offers},
 };
-use crate::{NodeInclusion, NodeStage, Snapshot, Taint, TopologySpread, untolerated};
+use crate::{NodeInclusion, Snapshot, Taint, TopologySpread, untolerated};
 
 /// The name of the host that could be added; no node has it.
 const NO_HOST: &str = "\u{0}";
@@ -215,7 +215,7 @@ impl<'g, 'a> Map<'g, 'a> {
         }
         counts.sort_unstable_by_key(|(site, _)| *site);
         let key = self.topology(&spread.topology_key);
-        let stays = |site: &usize| self.ground.snapshot.nodes[*site].stage != NodeStage::Leaving;
+        let stays = |site: &usize| self.ground.snapshot.nodes[*site].stays();
         let there = counts.iter().map(|(site, _)| *site).filter(|site| *site < self.present.len()).filter(stays);
         let mut domains: BTreeSet<usize> =
             there.flat_map(|site| self.all[key].place(site).domains.iter().copied()).collect();

@@ -90,7 +90,8 @@ impl<'a> World<'a> {
     /// not offer is left out: such a plan does not pass the checker.
     pub(super) fn of(snapshot: &'a Snapshot, solution: &'a Solution) -> Self {
         let resources = Resources::of(snapshot);
-        let mut existing: Vec<&Node> = snapshot.nodes.iter().collect();
+        // What leaves and is held by nobody will be gone.
+        let mut existing: Vec<&Node> = snapshot.nodes.iter().filter(|node| node.stays()).collect();
         existing.sort_by_key(|node| &node.key);
         let mut world = Self { resources, sites: Vec::new() };
         for node in existing {

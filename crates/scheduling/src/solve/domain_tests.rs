@@ -1,5 +1,7 @@
 //! Which domains a spread is over: those in which a pool can make a node for one of the spread's pods.
 
+use std::sync::Arc;
+
 use proptest::{collection::vec, option, prelude::*, sample::select};
 use requirements::{Operator, Requirement, labels};
 
@@ -24,7 +26,7 @@ fn small_in_c() -> Pool {
     edited_pool(pool("p"), |pool| pool.instance_types = [sold_in(&["a", "b"], 16), sold_in(&["c"], 4)].into())
 }
 
-fn daemon(milli_cpu: i64, edit: impl FnOnce(&mut Pod)) -> std::sync::Arc<Pod> {
+fn daemon(milli_cpu: i64, edit: impl FnOnce(&mut Pod)) -> Arc<Pod> {
     on_daemon_set(edited(pod("agent", milli_cpu, 0), edit), "agent").into()
 }
 
@@ -102,42 +104,117 @@ fn a_zone_counts_if_it_has_room_for_one_of_the_spreads_pods_as_they_are() {
     assert_eq!(left(&world), [2; 2]);
 }
 
-#[test]
-fn a_domain_in_which_only_a_pod_without_a_place_could_be_is_one_of_those_that_are_demanded() {
-    let pool = edited_pool(pool("p"), |pool| pool.instance_types = [sold_in(&["a"], 8), sold_in(&["c"], 2)].into());
-    let demanding = |pod: &mut Pod| {
-        evenly("web")(pod);
-        pod.topology_spread[0].min_domains = Some(2);
-    };
-    let waiting = |pod: &mut Pod| {
-        evenly("web")(pod);
-        pod.pod_affinity = vec![near("absent", labels::ZONE)];
-        pod.key.name = "waits".to_owned();
-    };
+/// A web pod on a leaving node in zone c, where the pool makes none, and pods to place.
+fn one_in_c(old: impl Fn(&mut Pod), pods: impl Iterator<Item = Pod>) -> Snapshot {
+    let pool = edited_pool(pool("p"), |pool| pool.instance_types = [sold_in(&["a"], 16)].into());
     let mut there = node("there", 2000);
     there.stage = crate::NodeStage::Leaving;
     there.labels.insert(labels::ZONE.to_owned(), "c".to_owned());
-    there.pods = vec![edited(pod("old", 100, 0), |pod| pod.labels = labels_of(&[("app", "web")])).into()];
-    let pods = app("web", 2, 6000, demanding).chain(app("web", 1, 500, waiting)).collect();
-    let world = snapshot(pods, vec![there], vec![pool]);
-    assert_eq!(plans(&world).each_ref().map(unplaced), [["waits"]; 2]);
+    there.pods = app("web", 1, 100, old).map(Arc::new).collect();
+    there.pods.extend(app("other", 1, 100, |pod| pod.terminating = true).map(Arc::new));
+    snapshot(pods.collect(), vec![there], vec![pool])
 }
 
 #[test]
-fn a_domain_that_others_may_bring_is_none_of_those_that_are_demanded_until_they_do() {
-    let pool = edited_pool(pool("p"), |pool| pool.instance_types = [sold_in(&["a"], 16), sold_in(&["c"], 4)].into());
+fn the_zone_of_a_leaving_node_counts_for_a_spread_as_long_as_a_pod_holds_it() {
+    let left_with = |old: fn(&mut Pod)| {
+        let new = app("web", 4, 1000, evenly("web")).map(|pod| edited(pod, |pod| pod.key.name.insert_str(0, "new-")));
+        left(&one_in_c(old, new))
+    };
+    // One in c: two in a are within the skew.
+    assert_eq!(left_with(|_| ()), [2; 2]);
+    // None that counts, but one that holds the node.
+    assert_eq!(left_with(|pod| pod.labels.clear()), [3; 2]);
+    assert_eq!(left_with(|pod| pod.terminating = true), [0; 2]);
+}
+
+#[test]
+fn the_zone_of_a_leaving_node_that_a_pod_holds_is_one_of_those_that_are_demanded() {
     let demanding = |pod: &mut Pod| {
         evenly("web")(pod);
-        pod.topology_spread[0].max_skew = 2;
         pod.topology_spread[0].min_domains = Some(2);
+        pod.key.name.insert_str(0, "new-");
     };
-    let counted = |pod: &mut Pod| pod.labels = labels_of(&[("app", "web")]);
-    let mut there = node("there", 4000);
-    there.stage = crate::NodeStage::Leaving;
-    there.labels.insert(labels::ZONE.to_owned(), "c".to_owned());
-    there.pods = (0..2).map(|index| edited(pod(&format!("old-{index}"), 100, 0), counted).into()).collect();
-    let pods = app("web", 3, 12_000, demanding).chain(app("free", 1, 1000, counted)).collect();
-    assert_eq!(left(&snapshot(pods, vec![there], vec![pool])), [0; 2]);
+    assert_eq!(left(&one_in_c(|_| (), app("web", 2, 1000, demanding))), [0; 2]);
+    assert_eq!(left(&one_in_c(|pod| pod.terminating = true, app("web", 2, 1000, demanding))), [1; 2]);
+    // Where the policy looks at taints, a node that is closed is no domain.
+    let mut closed = one_in_c(
+        |_| (),
+        app("web", 2, 1000, |pod| {
+            demanding(pod);
+            pod.topology_spread[0].node_taints_policy = crate::NodeInclusion::Honor;
+        }),
+    );
+    closed.nodes[0].taints = vec![taint("karpenter.sh/disrupted")];
+    assert_eq!(left(&closed), [1; 2]);
+}
+
+#[test]
+fn a_pod_that_holds_a_leaving_node_is_company_in_its_zone() {
+    let beside = |pod: &mut Pod| {
+        pod.labels.clear();
+        pod.pod_affinity = vec![near("web", labels::ZONE)];
+    };
+    let make_in_c = |mut world: Snapshot| {
+        world.pools[0].instance_types = [sold_in(&["a", "c"], 16)].into();
+        left(&world)
+    };
+    assert_eq!(make_in_c(one_in_c(|_| (), app("new", 2, 1000, beside))), [0; 2]);
+    assert_eq!(make_in_c(one_in_c(|pod| pod.terminating = true, app("new", 2, 1000, beside))), [2; 2]);
+}
+
+#[test]
+fn the_first_of_pods_that_must_be_together_goes_where_its_like_is_until_it_is_gone() {
+    let together = |key: &'static str| {
+        move |pod: &mut Pod| {
+            pod.labels = labels_of(&[("app", "web")]);
+            pod.pod_affinity = vec![near("web", key)];
+            pod.key.name.insert_str(0, "new-");
+        }
+    };
+    let going = |pod: &mut Pod| pod.terminating = true;
+    // The cheapest zone is a.
+    let zones = |sold: &[&str], key: &'static str| {
+        let mut world = one_in_c(going, app("web", 3, 1000, together(key)));
+        world.pools[0].instance_types = [sold_in(sold, 16)].into();
+        plans(&world).map(|plan| {
+            let zones = plan.new_nodes.iter().flat_map(|node| &node.offerings).map(|one| one.key.zone.clone());
+            let told = plan.unplaced.values().map(|reasons| reasons[0].to_string());
+            zones.chain(told).collect::<std::collections::BTreeSet<_>>()
+        })
+    };
+    assert_eq!(zones(&["a", "b", "c"], labels::ZONE), [["c".to_owned()].into(), ["c".to_owned()].into()]);
+    let nowhere = "NodePool/p: the pods it must share its topology.kubernetes.io/zone with are in c, where it can have no node of \
+                   the pool";
+    assert_eq!(zones(&["a", "b"], labels::ZONE), [[nowhere.to_owned()].into(), [nowhere.to_owned()].into()]);
+    // On the host of a node that takes no more pods nobody can be, so they need not wait for that.
+    assert_eq!(zones(&["a"], labels::HOSTNAME), [["a".to_owned()].into(), ["a".to_owned()].into()]);
+    // Once another one stays, it alone is company.
+    let mut world = one_in_c(going, app("web", 1, 1000, together(labels::ZONE)));
+    world.pools[0].instance_types = [sold_in(&["a", "b", "c"], 16)].into();
+    let mut stays = node("stays", 100);
+    stays.labels.insert(labels::ZONE.to_owned(), "b".to_owned());
+    stays.pods = app("web", 1, 50, |pod| pod.key.name = "stays".to_owned()).map(Arc::new).collect();
+    world.nodes.push(stays);
+    assert_eq!(plans(&world).map(|plan| plan.new_nodes[0].offerings[0].key.zone.clone()), ["b", "b"]);
+}
+
+#[test]
+fn who_must_be_on_one_host_stays_on_that_of_its_like_until_it_is_gone() {
+    let together = |pod: &mut Pod| {
+        pod.labels = labels_of(&[("app", "web")]);
+        pod.pod_affinity = vec![near("web", labels::HOSTNAME)];
+        pod.key.name.insert_str(0, "new-");
+    };
+    let outcome = |milli_cpu: i64| {
+        let mut world = one_in_c(|pod| pod.terminating = true, app("web", 1, 1000, together));
+        world.nodes[0].stage = crate::NodeStage::Ready;
+        world.nodes[0].allocatable = resources(milli_cpu, 64, 100);
+        plans(&world)
+            .map(|plan| plan.placed.into_values().map(|placement| placement.node.to_string()).collect::<Vec<_>>())
+    };
+    assert_eq!(outcome(2000), [["node there"]; 2]);
+    assert_eq!(outcome(200), [[""; 0]; 2]);
 }
 
 #[test]

@@ -12,25 +12,47 @@ use std::{
 
 use crate::{Pod, PodKey, Snapshot, Solution, Unfit};
 
+/// How often a plan is made anew because who should have had a claim has no place.
+const ROUNDS: usize = 4;
+
 /// The plan for the pods whose claims are free, with a reason for each that has to wait. `plan` makes one for some of the pods.
+/// Who has no place in it leaves its claims to the next.
 pub(super) fn apart(snapshot: &Snapshot, plan: impl Fn(&Snapshot) -> Solution) -> Solution {
     if !snapshot.pods.iter().any(|pod| !pod.exclusive_claims.is_empty()) {
         return plan(snapshot);
     }
-    let waiting = waiting(snapshot);
-    let mut rest = snapshot.clone();
-    rest.pods.retain(|pod| !waiting.contains_key(&pod.key));
-    let mut solution = plan(&rest);
-    // Had another pod got the claim, it might have cost less.
-    if waiting.values().flatten().any(|reason| matches!(reason, Unfit::ClaimInUse { runs: false, .. })) {
-        solution.lower_bound = None;
+    let mut passed: BTreeMap<PodKey, Vec<Unfit>> = BTreeMap::new();
+    let mut round = 0;
+    loop {
+        let waiting = waiting(snapshot, &passed);
+        let mut rest = snapshot.clone();
+        rest.pods.retain(|pod| !(waiting.contains_key(&pod.key) || passed.contains_key(&pod.key)));
+        let mut solution = plan(&rest);
+        let first = waiting.values().flatten().filter_map(|reason| match reason {
+            Unfit::ClaimInUse { by, runs: false, .. } => Some(by),
+            _ => None,
+        });
+        let lost: BTreeSet<PodKey> =
+            first.clone().filter(|key| solution.unplaced.contains_key(*key)).cloned().collect();
+        if lost.is_empty() || round == ROUNDS {
+            // Had another pod got the claim, it might have cost less.
+            if first.count() > 0 || !passed.is_empty() {
+                solution.lower_bound = None;
+            }
+            solution.unplaced.extend(waiting);
+            solution.unplaced.extend(passed);
+            return solution;
+        }
+        passed.extend(lost.into_iter().map(|key| {
+            let reasons = solution.unplaced.remove(&key).unwrap_or_default();
+            (key, reasons)
+        }));
+        round += 1;
     }
-    solution.unplaced.extend(waiting);
-    solution
 }
 
 /// The pods whose claims others have, and why they wait.
-fn waiting(snapshot: &Snapshot) -> BTreeMap<PodKey, Vec<Unfit>> {
+fn waiting(snapshot: &Snapshot, passed: &BTreeMap<PodKey, Vec<Unfit>>) -> BTreeMap<PodKey, Vec<Unfit>> {
     let pending: BTreeSet<&PodKey> = snapshot.pods.iter().map(|pod| &pod.key).collect();
     let bound = snapshot.nodes.iter().flat_map(|node| &node.pods).filter(|pod| !pending.contains(&pod.key));
     // Of several that run with it the first is named.
@@ -42,7 +64,7 @@ fn waiting(snapshot: &Snapshot) -> BTreeMap<PodKey, Vec<Unfit>> {
         }
     }
     let mut pods: Vec<&Pod> = snapshot.pods.iter().map(Arc::as_ref).filter(|pod| pod.invalid.is_empty()).collect();
-    pods.retain(|pod| !pod.exclusive_claims.is_empty());
+    pods.retain(|pod| !(pod.exclusive_claims.is_empty() || passed.contains_key(&pod.key)));
     pods.sort_by_key(|pod| (Reverse(pod.priority), pod.created_at_unix_seconds, &pod.key));
     let mut waiting = BTreeMap::new();
     for pod in pods {

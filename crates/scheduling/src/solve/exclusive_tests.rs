@@ -61,6 +61,21 @@ fn of_pods_with_one_volume_the_first_by_priority_age_and_name_gets_it() {
 }
 
 #[test]
+fn who_has_no_place_leaves_its_volume_to_the_next() {
+    let fat = |name: &str| with_data(name, |pod| pod.requests = resources(1_000_000, 0, 1));
+    let world = |count: usize| {
+        let mut pods: Vec<Pod> = (0..count).map(|index| fat(&format!("fat-{index}"))).collect();
+        pods.extend([with_data("w-0", |_| ()), with_data("w-1", |_| ())]);
+        snapshot(pods, Vec::new(), vec![pool("p")])
+    };
+    let asks = "NodePool/p: asks for 1k of cpu, the largest node has 15900m free";
+    let waits = "w-1: its volume claim data is for one pod alone (ReadWriteOncePod), and shop/w-0 comes first";
+    assert_eq!(reasons(&world(1)), [[&format!("fat-0: {asks}"), waits]; 2]);
+    // Not for ever.
+    assert_eq!(plans(&world(9)).map(|plan| plan.placed.len()), [0; 2]);
+}
+
+#[test]
 fn two_who_share_a_volume_in_a_plan_are_noticed() {
     let mut world = snapshot(vec![pod("a", 500, 0), pod("b", 500, 0)], Vec::new(), vec![pool("p")]);
     let plan = solve_greedy(&world, &Settings::default());

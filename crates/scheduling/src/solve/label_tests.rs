@@ -54,7 +54,7 @@ fn pods_that_name_an_open_label_are_away_from_those_that_do_not() {
     expect![[r"
         new node 0 (a spot, a on-demand, b on-demand): any-0 any-1
         new node 1 (a spot, a on-demand, b on-demand): red-0
-        red-1 unplaced: NodePool/p: every team has pods that it must not share it with
+        red-1 unplaced: NodePool/p: every team open to it has pods that it must not share it with
     "]]
     .assert_eq(&planned(&snapshot(pods, Vec::new(), vec![any_team])));
 }

@@ -210,7 +210,8 @@ fn who_is_kept_away_by_others_is_told_so() {
     let web = edited(pod("p", 100, 0), |pod| pod.labels = labels_of(&[("app", "web")]));
     let plan = solve(&snapshot(vec![web], vec![shy("a"), shy("b")], vec![pool("p")]), &Settings::default());
     let said = plan.unplaced[&PodKey::new("shop", "p")].iter().map(ToString::to_string).collect::<Vec<_>>();
-    let expected = "NodePool/p: every topology.kubernetes.io/zone has pods that must not share it with this one";
+    let expected =
+        "NodePool/p: every topology.kubernetes.io/zone open to it has pods that must not share it with this one";
     assert_eq!(said[0], expected, "{said:?}");
 }
 

@@ -227,12 +227,21 @@ impl Search<'_> {
         };
         match rule.demand {
             Demand::Apart => Unfit::PodAntiAffinity { pool, key, by_others: false },
-            Demand::Near { .. } => {
+            Demand::Near { itself } => {
                 let domains = self.topology.populated(rule.group).into_iter().map(|(domain, _)| domain);
-                let (domains, shortage) = match rule.place {
+                let (mut domains, shortage) = match rule.place {
                     Place::Host => (self.homes(rule.group), self.shortage(kind, rule.group)),
                     Place::Key(_) => (domains.take(NAMED).collect(), None),
                 };
+                if itself && domains.is_empty() {
+                    // The first has to be beside those that were told to go.
+                    let going = self.topology.going(rule.group).take(NAMED);
+                    let name = |domain: Domain| match rule.place {
+                        Place::Host => self.existing[domain as usize].node.key.to_string(),
+                        Place::Key(key) => self.topology.name(key, domain).to_owned(),
+                    };
+                    domains = going.map(name).collect();
+                }
                 Unfit::PodAffinity { pool, key, domains, shortage }
             }
             Demand::Spread { max_skew, min_domains, .. } => {

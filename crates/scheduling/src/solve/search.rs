@@ -127,7 +127,9 @@ impl<'a> Search<'a> {
             }
         }
         let asks = asks.into_iter().map(|(group, asked)| (group, Ask::least(asked))).collect();
-        topology.find_domains(&existing, &templates, &asks);
+        let kept: Vec<_> =
+            snapshot.nodes.iter().filter(|node| node.stage == NodeStage::Leaving && node.stays()).collect();
+        topology.find_domains(&existing, &kept, &templates, &asks);
         topology.find_outside(&templates);
         let left = Left::new(&mut templates);
         let groups = &topology.groups;
@@ -190,7 +192,9 @@ impl<'a> Search<'a> {
 
     /// Counts the pods that run already, those to be placed again excepted.
     fn count_bound(&mut self, snapshot: &'a Snapshot, repelling: &Repelling, pending: impl Fn(&PodKey) -> bool) {
-        let mut known: Map<_, Vec<(usize, Place)>> = Map::default();
+        /// The groups that count a pod, and those to whose pods it is no company any more.
+        type Counting = (Vec<(usize, Place)>, Vec<(usize, Place)>);
+        let mut known: Map<_, Counting> = Map::default();
         let positions: BTreeMap<_, _> =
             self.existing.iter().enumerate().map(|(index, one)| (&one.node.key, index)).collect();
         let nodes = snapshot.nodes.iter().enumerate();
@@ -207,29 +211,32 @@ impl<'a> Search<'a> {
             for (at, pod) in node.pods.iter().enumerate() {
                 let repels = repelling.next_if(|(position, _)| *position == at).map_or(&[][..], |(_, groups)| groups);
                 let written = (pod.key.namespace.as_str(), &pod.labels, pod.terminating);
-                let counted = known.entry(written).or_insert_with(|| {
+                let (counted, no_company) = known.entry(written).or_insert_with(|| {
                     let [mut counted, _] = self.topology.groups.of(&pod.key.namespace, &pod.labels);
-                    if pod.terminating {
-                        let found = &self.topology.groups.found;
-                        counted.retain(|(group, _)| found[*group].relation != Relation::Spread);
+                    if !pod.terminating {
+                        return (counted, Vec::new());
                     }
-                    counted
+                    let relation = |group: usize| self.topology.groups.found[group].relation;
+                    let no_company = counted.extract_if(.., |(group, _)| relation(*group) == Relation::Near).collect();
+                    counted.retain(|(group, _)| relation(*group) != Relation::Spread);
+                    (counted, no_company)
                 });
-                if (counted.is_empty() && repels.is_empty()) || pending(&pod.key) {
+                if (counted.is_empty() && no_company.is_empty() && repels.is_empty()) || pending(&pod.key) {
                     continue;
                 }
-                let spot = position.filter(|_| !pod.terminating).map(Spot::Existing);
+                let spot = position.map(Spot::Existing);
                 if let Some(position) = position {
                     let one = &mut self.existing[position];
+                    self.topology.record_going(no_company, &one.seats, Some((position, &mut one.here)));
                     let seen = Seen::There { node, labels: &one.labels, said: Some(&said) };
                     self.topology.record(counted, repels, &one.seats, &mut one.here, spot, &seen);
                 } else {
+                    self.topology.record_going(no_company, &seats, None);
                     let seen = Seen::There { node, labels: &labels, said: Some(&said) };
                     self.topology.record(counted, repels, &seats, &mut Here::default(), spot, &seen);
                 }
                 for twin in self.twins.beside(node, position) {
-                    let leaving = gone || pod.terminating;
-                    self.topology.record_again(counted, repels, &mut self.existing[twin].here, leaving);
+                    self.existing[twin].here.add(counted, repels);
                 }
             }
         }
@@ -320,8 +327,7 @@ impl<'a> Search<'a> {
         self.topology.note_demands(relations, seats);
         self.work += looks as u64;
         for twin in self.twins.beside(node, Some(index)) {
-            let here = &mut self.existing[twin].here;
-            self.topology.record_again(&relations.counted, &relations.repels, here, false);
+            self.existing[twin].here.add(&relations.counted, &relations.repels);
         }
         self.placed += 1;
     }

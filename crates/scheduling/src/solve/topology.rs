@@ -19,7 +19,7 @@ use super::{
     bits::Bits,
     bundles::Bundles,
     existing::Existing,
-    node_labels::{label, possible},
+    node_labels::{label, labels_of, possible},
     relations::{Demand, Filter, Found, Groups, Place, Relation, Relations, Rule},
     template::Template,
 };
@@ -50,6 +50,17 @@ impl Here {
     pub(super) fn pods(&self, group: usize) -> u32 {
         self.0.get(&group).map_or(0, |count| count.pods)
     }
+
+    /// Counts a pod that is here, or on another node that has this one's hostname: as far as pods tell, these two are one.
+    pub(super) fn add(&mut self, counted: &[(usize, Place)], repels: &[(usize, Place)]) {
+        let host = |one: &&(usize, Place)| one.1 == Place::Host;
+        for (group, _) in counted.iter().filter(host) {
+            self.0.entry(*group).or_default().pods += 1;
+        }
+        for (group, _) in repels.iter().filter(host) {
+            self.0.entry(*group).or_default().owners += 1;
+        }
+    }
 }
 
 /// Pods of a group, and pods that must not have these near.
@@ -57,6 +68,8 @@ impl Here {
 struct Count {
     pods: u32,
     owners: u32,
+    /// Whether one of the pods that were told to go is here.
+    going: bool,
 }
 
 /// What relations say to a pod in a domain or on a node.
@@ -100,8 +113,10 @@ struct Tally {
     expected: BTreeSet<Domain>,
     /// Where pods that were placed demand to be evenly spread, and by what skew at most.
     demanded: BTreeMap<Domain, u32>,
-    /// Pods of the group anywhere.
+    /// Pods of the group anywhere, but for those that were told to go, as far as company goes.
     total: u32,
+    /// Of a group to be near to: where there are pods that were told to go.
+    going: BTreeSet<Domain>,
     /// Pods of the group that have no place yet and need not be near it themselves.
     waiting: u32,
     /// Nodes that have pods of the group, in the order of their first, where each node is a domain.
@@ -128,9 +143,11 @@ impl Tally {
         count.pods += 1;
     }
 
-    /// Whether a pod of the group may be the first: it would be alone, and those that choose more freely have chosen.
-    fn may_begin(&self) -> bool {
-        self.total == 0 && self.waiting == 0
+    /// Whether a pod of the group may be the first: it would be alone, and those that choose more freely have chosen. As long as
+    /// pods of the group are there that were told to go it must be beside one of them: that is right whether they are gone when
+    /// it comes or not.
+    fn may_begin(&self, is_beside: bool) -> bool {
+        self.total == 0 && self.waiting == 0 && (self.going.is_empty() || is_beside)
     }
 
     /// What the emptiest domain has, if there are as many domains as there should be, for certain.
@@ -193,6 +210,7 @@ impl<'a> Topology<'a> {
     pub(super) fn find_domains(
         &mut self,
         existing: &[Existing<'_>],
+        kept: &[&Node],
         templates: &[Template<'_>],
         asks: &BTreeMap<usize, BTreeSet<Ask<'_>>>,
     ) {
@@ -220,8 +238,13 @@ impl<'a> Topology<'a> {
                     Seat::In(domain) => Some(domain),
                     Seat::Nowhere | Seat::Undecided => None,
                 });
+                let counts = |node: &&&Node| filter.is_none_or(|filter| filter.admits(node, &labels_of(node)));
+                let leaving = kept.iter().filter(counts).filter_map(|node| match self.seats(node)[key] {
+                    Seat::In(domain) => Some(domain),
+                    Seat::Nowhere | Seat::Undecided => None,
+                });
                 let new = templates.iter().flat_map(|template| self.reachable(template, key, filter, asked));
-                let all: BTreeSet<Domain> = there.chain(new).collect();
+                let all: BTreeSet<Domain> = there.chain(leaving).chain(new).collect();
                 all.into_iter().collect()
             });
             self.tallies[group].ranked = domains.iter().map(|domain| (0, *domain)).collect();
@@ -333,7 +356,9 @@ impl<'a> Topology<'a> {
                 let after = pods.saturating_add(u32::from(itself));
                 (after.saturating_sub(tally.least(min_domains)) <= max_skew, Verdict::NotNow)
             }
-            Demand::Near { itself } => (pods > 0 || (itself && tally.may_begin()), Verdict::NotNow),
+            Demand::Near { itself } => {
+                (pods > 0 || (itself && tally.may_begin(tally.going.contains(&domain))), Verdict::NotNow)
+            }
             Demand::Apart => (pods == 0, Verdict::Never),
         };
         if fine { Verdict::Fine } else { otherwise }
@@ -344,14 +369,14 @@ impl<'a> Topology<'a> {
         let count = |group: &usize| here.0.get(group).copied().unwrap_or_default();
         let mut verdict = Verdict::Fine;
         for rule in relations.rules.iter().filter(|rule| rule.place == Place::Host) {
-            let pods = count(&rule.group).pods;
+            let Count { pods, going, .. } = count(&rule.group);
             let (fine, otherwise) = match rule.demand {
                 // A node without any such pod can always be made, so the emptiest has none.
                 Demand::Spread { max_skew, itself, .. } => {
                     (pods.saturating_add(u32::from(itself)) <= max_skew, Verdict::Never)
                 }
                 Demand::Near { itself } => {
-                    (pods > 0 || (itself && self.tallies[rule.group].may_begin()), Verdict::NotNow)
+                    (pods > 0 || (itself && self.tallies[rule.group].may_begin(going)), Verdict::NotNow)
                 }
                 Demand::Apart => (pods == 0, Verdict::Never),
             };
@@ -430,6 +455,11 @@ impl<'a> Topology<'a> {
     /// Whether the group has a pod anywhere.
     pub(super) fn is_populated(&self, group: usize) -> bool {
         self.tallies[group].total > 0
+    }
+
+    /// Where there are pods of a group to be near to that were told to go: domains, or the positions of nodes there are.
+    pub(super) fn going(&self, group: usize) -> impl Iterator<Item = Domain> {
+        self.tallies[group].going.iter().copied()
     }
 
     /// The domains with pods of the group, and how many, by name.

@@ -303,7 +303,7 @@ fn a_new_node_is_pinned_so_that_the_next_pod_has_a_zone_left() {
         &expect![[r"
         new node 0 (a spot, a on-demand): web0
         new node 1 (b on-demand): web1
-        web2 unplaced: NodePool/default: every topology.kubernetes.io/zone has pods that it must not share it with
+        web2 unplaced: NodePool/default: every topology.kubernetes.io/zone open to it has pods that it must not share it with
     "]],
     );
 }

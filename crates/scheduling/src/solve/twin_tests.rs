@@ -72,14 +72,17 @@ fn of_two_that_are_to_be_apart_one_finds_room_on_twins() {
 #[test]
 fn who_is_leaving_is_no_company_for_pods_on_the_twin() {
     let beside = Pod { pod_affinity: vec![near("web", labels::HOSTNAME)], ..pod("beside", 100, 1) };
-    for (stage, placed) in [(NodeStage::Leaving, 0), (NodeStage::Ready, 1)] {
+    for (stage, terminating, placed) in
+        [(NodeStage::Leaving, true, 0), (NodeStage::Ready, true, 0), (NodeStage::Ready, false, 1)]
+    {
+        let running = Pod { terminating, ..web("running") };
         let world = snapshot(
             vec![beside.clone()],
-            vec![twin("a", stage, vec![web("running")]), twin("b", NodeStage::Ready, Vec::new())],
+            vec![twin("a", stage, vec![running]), twin("b", NodeStage::Ready, Vec::new())],
             Vec::new(),
         );
         for plan in plans(&world) {
-            assert_eq!(plan.placed.len(), placed, "{stage:?}");
+            assert_eq!(plan.placed.len(), placed, "{stage:?}, terminating: {terminating}");
         }
     }
 }

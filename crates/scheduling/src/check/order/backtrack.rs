@@ -316,7 +316,7 @@ impl<'s, 'm> Search<'s, 'm> {
             waiting.retain(|item| {
                 let (behaviour, site) = (self.behaviour(*item), self.items[*item].site);
                 let near = |company: &usize| there[company].is_at(self.state.topology_of_company(*company), site);
-                let comes = behaviour.near.iter().all(near) || self.state.may_found(behaviour);
+                let comes = behaviour.near.iter().all(near) || self.state.may_found(behaviour, site);
                 for company in behaviour.supports.iter().filter(|_| comes) {
                     if let Some(one) = there.get_mut(company) {
                         one.come(self.state.topology_of_company(*company), site, |count| count.saturating_add(1));

@@ -1,6 +1,6 @@
 //! How many pods of some selection are in each domain, and what that allows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::{
     crowd::Cluster,
@@ -90,6 +90,8 @@ pub(super) struct Company {
     on_site: BTreeMap<usize, u32>,
     /// How many there are, wherever.
     total: u32,
+    /// Where there are some that were told to go, who do not count.
+    going: BTreeSet<usize>,
     /// Grows whenever a place gets its first.
     populated: u64,
 }
@@ -142,6 +144,7 @@ impl<'m> State<'m> {
             certain: vec![0; topologies[*topology].len()],
             on_site: BTreeMap::new(),
             total: 0,
+            going: BTreeSet::new(),
             populated: 0,
         };
         let counters = counters.into_values().collect();
@@ -152,29 +155,38 @@ impl<'m> State<'m> {
     /// Counts pods that are there before the first is placed.
     pub(super) fn settle(&mut self, behaviour: &Behaviour, cluster: &Cluster<'_>) {
         let pods = u32::try_from(cluster.pods.len()).unwrap_or(u32::MAX);
-        // No spread counts who was told to go.
-        if !cluster.terminating {
-            self.count(behaviour, cluster.site, |count| count.saturating_add(pods));
+        if cluster.terminating {
+            self.see_off(behaviour, cluster);
+        } else {
+            self.come(behaviour, cluster.site, pods);
         }
-        self.accompany(behaviour, cluster.site, pods, cluster.leaving || cluster.terminating);
     }
 
     /// Places one pod.
     pub(super) fn add(&mut self, behaviour: &Behaviour, site: usize) {
-        self.count(behaviour, site, |count| count.saturating_add(1));
-        self.accompany(behaviour, site, 1, false);
+        self.come(behaviour, site, 1);
     }
 
-    fn accompany(&mut self, behaviour: &Behaviour, site: usize, pods: u32, leaving: bool) {
+    fn come(&mut self, behaviour: &Behaviour, site: usize, pods: u32) {
+        self.count(behaviour, site, |count| count.saturating_add(pods));
         for company in &behaviour.supports {
             let company = &mut self.companies[*company];
-            if self.topologies[company.topology].place(site).domains.is_empty() {
-                continue;
+            let topology = &self.topologies[company.topology];
+            if !topology.place(site).domains.is_empty() {
+                company.total = company.total.saturating_add(pods);
+                company.come(topology, site, |count| count.saturating_add(pods));
             }
-            company.total = company.total.saturating_add(pods);
-            // Who is leaving will not be there to be near to, and yet keeps others from being the first.
-            if !leaving {
-                company.come(&self.topologies[company.topology], site, |count| count.saturating_add(pods));
+        }
+    }
+
+    /// No spread counts who was told to go, and nobody can rely on being near to it. But as long as it is there, who is the first of
+    /// its like has to be beside it; nobody can be on a host that takes no more.
+    fn see_off(&mut self, behaviour: &Behaviour, cluster: &Cluster<'_>) {
+        for company in &behaviour.supports {
+            let company = &mut self.companies[*company];
+            let topology = &self.topologies[company.topology];
+            if !(topology.is_hostname && cluster.leaving) {
+                company.going.extend(topology.place(cluster.site).single());
             }
         }
     }
@@ -247,9 +259,17 @@ impl<'m> State<'m> {
         least + behaviour.near.iter().map(|company| self.companies[*company].populated).sum::<u64>()
     }
 
-    /// Whether the pod would be the first of its company.
-    pub(super) fn may_found(&self, behaviour: &Behaviour) -> bool {
-        behaviour.is_first && behaviour.near.iter().all(|company| self.companies[*company].total == 0)
+    /// Whether the pod would be the first of its company there.
+    pub(super) fn may_found(&self, behaviour: &Behaviour, site: usize) -> bool {
+        let beside = |company: &Company| {
+            let single = self.topologies[company.topology].place(site).single();
+            company.going.is_empty() || single.is_some_and(|domain| company.going.contains(&domain))
+        };
+        let is_free = |company: &usize| {
+            let company = &self.companies[*company];
+            company.total == 0 && beside(company)
+        };
+        behaviour.is_first && behaviour.near.iter().all(is_free)
     }
 
     /// Whether nobody of these is there yet.
@@ -294,7 +314,7 @@ impl<'m> State<'m> {
             let counter = &self.counters[rule.counter];
             self.excess(rule, site, counter, counter, 0).is_none()
         };
-        behaviour.rules.iter().all(even) && (self.apart(behaviour, site).is_none() || self.may_found(behaviour))
+        behaviour.rules.iter().all(even) && (self.apart(behaviour, site).is_none() || self.may_found(behaviour, site))
     }
 
     /// What keeps a pod from the node now.
@@ -352,7 +372,7 @@ impl<'m> State<'m> {
             return Some(Refusal::NoDomain { key: topology.key.clone() });
         }
         let topology = self.apart(behaviour, site)?;
-        (!self.may_found(behaviour)).then(|| Refusal::NotNear { key: topology.key.clone() })
+        (!self.may_found(behaviour, site)).then(|| Refusal::NotNear { key: topology.key.clone() })
     }
 
     /// The first topology in which nobody of the company that the pod must be near is there.

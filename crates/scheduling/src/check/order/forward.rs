@@ -162,7 +162,7 @@ impl Others {
 
     /// By what places are compared: first, whether the pod would found its company where others would have come anyway.
     fn fill(&self, behaviour: &Behaviour, state: &State<'_>, site: usize) -> (usize, u32) {
-        let found = if behaviour.near.is_empty() || !state.may_found(behaviour) {
+        let found = if behaviour.near.is_empty() || !state.may_found(behaviour, site) {
             0
         } else {
             let coming = |company: &usize| {

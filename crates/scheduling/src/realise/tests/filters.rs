@@ -247,8 +247,26 @@ fn an_empty_selector_counts_nobody_and_an_absent_one_not_even_itself() {
 fn a_node_that_leaves_takes_no_pod() {
     keeps_off_a(|pod, nodes| {
         nodes[0].stage = NodeStage::Leaving;
+        nodes[0].pods = vec![Arc::new(super::pod("holds", 0, 0))];
         pod.tolerations = vec![toleration("anything")];
     });
+}
+
+#[test]
+fn a_node_that_leaves_is_there_as_long_as_a_pod_holds_it() {
+    let mut one = labelled(pod("p", 500, 1), "web");
+    one.topology_spread = vec![spread("rack", 1)];
+    let in_rack = |mut node: Node, rack: &str| {
+        node.labels.insert("rack".to_owned(), rack.to_owned());
+        node
+    };
+    let full = in_rack(holding(node("a", 2000), web("one")), "1");
+    for (terminating, expected) in [(false, "p=-"), (true, "p=a")] {
+        let other = Pod { terminating, ..pod("other", 0, 0) };
+        let mut leaving = in_rack(holding(node("b", 2000), other), "2");
+        leaving.stage = NodeStage::Leaving;
+        always(&[one.clone()], &[full.clone(), leaving], &[], expected);
+    }
 }
 
 #[test]

@@ -152,7 +152,6 @@ impl<'a> Greedy<'a> {
         let relations = |way: &Way| &self.search.kinds[way.planned].shape.relations;
         let turns = self.search.turns.iter();
         let phases: Vec<usize> = turns.zip(ways).map(|(turn, way)| phase(*turn, relations(way))).collect();
-        let is_planned: Vec<bool> = ways.iter().map(|way| !plan.lanes[way.planned].is_empty()).collect();
         for now in if are_many { LAST } else { 0 }..=LAST {
             let mut tries = 0;
             for round in 0.. {
@@ -167,8 +166,8 @@ impl<'a> Greedy<'a> {
                 }
             }
             if now == FIRST {
-                // Those who must be spread evenly with pods that are not planned for have to find these there.
-                left.retain(|(pod, asked)| phases[*asked] > FIRST || is_planned[*asked] || !self.is_put(pod, *asked));
+                // Those who must be spread evenly with pods that have no place in the plan have to find these there.
+                left.retain(|(pod, asked)| phases[*asked] > FIRST || !self.is_put(pod, *asked));
             }
         }
         // Where all are planned for, only what had to be opened beside the plan may be needless.

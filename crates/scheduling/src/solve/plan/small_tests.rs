@@ -437,3 +437,30 @@ fn pods_that_a_spread_counts_are_there_when_it_is_planned() {
         }
     }
 }
+
+#[test]
+fn who_is_planned_first_for_a_better_price_does_not_pass_those_that_its_spread_counts() {
+    // Were db-1 put beside db-0 first, db-0 would have to be in zone b: whoever is nominated is counted.
+    let labelled = |name: &str, app: &str, milli_cpu: i64, gib: i64| Pod {
+        labels: labels_of(&[("app", app)]),
+        ..pod(name, milli_cpu, gib)
+    };
+    let apart = |mut pod: Pod, app: &str| {
+        pod.pod_anti_affinity = vec![near(app, labels::HOSTNAME)];
+        pod
+    };
+    let even = |mut pod: Pod, app: &str| {
+        pod.topology_spread = vec![spread(app, labels::ZONE)];
+        pod
+    };
+    let pods = vec![
+        apart(labelled("p0", "web", 1500, 1), "db"),
+        apart(labelled("p1", "db", 500, 0), "web"),
+        even(labelled("p2", "db", 1500, 2), "db"),
+        even(labelled("p3", "web", 500, 1), "web"),
+    ];
+    let mut two = pool("p");
+    two.instance_types = [machine("m.large", "amd64", 2), machine("m.xlarge", "amd64", 4)].into();
+    let plan = solve(&snapshot(pods, vec![node("there", 2000)], vec![two]), &Settings::default());
+    assert_eq!((plan.unplaced.len(), plan.cost), (0, UsdMicrosPerHour(200_000)));
+}

@@ -8,7 +8,7 @@ use super::{
     super::{
         bits::Bits,
         bundles::Seen,
-        relations::{Place, Relation, Relations},
+        relations::{Place, Relations},
         template::Template,
     },
     Counts, Domain, Here, Seat, Spot, Topology, Verdict,
@@ -23,7 +23,7 @@ impl Topology<'_> {
             if self.verdict_here(relations, &here) == Verdict::Never {
                 return None;
             }
-            self.record_again(&relations.counted, &relations.repels, &mut here, false);
+            here.add(&relations.counted, &relations.repels);
         }
         Some(here)
     }
@@ -50,7 +50,35 @@ impl Topology<'_> {
         filter.is_none_or(|index| node.is_admitted_by(index, &self.groups.filters[index]))
     }
 
-    /// Counts a pod that is on this node now; without a spot one that is leaving. Says how many groups were looked at.
+    /// Notes that a pod of these groups, of those that others must be near to, was told to go and is on this node: whoever is the
+    /// first then has to be beside it. On a host that takes no more pods nobody can be.
+    pub(in crate::solve) fn record_going(
+        &mut self,
+        near: &[(usize, Place)],
+        seats: &[Seat],
+        host: Option<(usize, &mut Here)>,
+    ) {
+        let mut host = host;
+        for (group, place) in near {
+            let domain = match (place, &mut host) {
+                (Place::Key(key), _) => {
+                    if let Seat::In(domain) = seats[*key] {
+                        Some(domain)
+                    } else {
+                        None
+                    }
+                }
+                (Place::Host, Some((position, here))) => {
+                    here.0.entry(*group).or_default().going = true;
+                    Domain::try_from(*position).ok()
+                }
+                (Place::Host, None) => None,
+            };
+            self.tallies[*group].going.extend(domain);
+        }
+    }
+
+    /// Counts a pod that is on this node now; without a spot on one that takes no more. Says how many groups were looked at.
     pub(in crate::solve) fn record(
         &mut self,
         counted: &[(usize, Place)],
@@ -67,8 +95,6 @@ impl Topology<'_> {
             tally.total = tally.total.saturating_add(1);
             looks += 1;
             match place {
-                // Whoever is leaving is no company.
-                _ if spot.is_none() && self.groups.found[*group].relation == Relation::Near => {}
                 Place::Host => {
                     let count = here.0.entry(*group).or_default();
                     count.pods += 1;
@@ -98,26 +124,6 @@ impl Topology<'_> {
             }
         }
         looks
-    }
-
-    /// Counts a pod on another node that has its node's hostname, too: as far as pods tell, these two are one.
-    pub(in crate::solve) fn record_again(
-        &self,
-        counted: &[(usize, Place)],
-        repels: &[(usize, Place)],
-        here: &mut Here,
-        leaving: bool,
-    ) {
-        let host = |one: &&(usize, Place)| one.1 == Place::Host;
-        for (group, _) in counted.iter().filter(host) {
-            // Whoever is leaving is no company.
-            if !(leaving && self.groups.found[*group].relation == Relation::Near) {
-                here.0.entry(*group).or_default().pods += 1;
-            }
-        }
-        for (group, _) in repels.iter().filter(host) {
-            here.0.entry(*group).or_default().owners += 1;
-        }
     }
 
     /// Lets the spreads over a label know of a domain that a new node of a pool is in. Where it is may follow from what it can
