@@ -89,6 +89,14 @@ pub fn tolerates_removal(pod: &Pod) -> bool {
     })
 }
 
+/// Whether the pod keeps a drain of its node from ending, as far as the pod itself says: it is waited for, and its owner asked for
+/// it to be left alone. `v1alpha5`: by the rules for a Provisioner's nodes a pod that nothing would make again does so, too, and
+/// then none of the node's pods is evicted.
+pub fn blocks_drain(pod: &Pod, v1alpha5: bool) -> bool {
+    let is_ownerless = || pod.metadata.owner_references.as_ref().is_none_or(Vec::is_empty);
+    occupies(pod) && !is_leaving(pod) && !tolerates_removal(pod) && (is_protected(pod) || v1alpha5 && is_ownerless())
+}
+
 /// The UID, empty only for objects that never were in an API server.
 pub fn uid(pod: &Pod) -> &str {
     pod.metadata.uid.as_deref().unwrap_or_default()
@@ -167,6 +175,27 @@ mod tests {
         assert!(will_move(&pod(json!({ "spec": { "nodeName": "n" } }))));
         assert!(!will_move(&pod(json!({ "metadata": { "ownerReferences": [] } }))));
         assert!(!will_move(&pod(json!({ "metadata": { "annotations": { "karpenter.sh/do-not-evict": "true" } } }))));
+    }
+
+    #[test]
+    fn who_is_protected_or_under_v1alpha5_ownerless_blocks_a_drain_that_waits_for_it() {
+        let blocks =
+            |patch: serde_json::Value| [false, true].map(|v1alpha5| blocks_drain(&pod(patch.clone()), v1alpha5));
+        let protected = |patch: serde_json::Value| {
+            let mut all = json!({ "metadata": { "annotations": { "karpenter.sh/do-not-disrupt": "true" } } });
+            merge(&mut all, patch);
+            all
+        };
+        assert_eq!(blocks(json!({})), [false, false]);
+        assert_eq!(blocks(json!({ "metadata": { "ownerReferences": [] } })), [false, true]);
+        assert_eq!(blocks(protected(json!({}))), [true, true]);
+        let daemon = json!({ "metadata": { "ownerReferences": [
+            { "apiVersion": "apps/v1", "kind": "DaemonSet", "name": "d", "uid": "o", "controller": true } ] } });
+        assert_eq!(blocks(protected(daemon)), [false, false]);
+        assert_eq!(blocks(protected(json!({ "spec": { "tolerations": [{ "operator": "Exists" }] } }))), [false, false]);
+        assert_eq!(blocks(protected(json!({ "status": { "phase": "Succeeded" } }))), [false, false]);
+        let going = json!({ "metadata": { "deletionTimestamp": "2024-01-01T00:00:00Z" } });
+        assert_eq!(blocks(protected(going)), [false, false]);
     }
 
     #[test]

@@ -97,7 +97,7 @@ pub fn build(input: &Input<'_>) -> Snapshot {
             .map(|pod| {
                 let mut found = with_volumes(pod, convert::pod(pod));
                 // What nothing holds is evicted, or goes with the node.
-                found.terminating |= leaving && !pods::is_protected(pod) && world.held_by(pod).is_none();
+                found.terminating |= leaving && !world.stays(pod);
                 Arc::new(found)
             })
             .collect();

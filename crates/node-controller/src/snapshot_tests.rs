@@ -289,6 +289,23 @@ fn pods_of_a_node_that_leaves_look_for_a_place_before_they_are_evicted() {
 }
 
 #[test]
+fn nobody_moves_from_a_provisioners_node_as_long_as_a_pod_blocks_its_drain() {
+    let deleted = json!({ "metadata": { "deletionTimestamp": T0 } });
+    let outcome = |pool: &str, annotations: Value| {
+        let mut kept: Value = serde_json::to_value(&*pod("kept", Some("n"))).unwrap();
+        kept["metadata"]["annotations"] = annotations;
+        let node = node("n", &json!({ pool: "default" }), &deleted);
+        let snapshot = built(objects(vec![pod("p", Some("n")), from(kept)], vec![], vec![node]), &Memory::default(), 1);
+        let stay = snapshot.nodes[0].pods.iter().filter(|pod| !pod.terminating).map(|pod| pod.key.name.clone());
+        (names(&snapshot.pods).len(), stay.collect::<Vec<_>>())
+    };
+    let protected = || json!({ "karpenter.sh/do-not-evict": "true" });
+    assert_eq!(outcome("karpenter.sh/provisioner-name", protected()), (0, vec!["kept".to_owned(), "p".to_owned()]));
+    assert_eq!(outcome("karpenter.sh/provisioner-name", json!({})), (2, vec![]));
+    assert_eq!(outcome("karpenter.sh/nodepool", protected()), (1, vec!["kept".to_owned()]));
+}
+
+#[test]
 fn a_place_in_memory_is_kept_for_a_while_and_lost_when_its_node_leaves() {
     let mut memory = Memory::default();
     memory.nominate("uid-p", "n", at(10));

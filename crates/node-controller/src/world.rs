@@ -2,7 +2,7 @@
 //! belong together.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -22,7 +22,7 @@ use k8s_openapi::api::{
     storage::v1::{CSINode, StorageClass, VolumeAttachment},
 };
 use kube::ResourceExt as _;
-use scheduling::PoolKey;
+use scheduling::{PoolKey, PoolKind};
 
 use crate::{
     lifecycle::next::{is_ephemeral, is_ready},
@@ -81,6 +81,8 @@ pub struct World {
     pub members: Vec<Member>,
     /// By UID of a bound pod, the disruption budgets that do not let it go.
     held: BTreeMap<String, Hold>,
+    /// UIDs of the pods of deleted nodes that nobody is evicted from, for a pod there blocks the drain.
+    refused: BTreeSet<String>,
 }
 
 fn sort<K: kube::ResourceExt>(objects: &mut [Arc<K>]) {
@@ -115,7 +117,9 @@ impl World {
         let held =
             objects.pods.iter().filter_map(|pod| Some((pods::uid(pod).to_owned(), budgets.hold(pod)?))).collect();
         let members = join(&objects);
-        Self { objects, members, held }
+        let refused = members.iter().filter(|member| member.is_refused()).flat_map(|member| &member.pods);
+        let refused = refused.map(|pod| pods::uid(pod).to_owned()).collect();
+        Self { objects, members, held, refused }
     }
 
     /// What never lets a bound pod go as things are, if anything: a disruption budget, as a part of a sentence.
@@ -128,9 +132,19 @@ impl World {
         self.held.get(pods::uid(pod)).map(|hold| hold.why.as_str())
     }
 
-    /// Whether a pod of a node that is leaving will want a place elsewhere: it [would](pods::will_move), and no budget holds it.
+    /// Whether a pod of a node that is leaving will want a place elsewhere: it [would](pods::will_move), and neither
+    /// a budget holds it nor another pod the whole drain.
     pub fn will_move(&self, pod: &Pod) -> bool {
-        pods::will_move(pod) && self.held_by(pod).is_none()
+        pods::will_move(pod) && self.held_by(pod).is_none() && !self.is_refused(pod)
+    }
+
+    /// Whether a pod of a node that is leaving stays there for the time being: something holds it, or the whole drain.
+    pub fn stays(&self, pod: &Pod) -> bool {
+        self.held_by(pod).is_some() || self.is_refused(pod) || pods::blocks_drain(pod, false)
+    }
+
+    fn is_refused(&self, pod: &Pod) -> bool {
+        !pods::is_leaving(pod) && self.refused.contains(pods::uid(pod))
     }
 }
 
@@ -186,11 +200,22 @@ impl Member {
         }
     }
 
+    /// Whether somebody has deleted it.
+    fn is_deleted(&self) -> bool {
+        self.claim.as_ref().is_some_and(|claim| claim.metadata.deletion_timestamp.is_some())
+            || self.node.as_ref().is_some_and(|node| node.metadata.deletion_timestamp.is_some())
+    }
+
+    /// Whether it is deleted and none of its pods is evicted, for one of them blocks the drain: so it is for a Provisioner's nodes.
+    fn is_refused(&self) -> bool {
+        self.is_deleted()
+            && self.pool().is_some_and(|pool| pool.kind == PoolKind::Provisioner)
+            && self.pods.iter().any(|pod| pods::blocks_drain(pod, true))
+    }
+
     /// Whether it is on its way out: deleted, or being taken out of service by us.
     pub fn is_leaving(&self) -> bool {
-        let deleted = self.claim.as_ref().is_some_and(|claim| claim.metadata.deletion_timestamp.is_some())
-            || self.node.as_ref().is_some_and(|node| node.metadata.deletion_timestamp.is_some());
-        deleted
+        self.is_deleted()
             || self.node.as_ref().is_some_and(|node| {
                 node.annotations().contains_key(names::REMOVAL)
                     || node

@@ -52,6 +52,7 @@ pub fn snapshot(objects: &Objects, types: &Arc<[InstanceType]>) -> (Snapshot, Le
     let budgets = Budgets::new(budgets.map(|read| &read.object));
     let mut builder = Builder {
         budgets,
+        refused: BTreeSet::new(),
         volumes: Volumes::new(
             objects.volume_claims.iter().map(|read| &read.object),
             objects.volumes.iter().map(|read| &read.object),
@@ -89,6 +90,11 @@ pub fn snapshot(objects: &Objects, types: &Arc<[InstanceType]>) -> (Snapshot, Le
     (snapshot, builder.left_out, builder.problems)
 }
 
+/// Whether the rules for Provisioners decide who is evicted from it.
+fn is_a_provisioners(node: &Node) -> bool {
+    node.stage == NodeStage::Leaving && node.pool.as_ref().is_some_and(|pool| pool.kind == PoolKind::Provisioner)
+}
+
 /// Whether nothing is wrong with the object; what is, is remembered.
 fn is_fine(problems: &mut Vec<Problem>, found: Vec<admission::Fault>, origin: &Origin, object: &str) -> bool {
     let fine = found.is_empty();
@@ -99,6 +105,8 @@ fn is_fine(problems: &mut Vec<Problem>, found: Vec<admission::Fault>, origin: &O
 
 struct Builder<'a> {
     budgets: Budgets<'a>,
+    /// Leaving nodes of Provisioners that nobody is evicted from, for a pod there blocks the drain.
+    refused: BTreeSet<String>,
     volumes: Volumes<'a>,
     admission: Admission<'a>,
     left_out: LeftOut,
@@ -122,7 +130,12 @@ impl Builder<'_> {
 
     /// Whether a bound pod will want another place when its node goes.
     fn will_move(&self, pod: &core::Pod) -> bool {
-        pods::will_move(pod) && self.hold(pod).is_none()
+        pods::will_move(pod) && self.hold(pod).is_none() && !self.is_refused(pod)
+    }
+
+    /// Whether another pod of its leaving node keeps everybody there from being evicted.
+    fn is_refused(&self, pod: &core::Pod) -> bool {
+        !pods::is_leaving(pod) && pods::node_name(pod).is_some_and(|node| self.refused.contains(node))
     }
 
     /// Whether nothing is wrong with the spec; what is, is remembered.
@@ -201,6 +214,12 @@ impl Builder<'_> {
         }
         let mut by_name: BTreeMap<String, usize> =
             nodes.iter().enumerate().map(|(index, node)| (node.key.0.clone(), index)).collect();
+        let blocking = objects.pods.iter().filter(|read| pods::blocks_drain(&read.object, true));
+        self.refused = blocking
+            .filter_map(|read| pods::node_name(&read.object))
+            .filter(|name| by_name.get(*name).is_some_and(|index| is_a_provisioners(&nodes[*index])))
+            .map(str::to_owned)
+            .collect();
         for read in &objects.pods {
             if fate::of(&read.object) != Fate::Bound {
                 continue;
@@ -217,7 +236,8 @@ impl Builder<'_> {
             let mut pod = self.complete(&read.object, convert::pod(&read.object));
             if leaving {
                 let hold = self.hold(&read.object);
-                pod.terminating |= hold.is_none() && !pods::is_protected(&read.object);
+                let stays = hold.is_some() || self.is_refused(&read.object) || pods::blocks_drain(&read.object, false);
+                pod.terminating |= !stays;
                 if let Some(hold) = hold {
                     *self.left_out.held.entry(hold).or_default() += 1;
                 }

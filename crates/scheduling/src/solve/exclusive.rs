@@ -10,6 +10,7 @@ use std::{
     sync::Arc,
 };
 
+use super::kind::Alike;
 use crate::{Pod, PodKey, Snapshot, Solution, Unfit};
 
 /// How often a plan is made anew because who should have had a claim has no place.
@@ -43,10 +44,13 @@ pub(super) fn apart(snapshot: &Snapshot, plan: impl Fn(&Snapshot) -> Solution) -
             solution.unplaced.extend(passed);
             return solution;
         }
-        passed.extend(lost.into_iter().map(|key| {
-            let reasons = solution.unplaced.remove(&key).unwrap_or_default();
-            (key, reasons)
-        }));
+        for pod in snapshot.pods.iter().filter(|pod| lost.contains(&pod.key)) {
+            let reasons = solution.unplaced.remove(&pod.key).unwrap_or_default();
+            // Who is written alike would have none either.
+            let alike = |other: &&Arc<Pod>| waiting.contains_key(&other.key) && Alike(other) == Alike(pod);
+            passed.extend(snapshot.pods.iter().filter(alike).map(|other| (other.key.clone(), reasons.clone())));
+            passed.insert(pod.key.clone(), reasons);
+        }
         round += 1;
     }
 }
