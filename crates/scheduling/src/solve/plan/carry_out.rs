@@ -1,6 +1,6 @@
 //! From a plan in numbers to pods on nodes, by the engine's own rules.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, rc::Rc};
 
 use packing::Packing;
 use requirements::Requirements;
@@ -152,6 +152,8 @@ impl<'a> Greedy<'a> {
         let relations = |way: &Way| &self.search.kinds[way.planned].shape.relations;
         let turns = self.search.turns.iter();
         let phases: Vec<usize> = turns.zip(ways).map(|(turn, way)| phase(*turn, relations(way))).collect();
+        let is_planned: Vec<bool> = ways.iter().map(|way| !plan.lanes[way.planned].is_empty()).collect();
+        let turns_of = Rc::clone(&self.search.turns);
         for now in if are_many { LAST } else { 0 }..=LAST {
             let mut tries = 0;
             for round in 0.. {
@@ -167,7 +169,8 @@ impl<'a> Greedy<'a> {
             }
             if now == FIRST {
                 // Those who must be spread evenly with pods that have no place in the plan have to find these there.
-                left.retain(|(pod, asked)| phases[*asked] > FIRST || !self.is_put(pod, *asked));
+                let is_alone = |asked: usize| turns_of[asked] == Turn::Alone && is_planned[asked];
+                left.retain(|(pod, asked)| phases[*asked] > FIRST || is_alone(*asked) || !self.is_put(pod, *asked));
             }
         }
         // Where all are planned for, only what had to be opened beside the plan may be needless.
