@@ -187,6 +187,13 @@ fn the_first_of_pods_that_must_be_together_goes_where_its_like_is_until_it_is_go
     let nowhere = "NodePool/p: the pods it must share its topology.kubernetes.io/zone with are in c, where it can have no node of \
                    the pool";
     assert_eq!(zones(&["a", "b"], labels::ZONE), [[nowhere.to_owned()].into(), [nowhere.to_owned()].into()]);
+    // The checker knows it by itself.
+    let there = one_in_c(going, app("web", 1, 1000, together(labels::ZONE)));
+    let mut gone = there.clone();
+    gone.nodes.clear();
+    let plan = solve(&gone, &Settings::default());
+    assert_eq!(broken(&gone, &plan), []);
+    assert!(matches!(broken(&there, &plan).as_slice(), [crate::check::Violation::NotNear { .. }]));
     // On the host of a node that takes no more pods nobody can be, so they need not wait for that.
     assert_eq!(zones(&["a"], labels::HOSTNAME), [["a".to_owned()].into(), ["a".to_owned()].into()]);
     // Once another one stays, it alone is company.
