@@ -22,7 +22,9 @@ pub use overlay::overlay;
 pub use pod::{pod, replacement};
 pub use pool::{PoolTemplate, claim_requirement, nodepool, provisioner};
 pub use resources::{pod_requests, quantities_floor};
-pub use volume::{attaching_driver, attachment, persistent_volume_zones, storage_class_zones, volume_limits};
+pub use volume::{
+    any_volume_zones, attaching_driver, attachment, persistent_volume_zones, storage_class_zones, volume_limits,
+};
 
 /// Group and kind of the class reference of a v1alpha5 Provisioner with an inline `provider`.
 pub const INLINE_CLASS: (&str, &str) = ("karpenter.sh", "Provisioner");

@@ -1,7 +1,15 @@
 //! Which pods need a machine, which ones come with it, and which ones are only passing through.
 
-use k8s_openapi::api::core::v1::Pod;
+use std::collections::BTreeMap;
+
+use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::LabelSelector};
+use kube::core::{Selector, SelectorExt as _};
 use requirements::labels;
+
+/// Whether a selector selects who bears these labels; one that is none selects nobody.
+pub fn selects(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> bool {
+    Selector::try_from(selector.clone()).is_ok_and(|selector| selector.matches(labels))
+}
 
 /// Whether the scheduler has said that this pod fits nowhere, and a machine could help it. Whether it is nominated for a
 /// node is another question: see [`nominated_for`].

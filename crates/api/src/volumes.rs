@@ -3,16 +3,22 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::{
-    core::v1::{PersistentVolume, PersistentVolumeClaim, Volume},
-    storage::v1::StorageClass,
+use k8s_openapi::{
+    api::{
+        core::v1::{ObjectReference, PersistentVolume, PersistentVolumeClaim, PersistentVolumeClaimSpec, Volume},
+        storage::v1::StorageClass,
+    },
+    apimachinery::pkg::api::resource::Quantity as Text,
 };
 use scheduling::Pod;
+use units::Quantity;
 
-use crate::convert;
+use crate::{convert, pods};
 
 /// Marks the storage class of claims that name none.
 const DEFAULT_CLASS: &str = "storageclass.kubernetes.io/is-default-class";
+/// The provisioner of classes whose volumes a person makes.
+const NOBODY: &str = "kubernetes.io/no-provisioner";
 /// The access mode of a claim that one pod alone may use.
 const ONE_POD: &str = "ReadWriteOncePod";
 
@@ -29,8 +35,8 @@ pub struct Volumes<'a> {
 enum Missing<'a> {
     /// Nobody makes it.
     Stays,
-    /// It is made from a template that names this class, if any.
-    IsMade(Option<&'a str>),
+    /// It is made from a template that says this, if anything.
+    IsMade(Option<&'a PersistentVolumeClaimSpec>),
 }
 
 impl<'a> Volumes<'a> {
@@ -58,9 +64,7 @@ impl<'a> Volumes<'a> {
                 (None, Some(source)) => {
                     let name = format!("{}-{}", pod.key.name, volume.name);
                     let template = source.volume_claim_template.as_ref().filter(|_| to_be_made);
-                    let missing = template.map_or(Missing::Stays, |template| {
-                        Missing::IsMade(template.spec.storage_class_name.as_deref())
-                    });
+                    let missing = template.map_or(Missing::Stays, |template| Missing::IsMade(Some(&template.spec)));
                     self.demand_of(&name, missing, pod)
                 }
                 (None, None) => continue,
@@ -74,14 +78,17 @@ impl<'a> Volumes<'a> {
     /// Adds what a StatefulSet's own claim demands, which its controller makes from a template if it is not there.
     pub fn add_templated(&self, template: &PersistentVolumeClaim, pod: &mut Pod) {
         let volume = template.metadata.name.as_deref().unwrap_or_default();
-        let class = template.spec.as_ref().and_then(|spec| spec.storage_class_name.as_deref());
-        if let Err(message) = self.demand_of(&format!("{volume}-{}", pod.key.name), Missing::IsMade(class), pod) {
+        let missing = Missing::IsMade(template.spec.as_ref());
+        if let Err(message) = self.demand_of(&format!("{volume}-{}", pod.key.name), missing, pod) {
             pod.invalid.push(format!("volume {volume}: {message}"));
         }
     }
 
     fn demand_of(&self, name: &str, missing: Missing<'_>, pod: &mut Pod) -> Result<(), String> {
         let claim = self.claims.get(&(pod.key.namespace.as_str(), name));
+        if claim.is_some_and(|claim| claim.metadata.deletion_timestamp.is_some()) {
+            return Err(format!("claim {name} is being deleted"));
+        }
         let spec = claim.and_then(|claim| claim.spec.as_ref());
         if spec.is_some_and(|spec| spec.access_modes.iter().flatten().any(|mode| mode == ONE_POD)) {
             pod.exclusive_claims.insert(name.to_owned());
@@ -89,12 +96,12 @@ impl<'a> Volumes<'a> {
         if let Some(volume) = spec.and_then(|spec| spec.volume_name.as_deref()).filter(|name| !name.is_empty()) {
             return self.of_volume(volume, pod);
         }
-        let class = match (claim, missing) {
-            (Some(_), _) => spec.and_then(|spec| spec.storage_class_name.as_deref()),
-            (None, Missing::IsMade(class)) => class,
+        let spec = match (claim, missing) {
+            (Some(_), _) => spec,
+            (None, Missing::IsMade(spec)) => spec,
             (None, Missing::Stays) => return Err(format!("claim {name} does not exist")),
         };
-        let class = match class {
+        let class = match spec.and_then(|spec| spec.storage_class_name.as_deref()) {
             // Written as empty: a person makes the volume.
             Some("") => None,
             Some(name) => Some(*self.classes.get(name).ok_or_else(|| format!("storage class {name} does not exist"))?),
@@ -113,9 +120,45 @@ impl<'a> Volumes<'a> {
                 "claim {name} is not bound, and its storage class {class} binds before a node is known"
             ));
         }
+        if class.provisioner == NOBODY {
+            return self.of_free_volume(name, class, spec, pod);
+        }
         pod.volume_zones.extend(convert::storage_class_zones(class)?);
         let id = format!("{}/{name}", pod.key.namespace);
         pod.volumes_by_driver.entry(convert::attaching_driver(class).to_owned()).or_default().insert(id);
+        Ok(())
+    }
+
+    /// The claim will be bound to a volume that is there and nobody's. Which one is not known: those that are large enough and can
+    /// be used as the claim says, unless one of them is kept for it.
+    fn of_free_volume(
+        &self,
+        name: &str,
+        class: &StorageClass,
+        claim: Option<&PersistentVolumeClaimSpec>,
+        pod: &mut Pod,
+    ) -> Result<(), String> {
+        let class = class.metadata.name.as_deref().unwrap_or_default();
+        let is_ours = |theirs: &ObjectReference| {
+            theirs.name.as_deref() == Some(name) && theirs.namespace.as_deref() == Some(pod.key.namespace.as_str())
+        };
+        let serves = |volume: &&&PersistentVolume| {
+            let phase = volume.status.as_ref().and_then(|status| status.phase.as_deref());
+            let of_other =
+                volume.spec.as_ref().and_then(|spec| spec.claim_ref.as_ref()).is_some_and(|one| !is_ours(one));
+            !of_other && matches!(phase, None | Some("Available" | "Pending")) && suits(volume, class, claim)
+        };
+        let mut free: Vec<&PersistentVolume> = self.made.values().filter(serves).copied().collect();
+        let is_kept = |volume: &&PersistentVolume| volume.spec.as_ref().is_some_and(|spec| spec.claim_ref.is_some());
+        if free.iter().any(is_kept) {
+            free.retain(is_kept);
+        }
+        if free.is_empty() {
+            return Err(format!(
+                "claim {name} is not bound, nobody makes volumes of its storage class {class}, and none that is free will do"
+            ));
+        }
+        pod.volume_zones.extend(convert::any_volume_zones(free)?);
         Ok(())
     }
 
@@ -127,6 +170,24 @@ impl<'a> Volumes<'a> {
         }
         Ok(())
     }
+}
+
+/// Whether a volume is of the class, is as large as a claim asks, and can be used as it says.
+fn suits(volume: &PersistentVolume, class: &str, claim: Option<&PersistentVolumeClaimSpec>) -> bool {
+    let Some(spec) = &volume.spec else { return false };
+    let size = |list: Option<&BTreeMap<String, Text>>| -> Option<Quantity> { list?.get("storage")?.0.parse().ok() };
+    let asked = size(claim.and_then(|claim| claim.resources.as_ref()?.requests.as_ref()));
+    let is_block = |mode: Option<&String>| mode.is_some_and(|mode| mode == "Block");
+    let modes = spec.access_modes.as_deref().unwrap_or_default();
+    let mut wanted_modes = claim.and_then(|claim| claim.access_modes.as_ref()).into_iter().flatten();
+    let selector = claim.and_then(|claim| claim.selector.as_ref());
+    let labels = volume.metadata.labels.clone().unwrap_or_default();
+    spec.storage_class_name.as_deref() == Some(class)
+        && volume.metadata.deletion_timestamp.is_none()
+        && asked <= size(spec.capacity.as_ref())
+        && is_block(spec.volume_mode.as_ref()) == is_block(claim.and_then(|claim| claim.volume_mode.as_ref()))
+        && wanted_modes.all(|mode| modes.contains(mode))
+        && selector.is_none_or(|selector| pods::selects(selector, &labels))
 }
 
 fn is_default(class: &StorageClass) -> bool {
@@ -228,5 +289,73 @@ mod tests {
         let mine = with(&classes(), claim("mine"), false);
         assert_eq!(mine.exclusive_claims.iter().collect::<Vec<_>>(), ["mine"]);
         assert_eq!(mine.invalid, Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_claim_that_is_being_deleted_is_a_reason_not_to_place_the_pod() {
+        let core = object(json!({ "metadata": { "name": "p", "namespace": "d" } }));
+        let (mut pod, volume) = (convert::pod(&core), volume());
+        let mut claims = claims();
+        for claim in &mut claims {
+            claim.metadata.deletion_timestamp = Some(object(json!("2026-01-01T00:00:00Z")));
+        }
+        pod.invalid.clear();
+        let volumes = [object(claim("bound")), object(claim("waiting"))];
+        Volumes::new(&claims, [&volume], &classes()).add(&volumes, true, &mut pod);
+        assert_eq!(pod.invalid, ["bound", "waiting"].map(|name| format!("volume x: claim {name} is being deleted")));
+        assert!(pod.volume_zones.is_empty() && pod.volumes_by_driver.is_empty());
+    }
+
+    #[test]
+    fn a_claim_whose_volume_nobody_makes_is_bound_to_one_that_is_free_and_large_enough() {
+        let class: StorageClass =
+            object(json!({ "metadata": { "name": "local" }, "volumeBindingMode": "WaitForFirstConsumer",
+            "provisioner": "kubernetes.io/no-provisioner" }));
+        let claim: PersistentVolumeClaim = object(json!({ "metadata": { "name": "data", "namespace": "d" }, "spec": {
+            "storageClassName": "local", "accessModes": ["ReadWriteOnce"], "resources": { "requests": { "storage": "10Gi" } } } }));
+        let on = |node: &str, patch: Value| -> PersistentVolume {
+            let mut volume = json!({ "metadata": { "name": node }, "spec": { "storageClassName": "local",
+                "accessModes": ["ReadWriteOnce"], "capacity": { "storage": "10Gi" },
+                "nodeAffinity": { "required": { "nodeSelectorTerms": [{ "matchExpressions": [
+                    { "key": "kubernetes.io/hostname", "operator": "In", "values": [node] }] }] } } } });
+            for (key, value) in patch.as_object().unwrap() {
+                volume["spec"][key] = value.clone();
+            }
+            object(volume)
+        };
+        let asked = |volumes: &[PersistentVolume]| {
+            let core = object(json!({ "metadata": { "name": "p", "namespace": "d" } }));
+            let mut pod = convert::pod(&core);
+            pod.invalid.clear();
+            let source = json!({ "name": "x", "persistentVolumeClaim": { "claimName": "data" } });
+            Volumes::new([&claim], volumes, [&class]).add(&[object(source)], true, &mut pod);
+            if pod.invalid.is_empty() { zones(&pod) } else { pod.invalid }
+        };
+        let of_other = json!({ "claimRef": { "namespace": "d", "name": "other" } });
+        let mut released = on("n8", json!({ "claimRef": { "namespace": "d", "name": "data", "uid": "of-before" } }));
+        released.status = Some(object(json!({ "phase": "Released" })));
+        let refused = vec![
+            on("n0", json!({ "storageClassName": "c" })),
+            on("n1", json!({ "capacity": { "storage": "9Gi" } })),
+            on("n2", of_other),
+            on("n3", json!({ "accessModes": ["ReadOnlyMany"] })),
+            on("n4", json!({ "volumeMode": "Block" })),
+            released,
+        ];
+        let nobody = "volume x: claim data is not bound, nobody makes volumes of its storage class local, and none that is free will do";
+        assert_eq!(asked(&refused), [nobody]);
+        let one = on("n5", json!({}));
+        assert_eq!(asked(&[&refused[..], std::slice::from_ref(&one)].concat()), ["kubernetes.io/hostname In [n5]"]);
+        let two = [one, on("n6", json!({ "capacity": { "storage": "1Ti" } }))];
+        assert_eq!(asked(&two), ["kubernetes.io/hostname In [n5, n6]"]);
+        let kept = on("n9", json!({ "claimRef": { "namespace": "d", "name": "data" } }));
+        assert_eq!(asked(&[&two[..], &[kept]].concat()), ["kubernetes.io/hostname In [n9]"]);
+        let also_in_a_zone = json!({ "nodeAffinity": { "required": { "nodeSelectorTerms": [{ "matchExpressions": [
+            { "key": "kubernetes.io/hostname", "operator": "In", "values": ["n10"] },
+            { "key": "topology.kubernetes.io/zone", "operator": "In", "values": ["a"] }] }] } } });
+        let three = [&two[..], &[on("n10", also_in_a_zone)]].concat();
+        assert_eq!(asked(&three), ["kubernetes.io/hostname In [n10, n5, n6]"]);
+        let anywhere = on("n7", json!({ "nodeAffinity": {} }));
+        assert_eq!(asked(&[&two[..], &[anywhere]].concat()), [""; 0]);
     }
 }

@@ -65,6 +65,7 @@ fn drain_pod(pod: &Pod) -> DrainPod {
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::{api::core::v1::PodStatus, apimachinery::pkg::apis::meta::v1::Time};
     use serde_json::{Value, json};
 
     use super::*;
@@ -110,5 +111,27 @@ mod tests {
         let pods = [owned("plain"), protected];
         assert!(evicted(&pods, Rules::V1Alpha5).is_empty());
         assert_eq!(evicted(&pods, Rules::V1), ["plain"]);
+    }
+
+    /// Plans count on pods that stay; drains wait for them. Both ask in their own words.
+    #[test]
+    fn a_drain_is_blocked_by_the_pods_that_plans_take_to_stay() {
+        let owners = [json!({}), owner("ReplicaSet"), owner("DaemonSet"), owner("Node")];
+        for (owner, flags) in owners.iter().flat_map(|owner| (0..32).map(move |flags| (owner, flags))) {
+            let is = |flag: u32| flags & (1 << flag) != 0;
+            let tolerant = json!({ "tolerations": [{ "operator": "Exists" }] });
+            let mut pod = pod("p", owner, if is(0) { &tolerant } else { &Value::Null });
+            let annotations = [("karpenter.sh/do-not-disrupt", is(1)), ("kubernetes.io/config.mirror", is(2))];
+            let kept = annotations.into_iter().filter(|(_, is)| *is);
+            pod.metadata.annotations = Some(kept.map(|(key, _)| (key.to_owned(), "true".to_owned())).collect());
+            pod.metadata.deletion_timestamp = is(3).then_some(Time(Timestamp::UNIX_EPOCH));
+            pod.status = Some(PodStatus { phase: is(4).then(|| "Failed".to_owned()), ..PodStatus::default() });
+
+            for rules in [Rules::V1, Rules::V1Alpha5] {
+                let drain = plan_pods([&pod].into_iter(), rules, None, Timestamp::UNIX_EPOCH);
+                let blocks = pods::blocks_drain(&pod, rules == Rules::V1Alpha5);
+                assert_eq!(drain.blockers().count(), usize::from(blocks), "{rules:?}: {pod:?}");
+            }
+        }
     }
 }

@@ -12,7 +12,6 @@ use std::{
 };
 
 use scheduling::{PodKey, Settings, Snapshot, Solution, Target, Unfit, check, check::Violation};
-use serde::Serialize;
 
 /// A way to make a plan.
 #[derive(Clone, Copy, Debug)]
@@ -139,7 +138,7 @@ fn suspects(snapshot: &Snapshot, solution: &Solution, violations: &[Violation]) 
 }
 
 /// A plan that is not carried out.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejected {
     /// Who made it.
     pub planner: &'static str,

@@ -15,7 +15,7 @@ use std::{
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
-use scheduling::{PodKey, Snapshot};
+use scheduling::{PodKey, Settings, Snapshot, check::Refused};
 use tokio::time::Instant;
 
 use crate::{
@@ -23,7 +23,7 @@ use crate::{
     context::{Context, Worlds},
     fingerprint::fingerprint,
     metrics::OutcomeLabel,
-    planning::{self, Made, PLANNERS, Rejected},
+    planning::{self, Choice, Made, PLANNERS, Planner, Rejected},
     pods,
     pools::Pools,
     snapshot::{self, Input},
@@ -185,7 +185,8 @@ async fn round(
     }
     let held: BTreeMap<usize, String> = held.into_iter().map(|(index, one)| (index, one.why)).collect();
     earlier.drain(..last_round);
-    // The next round begins with what was planned, not with what is left of it for this one.
+    // The next round begins with what was planned, not with what is left of it for this one. What is left was checked: each
+    // offering that a node keeps holds its pods, and who waits for a dearer node is counted by nobody as being there.
     let mut bought = Made::clone(&made);
     let on_sale = on_sale.as_ref().unwrap_or(&made.snapshot);
     patience::keep_affordable(on_sale, &mut bought.solution, pods, &shortages, now);
@@ -221,10 +222,7 @@ async fn plan(ctx: &Context, snapshot: Snapshot, earlier: &[Arc<Made>], start: I
     let earlier = earlier.to_vec();
     let planned = tokio::task::spawn_blocking(move || {
         let late = || start.elapsed() > SEARCH;
-        let choice = planning::choose(&snapshot, &settings, &PLANNERS, &earlier, &late);
-        for rejected in &choice.rejected {
-            report(&folder, &snapshot, &settings, rejected);
-        }
+        let choice = choose(&folder, &snapshot, &settings, &PLANNERS, &earlier, &late);
         (snapshot, choice, late())
     })
     .await;
@@ -247,9 +245,34 @@ async fn plan(ctx: &Context, snapshot: Snapshot, earlier: &[Arc<Made>], start: I
     Some(Arc::new(Made { snapshot, settings, planner, solution, broken_off }))
 }
 
+/// The plan to carry out; those that were refused before it are logged, and saved below `folder`.
+fn choose(
+    folder: &Path,
+    snapshot: &Snapshot,
+    settings: &Settings,
+    planners: &[Planner],
+    earlier: &[Arc<Made>],
+    late: &dyn Fn() -> bool,
+) -> Choice {
+    let choice = planning::choose(snapshot, settings, planners, earlier, late);
+    for rejected in &choice.rejected {
+        report(folder, snapshot, settings, earlier, rejected);
+    }
+    choice
+}
+
 /// Says what is wrong with a plan that is not carried out, and where to find it.
-fn report(folder: &Path, snapshot: &Snapshot, settings: &scheduling::Settings, rejected: &Rejected) {
-    let saved = match rejected::save(folder, snapshot, settings, rejected, Timestamp::now()) {
+fn report(folder: &Path, snapshot: &Snapshot, settings: &Settings, earlier: &[Arc<Made>], rejected: &Rejected) {
+    let refused = Refused {
+        format: Refused::FORMAT.to_owned(),
+        planner: rejected.planner.to_owned(),
+        snapshot: snapshot.clone(),
+        settings: *settings,
+        earlier: earlier.last().map(|made| made.solution.clone()),
+        solution: rejected.solution.clone(),
+        violations: rejected.violations.clone(),
+    };
+    let saved = match rejected::save(folder, &refused, Timestamp::now()) {
         Ok(path) => path.display().to_string(),
         Err(error) => format!("not saved: {error}"),
     };
@@ -270,4 +293,43 @@ fn report(folder: &Path, snapshot: &Snapshot, settings: &scheduling::Settings, r
 
 fn outcome(ctx: &Context, outcome: &str) {
     ctx.metrics.plans.get_or_create(&OutcomeLabel { outcome: outcome.to_owned() }).inc();
+}
+
+#[cfg(test)]
+mod tests {
+    use scheduling::{Pod, Solution, check};
+
+    use super::*;
+
+    fn forgetful(_: &planning::Question<'_>) -> Solution {
+        Solution::default()
+    }
+
+    #[test]
+    fn a_refused_plan_is_saved_with_all_that_it_was_made_from_and_another_is_carried_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let pod = Pod::new(PodKey::new("d", "a"));
+        let snapshot = Snapshot { pods: vec![pod.into()], ..Snapshot::default() };
+        let settings = Settings { max_alternatives: 7, ..Settings::default() };
+        let sound = scheduling::solve_greedy(&snapshot, &settings);
+        let before = Made {
+            snapshot: Snapshot::default(),
+            settings,
+            planner: "optimiser",
+            solution: sound.clone(),
+            broken_off: false,
+        };
+        let planners = [Planner { name: "first", plan: forgetful }, PLANNERS[1]];
+        let choice = choose(folder.path(), &snapshot, &settings, &planners, &[before.into()], &|| false);
+        assert_eq!(choice.accepted.unwrap().0, "greedy");
+
+        let files: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+        let [file] = &files[..] else { panic!("{files:?}") };
+        let refused: Refused = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+        assert_eq!((refused.planner.as_str(), refused.settings), ("first", settings));
+        assert_eq!((refused.earlier, refused.solution.as_ref()), (Some(sound), Some(&Solution::default())));
+        assert_eq!(refused.snapshot.pods, snapshot.pods);
+        assert!(!refused.violations.is_empty());
+        assert_eq!(check::check(&refused.snapshot, &Solution::default()), refused.violations);
+    }
 }

@@ -1,7 +1,8 @@
 //! Verifies a solution against its snapshot without the solver's help.
 //!
-//! Shares the types with the solver and nothing else: labels are compared here term by term on every machine a new node may
-//! become, not by the requirement algebra. The controller runs it before it launches anything.
+//! Shares the types with the solver and what these say of themselves: whether a selector, a toleration or a requirement matches one
+//! label or taint, whether two host ports clash. What the solver does with sets of them it does not take over: labels are looked at
+//! term by term on every machine a new node may become. The controller runs it before it launches anything.
 //!
 //! ```text
 //! Snapshot + Solution ─▶ Ground (everything by key) ─┬─▶ ledger    every pod once, reasons, limits, stock, cost
@@ -35,11 +36,15 @@ mod listed;
 mod machines;
 mod offers;
 mod order;
+mod refused;
 mod topology;
 mod violation;
 
-pub use self::violation::{LabelDemand, LaunchFault, PoolFault, Sum, Violation};
 use self::{crowd::Crowd, ground::Ground, topology::Map};
+pub use self::{
+    refused::Refused,
+    violation::{LabelDemand, LaunchFault, PoolFault, Sum, Violation},
+};
 use crate::{Snapshot, Solution};
 
 /// Everything that is wrong with a solution; nothing, if it may be acted on.

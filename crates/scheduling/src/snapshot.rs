@@ -51,7 +51,7 @@ pub struct Settings {
     /// a time, so that the same input ends at the same place.
     pub budget_work_units: u64,
     /// How much work the search for a cheaper plan may do before it stops with the best so far. Unit: steps of its inner
-    /// loops, each a nanosecond or two. A count for the same reason.
+    /// loops, each some nanoseconds. A count for the same reason.
     pub search_work_units: u64,
     /// How many offerings a new node keeps at most, the cheapest; 0 counts as 1. Karpenter sends 60 types to CreateFleet.
     pub max_alternatives: usize,

@@ -18,7 +18,7 @@ pub struct Solution {
     pub unplaced: BTreeMap<PodKey, Vec<Unfit>>,
     /// What the new nodes cost together, each at its cheapest offering.
     pub cost: UsdMicrosPerHour,
-    /// Less than this no solution can cost, if it is known.
+    /// Less than this no solution can cost. Every plan of the solver has one.
     pub lower_bound: Option<LowerBound>,
     /// What the greedy rule's plan would cost, if that was worked out too; it places the same number of pods or fewer.
     pub greedy_cost: Option<UsdMicrosPerHour>,
@@ -36,7 +36,7 @@ pub struct Solution {
 /// A proven bound on the cost of the new nodes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LowerBound {
-    /// No solution is cheaper that places all these pods, gives up no wish that the greedy rule grants, and puts no more pods
+    /// No solution is cheaper that places the pods which this one places, gives up no wish that the greedy rule grants, and puts no more pods
     /// on pools of less weight than it does.
     pub cost: UsdMicrosPerHour,
     /// The constraints the proof does not use.

@@ -81,7 +81,8 @@ pub fn solve(snapshot: &Snapshot, settings: &Settings) -> Solution {
 pub fn solve_within(snapshot: &Snapshot, settings: &Settings, stop: &dyn Fn() -> bool) -> Solution {
     let greedy = |snapshot: &Snapshot| by_rule(snapshot, settings);
     let cheapest = |snapshot: &Snapshot| plan::cheapest(snapshot, settings, stop, None);
-    exclusive::apart(snapshot, |snapshot| gangs::whole(snapshot, cheapest, greedy))
+    let solution = exclusive::apart(snapshot, |snapshot| gangs::whole(snapshot, cheapest, greedy));
+    with_bound(snapshot, settings, stop, solution)
 }
 
 /// As [`solve_within`], with a plan made before at hand, for the same pods a moment later or for others like them.
@@ -99,13 +100,23 @@ pub fn solve_within(snapshot: &Snapshot, settings: &Settings, stop: &dyn Fn() ->
 pub fn solve_after(snapshot: &Snapshot, settings: &Settings, stop: &dyn Fn() -> bool, previous: &Solution) -> Solution {
     let greedy = |snapshot: &Snapshot| by_rule(snapshot, settings);
     let cheapest = |snapshot: &Snapshot| plan::cheapest(snapshot, settings, stop, Some(previous));
-    exclusive::apart(snapshot, |snapshot| gangs::whole(snapshot, cheapest, greedy))
+    let solution = exclusive::apart(snapshot, |snapshot| gangs::whole(snapshot, cheapest, greedy));
+    with_bound(snapshot, settings, stop, solution)
 }
 
 /// Places the pods of a snapshot by the greedy rule alone: the plan to fall back to, and the yardstick of the others.
 pub fn solve_greedy(snapshot: &Snapshot, settings: &Settings) -> Solution {
     let greedy = |snapshot: &Snapshot| by_rule(snapshot, settings);
-    exclusive::apart(snapshot, |snapshot| gangs::whole(snapshot, greedy, greedy))
+    let solution = exclusive::apart(snapshot, |snapshot| gangs::whole(snapshot, greedy, greedy));
+    with_bound(snapshot, settings, &|| true, solution)
+}
+
+/// Adds what is proven of a plan of which nothing is proven yet.
+fn with_bound(snapshot: &Snapshot, settings: &Settings, stop: &dyn Fn() -> bool, mut solution: Solution) -> Solution {
+    if solution.lower_bound.is_none() {
+        solution.lower_bound = Some(plan::bound_of_placed(snapshot, settings, stop, &solution));
+    }
+    solution
 }
 
 fn by_rule(snapshot: &Snapshot, settings: &Settings) -> Solution {

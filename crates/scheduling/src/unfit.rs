@@ -27,6 +27,9 @@ pub enum Unfit {
         /// Whether the pod's volumes are what wants it.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         by_volumes: bool,
+        /// How many alternatives (`nodeSelectorTerms`) the pod gives, where not all of them want this; else 0.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        of_terms: usize,
     },
     /// The pool's nodes have a taint that the pod does not tolerate.
     Taint {
@@ -336,6 +339,11 @@ pub(crate) struct Distance {
     lacking_ppm: i128,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_zero(count: &usize) -> bool {
+    *count == 0
+}
+
 /// An amount that is asked for. What is too much to be counted is held at the most that can be.
 fn asked_for(name: &ResourceName, amount: Amount) -> String {
     match amount {
@@ -348,11 +356,19 @@ impl fmt::Display for Unfit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoPools => f.write_str("there is no Provisioner and no NodePool that could make a node"),
-            Self::Requirement { pool, wanted, has, by_volumes, .. } => {
+            Self::Requirement { pool, wanted, has, by_volumes, of_terms, .. } => {
                 let what = if *by_volumes { "its volumes want" } else { "wants" };
                 match has {
+                    _ if wanted.is_empty() => {
+                        let volumes = if *by_volumes { ", with those of its volumes," } else { "" };
+                        write!(f, "{pool}: its own demands{volumes} leave no value of {}", wanted.key())
+                    }
                     Some(has) => write!(f, "{pool}: {what} {wanted}, has {has}"),
                     None => write!(f, "{pool}: {what} {wanted}, which nothing defines"),
+                }?;
+                match of_terms {
+                    0 => Ok(()),
+                    terms => write!(f, " (by one of its {terms} nodeSelectorTerms)"),
                 }
             }
             Self::Taint { pool, taint } => write!(f, "{pool}: taint {taint} is not tolerated"),

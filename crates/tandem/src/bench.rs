@@ -26,6 +26,8 @@ use serde::{Deserialize, Serialize};
 pub use self::worlds::{CASES, Case};
 use crate::gates::stopwatch::Stopwatch;
 
+const INFALLIBLE: &str = "writing to a string cannot fail";
+
 /// What one case came to.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Figures {
@@ -67,22 +69,27 @@ pub fn run(program: &Path, filter: &str, print: &mut dyn FnMut(&str)) -> io::Res
         let message = format!("no case has {filter:?} in its name; there are {}", names.join(", "));
         return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
     }
-    print("core: milliseconds on a core; clock: those that passed; first: search stopped at once; memory in MiB\n");
+    print(
+        "milliseconds are those on a core, CLOCK those that passed; FIRST: search stopped at once; WHOLE: within the default \
+         budget; memory in MiB\n",
+    );
     print(&format!(
-        "{:<22} {:>7} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>7} {:>5} {:>11} {:>11} {:>11} {:>6} {:>6}",
+        "{:<22} {:>7} {:>8} {:>8} {:>8} {:>7} {:>11} {:>8} {:>8} {:>7} {:>11} {:>11} {:>11} {:>5} {:>7} {:>6} {:>6}",
         "CASE",
         "PODS",
         "GREEDY",
         "FIRST",
         "PODS/S",
+        "NODES",
+        "$/H",
         "WHOLE",
         "CLOCK",
-        "CHECK",
         "NODES",
-        "LEFT",
-        "COST $/H",
-        "GREEDY $/H",
+        "$/H",
         "BOUND",
+        "GREEDY $/H",
+        "LEFT",
+        "CHECK",
         "BEFORE",
         "PEAK"
     ));
@@ -199,22 +206,21 @@ fn row(case: &Case, pods: usize, figures: &Figures) -> String {
     let mib = |mib: Option<u64>| mib.map_or("-".to_owned(), |mib| mib.to_string());
     #[expect(clippy::cast_precision_loss, reason = "a rate to print")]
     let rate = pods as f64 / first.core_ms * 1e3;
-    let mut row = format!("{:<22} {pods:>7} {:>9.1} {:>9.1}", case.name, greedy.core_ms, first.core_ms);
-    write!(row, " {rate:>9.0} {:>9.1}", whole.core_ms).expect("writing to a string cannot fail");
+    let mut row = format!("{:<22} {pods:>7} {:>8.1} {:>8.1}", case.name, greedy.core_ms, first.core_ms);
+    write!(row, " {rate:>8.0} {:>7} {:>11}", first.nodes, dollars(first.cost)).expect(INFALLIBLE);
+    write!(row, " {:>8.1} {:>8.1} {:>7}", whole.core_ms, whole.clock_ms, whole.nodes).expect(INFALLIBLE);
     write!(
         row,
-        " {:>9.1} {:>9.1} {:>7} {:>5} {:>11} {:>11} {:>11} {:>6} {:>6}",
-        whole.clock_ms,
-        figures.check_ms,
-        whole.nodes,
-        whole.unplaced,
+        " {:>11} {:>11} {:>11} {:>5} {:>7.1} {:>6} {:>6}",
         dollars(whole.cost),
-        known(whole.greedy),
         known(whole.bound),
+        known(whole.greedy),
+        whole.unplaced,
+        figures.check_ms,
         mib(figures.before_mib),
         mib(figures.peak_mib),
     )
-    .expect("writing to a string cannot fail");
+    .expect(INFALLIBLE);
     row
 }
 

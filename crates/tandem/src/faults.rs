@@ -12,7 +12,10 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::{
     api::core::v1::{Affinity, NodeSelectorRequirement, NodeSelectorTerm, PodSpec},
-    apimachinery::pkg::api::resource::Quantity as Text,
+    apimachinery::pkg::{
+        api::resource::Quantity as Text,
+        apis::meta::v1::{LabelSelector, ObjectMeta},
+    },
 };
 use units::{Quantity, QuantityError, ResourceName};
 
@@ -25,8 +28,32 @@ pub(crate) fn of_spec(spec: &PodSpec, path: &str) -> Vec<Fault> {
     containers::look(&mut found, spec, path);
     quantities(&mut found, spec.overhead.as_ref(), &format!("{path}.overhead"));
     relations::look(&mut found, spec, path);
+    for (key, value) in spec.node_selector.iter().flatten() {
+        relations::label(&mut found, key, [value], &format!("{path}.nodeSelector.{key}"));
+    }
     if let Some(affinity) = &spec.affinity {
         node_affinity(&mut found, affinity, &format!("{path}.affinity.nodeAffinity"));
+    }
+    found
+}
+
+/// The same of the labels that a pod bears.
+pub(crate) fn of_labels(labels: Option<&BTreeMap<String, String>>, path: &str) -> Vec<Fault> {
+    let mut found = Vec::new();
+    for (key, value) in labels.into_iter().flatten() {
+        relations::label(&mut found, key, [value], &format!("{path}.{key}"));
+    }
+    found
+}
+
+/// The same of a workload's selector: it has to select the labels of the workload's own pods.
+pub(crate) fn of_own_selector(selector: &LabelSelector, template: Option<&ObjectMeta>) -> Vec<Fault> {
+    let mut found = Vec::new();
+    relations::expressions(&mut found, Some(selector), "spec.selector");
+    let none = BTreeMap::new();
+    let labels = template.and_then(|template| template.labels.as_ref()).unwrap_or(&none);
+    if found.is_empty() && !api::pods::selects(selector, labels) {
+        found.push(("spec.selector".to_owned(), "does not select the labels of the template".to_owned()));
     }
     found
 }

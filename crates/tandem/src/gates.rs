@@ -10,11 +10,11 @@ pub(crate) mod stopwatch;
 
 use std::{fmt::Write as _, time::Duration};
 
-use scheduling::{Settings, Snapshot, Solution, check, solve_within};
+use scheduling::{Settings, Snapshot, Solution, check, solve};
 
 pub use self::instances::{Instance, Known, instances, store};
 use self::stopwatch::Stopwatch;
-use crate::simulate::settings;
+use crate::in_time::solve_in_time;
 
 /// The budgets of a run. Unit: milliseconds on a core.
 const BUDGETS: [u64; 3] = [5, 100, 1000];
@@ -78,8 +78,7 @@ struct Run {
 impl Run {
     fn new(instance: &Instance, budget_ms: u64) -> Self {
         let started = Stopwatch::start();
-        let over = || started.elapsed() >= Duration::from_millis(budget_ms);
-        let solution = solve_within(&instance.snapshot, &settings(Some(budget_ms)), &over);
+        let solution = solve_in_time(&instance.snapshot, &Settings::default(), budget_ms, &|| started.elapsed());
         Self { name: instance.name.clone(), budget_ms, took: started.elapsed(), solution, known: instance.known }
     }
 
@@ -163,7 +162,7 @@ pub fn run(print: &mut dyn FnMut(&str)) -> Result<bool, crate::BadInput> {
         is_idle: false,
     }];
     gates.extend([never_dearer(&runs), at_100_ms(&runs), at_1_s(&runs), proven(&instances)]);
-    gates.extend(laws::gates(&instances));
+    gates.extend(laws::gates(&instances, print));
     let mut table = String::new();
     for gate in &gates {
         let verdict = match gate.misses.is_empty() {
@@ -303,5 +302,5 @@ fn repeatable() -> Settings {
 }
 
 fn plan(snapshot: &Snapshot) -> Solution {
-    solve_within(snapshot, &repeatable(), &|| false)
+    solve(snapshot, &repeatable())
 }

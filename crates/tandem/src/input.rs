@@ -1,8 +1,9 @@
-//! One path on the command line → one snapshot: a packing instance, or Kubernetes objects with a catalogue.
+//! One path on the command line → one snapshot: a packing instance, Kubernetes objects with a catalogue, or a plan that
+//! node-provisioner has refused and saved.
 
-use std::{path::Path, sync::Arc};
+use std::{mem, path::Path, sync::Arc};
 
-use scheduling::{InstanceType, Snapshot};
+use scheduling::{InstanceType, Snapshot, check::Refused};
 use serde_json::Value;
 
 use crate::{
@@ -22,6 +23,8 @@ pub struct Input {
     pub shipped_types: bool,
     /// What has to be corrected: the objects and types concerned are not in the snapshot.
     pub problems: Vec<Problem>,
+    /// Where the input is a plan that was refused: how it was made, and what was wrong with it. Its snapshot is above.
+    pub refused: Option<Box<Refused>>,
 }
 
 /// Reads a path, as far as nothing is wrong with what is in it; `types` names another file for the instance types: a catalogue, or a packing instance.
@@ -30,14 +33,17 @@ pub fn read(path: &Path, types: Option<&Path>) -> Result<Input, BadInput> {
     let mut count = 0;
     documents::read_each(path, &mut |document| {
         count += 1;
-        if count == 1 && instance::is_one(&document.value) {
+        if count == 1 && (instance::is_one(&document.value) || is_refused_plan(&document.value)) {
             first = Some(document);
         } else {
-            // An instance among others is none of them, and said to be so.
+            // An instance, or a plan, among others is none of them, and said to be so.
             first.take().into_iter().chain([document]).for_each(|document| reader.document(document));
         }
     })?;
     if let Some(only) = first {
+        if is_refused_plan(&only.value) {
+            return refused_plan(only, types);
+        }
         let (types, problems) = types.map(read_sound_types).transpose()?.unzip();
         let snapshot = instance::from_document(&only, path, types)?;
         return Ok(Input {
@@ -46,6 +52,7 @@ pub fn read(path: &Path, types: Option<&Path>) -> Result<Input, BadInput> {
             left_out: LeftOut::default(),
             shipped_types: false,
             problems: problems.unwrap_or_default(),
+            refused: None,
         });
     }
     let (types, of_types) = types.map(read_sound_types).transpose()?.unzip();
@@ -53,6 +60,27 @@ pub fn read(path: &Path, types: Option<&Path>) -> Result<Input, BadInput> {
     input.problems.extend(of_types.unwrap_or_default());
     // Without a pod there is nothing to plan, and what is wrong is all there is to say.
     if input.problems.is_empty() || !input.snapshot.pods.is_empty() { Ok(input) } else { Err(BadInput(input.problems)) }
+}
+
+fn is_refused_plan(value: &Value) -> bool {
+    value.get("format").and_then(Value::as_str) == Some(Refused::FORMAT)
+}
+
+/// A plan that node-provisioner has saved, with its snapshot and all else that it takes to make it again.
+fn refused_plan(Document { origin, value }: Document, types: Option<&Path>) -> Result<Input, BadInput> {
+    if types.is_some() {
+        return Err(Problem::at(&origin, "a refused plan is made again with the types it was made from").into());
+    }
+    let mut refused: Box<Refused> =
+        serde_json::from_value(value).map_err(|error| Problem::at(&origin, error.to_string()))?;
+    Ok(Input {
+        snapshot: mem::take(&mut refused.snapshot),
+        remarks: Remarks::default(),
+        left_out: LeftOut::default(),
+        shipped_types: false,
+        problems: Vec::new(),
+        refused: Some(refused),
+    })
 }
 
 /// Kubernetes objects, and the catalogue among them unless `types` has another; without either, the shipped one. Nothing may be
@@ -101,7 +129,7 @@ fn what_is_sound(path: &Path, reader: Reader, types: Option<Arc<[InstanceType]>>
     let (snapshot, left_out, more) = world::snapshot(&objects, &types);
     problems.extend(more);
     problems.sort();
-    Input { snapshot, remarks, left_out, shipped_types: shipped, problems }
+    Input { snapshot, remarks, left_out, shipped_types: shipped, problems, refused: None }
 }
 
 /// Instance types from a file of their own, none of which something is wrong with.

@@ -21,6 +21,7 @@ mod faults;
 pub mod fuzz;
 pub mod gates;
 pub mod generate;
+mod in_time;
 pub mod input;
 pub mod instance;
 mod kubelet;

@@ -155,6 +155,9 @@ impl Reader {
                 let format = fields["format"].as_str().unwrap_or_default();
                 self.problems.push(Problem::at(&origin, format!("a file of format {format:?} is read alone: name it")));
             }
+            Value::Object(ref fields) if fields.contains_key("apiVersion") && fields.contains_key("metadata") => {
+                self.problems.push(Problem::at(&origin, "is missing, so nobody knows what this is").field("kind"));
+            }
             _ => self.remarks.strange.push(origin),
         }
     }

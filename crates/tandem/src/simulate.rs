@@ -3,11 +3,14 @@
 use std::{fmt::Write as _, path::PathBuf, time::Instant};
 
 use clap::{Args, ValueEnum};
-use scheduling::{PodKey, PoolKey, Settings, Snapshot, Solution, Unfit, check, solve_greedy, solve_within};
+use scheduling::{
+    PodKey, PoolKey, Settings, Snapshot, Solution, Unfit, check, check::Refused, solve, solve_after, solve_greedy,
+};
 use serde::Serialize;
 
 use crate::{
     BadInput, Problem, ec2,
+    in_time::solve_in_time,
     input::{self, Input},
     report::{Detail, Explanation, Flexibility, Look, Played, Report, counted},
 };
@@ -15,12 +18,14 @@ use crate::{
 /// Prints what would be bought for the pods of a snapshot, at what price and why.
 #[derive(Clone, Debug, Args)]
 pub struct Simulate {
-    /// A folder or file of Kubernetes YAML or JSON, a packing instance, or - for standard input.
+    /// A folder or file of Kubernetes YAML or JSON, a packing instance, a plan that node-provisioner refused and saved, or - for
+    /// standard input.
     ///
     /// Read are Pods, Nodes, DaemonSets, Deployments, ReplicaSets, StatefulSets, Jobs, PersistentVolumes and their claims,
     /// StorageClasses, CSINodes, Namespaces, PriorityClasses, RuntimeClasses, LimitRanges, PodDisruptionBudgets, Provisioners,
-    /// NodePools, NodeClaims, NodeOverlays and Lists of them. A workload counts with the pods that it has yet to make. These, the pods of DaemonSets and
-    /// Pods without a UID get what the API server's admission would write into them for their RuntimeClass and LimitRanges.
+    /// NodePools, the kubelet settings of EC2NodeClasses, NodeClaims, NodeOverlays and Lists of them. A workload counts with the
+    /// pods that it has yet to make. These, the pods of DaemonSets and Pods without a UID get what the API server's admission
+    /// would write into them for their RuntimeClass and LimitRanges.
     #[arg(value_name = "FILE")]
     pub input: PathBuf,
     /// Instance types and prices: an array as Karpenter's KWOK provider takes it, or a packing instance that has some.
@@ -122,14 +127,18 @@ pub fn simulate(arguments: &Simulate, look: Look) -> Result<Output, Failure> {
         let message = format!("there is no pod {pod} to place in it");
         return Err(BadInput::from(Problem::of_file(arguments.input.display().to_string(), message)).into());
     }
+    let saved = input.refused.as_deref();
+    let settings = saved.map_or_else(Settings::default, |refused| refused.settings);
     let settings = Settings {
-        ignore_preferences: arguments.preference_policy == PreferencePolicy::Ignore,
-        relax_min_values: arguments.min_values_policy == MinValuesPolicy::BestEffort,
-        ..settings(arguments.budget_ms)
+        ignore_preferences: arguments.preference_policy == PreferencePolicy::Ignore || settings.ignore_preferences,
+        relax_min_values: arguments.min_values_policy == MinValuesPolicy::BestEffort || settings.relax_min_values,
+        ..settings
     };
     let started = Instant::now();
-    let is_over = || arguments.budget_ms.is_some_and(|budget| started.elapsed().as_millis() >= u128::from(budget));
-    let solution = solve_within(snapshot, &settings, &is_over);
+    let solution = match arguments.budget_ms {
+        None => planned(snapshot, &settings, saved),
+        Some(budget) => solve_in_time(snapshot, &settings, budget, &|| started.elapsed()),
+    };
     let milliseconds = (started.elapsed().as_secs_f64() * 1e6).round() / 1e3;
     let (mut solution, rejected) = checked(snapshot, solution, || solve_greedy(snapshot, &settings))?;
     tell_refused_pools(&input, &mut solution);
@@ -153,6 +162,15 @@ pub fn simulate(arguments: &Simulate, look: Look) -> Result<Output, Failure> {
     let problems = if input.problems.is_empty() { String::new() } else { BadInput(input.problems.clone()).to_string() };
     let problems = problems.lines().map(str::to_owned).collect();
     Ok(Output { result, remarks: remarks(&input), problems, rejected })
+}
+
+/// The plan within the budget of work; one that was refused as its maker made it.
+fn planned(snapshot: &Snapshot, settings: &Settings, refused: Option<&Refused>) -> Solution {
+    match refused {
+        Some(refused) if refused.planner.starts_with("greedy") => solve_greedy(snapshot, settings),
+        Some(Refused { earlier: Some(earlier), .. }) => solve_after(snapshot, settings, &|| false, earlier),
+        _ => solve(snapshot, settings),
+    }
 }
 
 /// The plan, or the greedy one if it breaks a promise and that one does not, and then what is wrong with the plan.
@@ -193,31 +211,26 @@ fn tell_refused_pools(input: &Input, solution: &mut Solution) {
     }
 }
 
-/// How to solve: within so many milliseconds, time is the only bound and no plan is good enough that is not proven to be the
-/// cheapest; without a number of milliseconds an amount of work is.
-pub fn settings(budget_ms: Option<u64>) -> Settings {
-    let settings = Settings::default();
-    match budget_ms {
-        None => settings,
-        Some(_) => Settings { budget_work_units: u64::MAX, search_work_units: u64::MAX, target_gap_ppm: 0, ..settings },
-    }
-}
-
 fn json<T: Serialize>(value: &T) -> String {
     let text = serde_json::to_string_pretty(value).expect("numbers, text and maps of text always serialise");
     format!("{text}\n")
 }
 
-/// How many disruption budgets are named that keep pods where they are.
+/// How many reasons are named that keep pods where they are.
 const HOLDS_NAMED: usize = 5;
+/// How many objections to a plan are told.
+const VIOLATIONS_NAMED: usize = 5;
 /// How many unknown fields are named.
 const FIELDS_NAMED: usize = 5;
 
 /// What of the input was not looked at, a line each.
 fn remarks(input: &Input) -> String {
-    let Input { remarks, left_out, .. } = input;
+    let Input { snapshot, remarks, left_out, refused, .. } = input;
     let mut said = String::new();
     let mut line = |text: String| writeln!(said, "{text}").expect("writing to a string cannot fail");
+    if let Some(refused) = refused {
+        refusal(refused, snapshot).into_iter().for_each(&mut line);
+    }
     if input.shipped_types {
         line(format!("prices: {}; --catalogue FILE takes others", ec2::ABOUT));
     }
@@ -241,6 +254,7 @@ fn remarks(input: &Input) -> String {
         (left_out.gated, "with scheduling gates"),
         (left_out.preempting, "with a node nominated by the scheduler"),
         (left_out.on_unknown_nodes, "bound to nodes that are not in the input"),
+        (left_out.ownerless, "of nodes that are leaving, which nothing makes again"),
     ];
     for (count, what) in left {
         if count > 0 {
@@ -252,12 +266,35 @@ fn remarks(input: &Input) -> String {
     }
     if left_out.held.len() > HOLDS_NAMED {
         let more: usize = left_out.held.values().skip(HOLDS_NAMED).sum();
-        line(format!("kept {} more for other disruption budgets", counted(more, "pods")));
+        line(format!("kept {} more for other reasons", counted(more, "pods")));
     }
     for pool in &left_out.pools {
         line(format!("left out {pool}"));
     }
     said
+}
+
+/// What was wrong with a plan that was refused, and whether the checker of today says so too.
+fn refusal(refused: &Refused, snapshot: &Snapshot) -> Vec<String> {
+    let planner = &refused.planner;
+    let Some(plan) = &refused.solution else {
+        return vec![format!("the planner {planner} panicked on this; what follows is planned anew")];
+    };
+    let told = |who: &str, violations: &[check::Violation]| {
+        let first = violations.iter().take(VIOLATIONS_NAMED).map(|one| format!("  {one}"));
+        let more = violations.len().saturating_sub(VIOLATIONS_NAMED);
+        let more = (more > 0).then(|| format!("  and {more} more"));
+        let head = format!("{who} {}", counted(violations.len(), "objections"));
+        std::iter::once(head).chain(first).chain(more).collect::<Vec<_>>()
+    };
+    let mut lines =
+        told(&format!("to the plan of {planner} that was saved here node-provisioner had"), &refused.violations);
+    let now = check::check(snapshot, plan);
+    if now != refused.violations {
+        lines.extend(told("the checker of this version has to it", &now));
+    }
+    lines.push("what follows is planned anew".to_owned());
+    lines
 }
 
 #[cfg(test)]

@@ -9,10 +9,10 @@ use k8s_openapi::{
         batch::v1::Job,
         core::v1::{PersistentVolumeClaim, Pod, PodTemplateSpec},
     },
-    apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
+    apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference},
 };
 
-use crate::{Origin, Problem, fate, objects::Objects};
+use crate::{Origin, Problem, fate, faults, objects::Objects};
 
 /// The label by which a Deployment tells the pods of its revisions apart.
 const TEMPLATE_HASH: &str = "pod-template-hash";
@@ -20,6 +20,9 @@ const TEMPLATE_HASH: &str = "pod-template-hash";
 const UNKNOWN_HASH: &str = "simulated";
 /// Which of its revisions a Deployment's ReplicaSet is.
 const REVISION: &str = "deployment.kubernetes.io/revision";
+
+/// The conditions of a Job that makes no more pods.
+const ENDS: [&str; 4] = ["Complete", "Failed", "FailureTarget", "SuccessCriteriaMet"];
 
 /// More pods of one workload are not planned for: as many as the largest clusters run, twice.
 const MOST: usize = 300_000;
@@ -68,6 +71,22 @@ fn bounded(
     (0, Some(Problem::at(origin, message).of(workload).field(field)))
 }
 
+/// What is wrong with the labels of a workload's template, or with the selector that is to select them.
+fn mislabelled(
+    selector: Option<&LabelSelector>,
+    template: &PodTemplateSpec,
+    origin: &Origin,
+    workload: &str,
+) -> Option<Problem> {
+    let metadata = template.metadata.as_ref();
+    let labels = metadata.and_then(|metadata| metadata.labels.as_ref());
+    let of_selector = selector.map(|selector| faults::of_own_selector(selector, metadata));
+    let mut found = faults::of_labels(labels, "spec.template.metadata.labels");
+    found.extend(of_selector.into_iter().flatten());
+    let (field, message) = found.into_iter().next()?;
+    Some(Problem::at(origin, message).of(workload).field(&field))
+}
+
 /// Pods that are there, by what controls them.
 struct Present<'a> {
     by_controller: BTreeMap<(&'a str, &'a str, &'a str), Vec<&'a Pod>>,
@@ -105,6 +124,11 @@ fn is_living(pod: &Pod) -> bool {
     !pods::is_terminal(pod) && !pods::is_leaving(pod)
 }
 
+/// Whether its controller still makes pods for it.
+fn is_kept(metadata: &ObjectMeta) -> bool {
+    metadata.deletion_timestamp.is_none()
+}
+
 fn name_of(metadata: &ObjectMeta) -> (&str, &str) {
     (metadata.namespace.as_deref().unwrap_or_default(), metadata.name.as_deref().unwrap_or_default())
 }
@@ -115,7 +139,7 @@ pub(crate) fn missing(objects: &Objects) -> Vec<Missing<'_>> {
     let mut found = Vec::new();
     for read in &objects.deployments {
         let (namespace, name) = name_of(&read.object.metadata);
-        let Some(spec) = &read.object.spec else { continue };
+        let Some(spec) = read.object.spec.as_ref().filter(|_| is_kept(&read.object.metadata)) else { continue };
         let sets: Vec<&ReplicaSet> = objects
             .replica_sets
             .iter()
@@ -128,7 +152,8 @@ pub(crate) fn missing(objects: &Objects) -> Vec<Missing<'_>> {
         let workload = format!("Deployment {namespace}/{name}");
         let wanted = count(spec.replicas);
         let (wanted, problem) = bounded(wanted, spec.replicas, &read.origin, &workload, "spec.replicas");
-        let missing = wanted.saturating_sub(there);
+        let problem = problem.or_else(|| mislabelled(Some(&spec.selector), &spec.template, &read.origin, &workload));
+        let missing = if problem.is_some() { 0 } else { wanted.saturating_sub(there) };
         let newest = sets.iter().max_by_key(|set| revision(set)).and_then(|set| set.metadata.labels.as_ref());
         let hash = newest.and_then(|labels| labels.get(TEMPLATE_HASH)).cloned();
         // Others that bear the same labels are told apart by it.
@@ -147,7 +172,7 @@ pub(crate) fn missing(objects: &Objects) -> Vec<Missing<'_>> {
     for read in &objects.replica_sets {
         let set = &read.object;
         let (namespace, name) = name_of(&set.metadata);
-        let Some(spec) = &set.spec else { continue };
+        let Some(spec) = set.spec.as_ref().filter(|_| is_kept(&set.metadata)) else { continue };
         let Some(template) = &spec.template else { continue };
         let is_counted = |read: &crate::objects::Read<k8s_openapi::api::apps::v1::Deployment>| {
             let (its_namespace, its_name) = name_of(&read.object.metadata);
@@ -159,7 +184,9 @@ pub(crate) fn missing(objects: &Objects) -> Vec<Missing<'_>> {
         let workload = format!("ReplicaSet {namespace}/{name}");
         let wanted = count(spec.replicas);
         let (wanted, problem) = bounded(wanted, spec.replicas, &read.origin, &workload, "spec.replicas");
-        let missing = wanted.saturating_sub(present.count(namespace, "ReplicaSet", name));
+        let problem = problem.or_else(|| mislabelled(Some(&spec.selector), template, &read.origin, &workload));
+        let there = present.count(namespace, "ReplicaSet", name);
+        let missing = if problem.is_some() { 0 } else { wanted.saturating_sub(there) };
         found.push(Missing {
             origin: &read.origin,
             workload,
@@ -176,11 +203,12 @@ pub(crate) fn missing(objects: &Objects) -> Vec<Missing<'_>> {
 
 fn stateful_set<'a>(origin: &'a Origin, set: &'a StatefulSet, present: &Present<'_>) -> Option<Missing<'a>> {
     let (namespace, name) = name_of(&set.metadata);
-    let spec = set.spec.as_ref()?;
+    let spec = set.spec.as_ref().filter(|_| is_kept(&set.metadata))?;
     let first = spec.ordinals.as_ref().and_then(|ordinals| ordinals.start).unwrap_or(0);
     let workload = format!("StatefulSet {namespace}/{name}");
     let (wanted, problem) = bounded(count(spec.replicas), spec.replicas, origin, &workload, "spec.replicas");
-    let wanted = i32::try_from(wanted).unwrap_or(i32::MAX);
+    let problem = problem.or_else(|| mislabelled(Some(&spec.selector), &spec.template, origin, &workload));
+    let wanted = if problem.is_some() { 0 } else { i32::try_from(wanted).unwrap_or(i32::MAX) };
     let ordinals = (first..first.saturating_add(wanted)).map(|ordinal| (ordinal, format!("{name}-{ordinal}")));
     let names =
         ordinals.filter(|(_, pod)| !present.names.contains(&(namespace, pod.as_str()))).map(|(ordinal, pod)| {
@@ -203,8 +231,10 @@ fn stateful_set<'a>(origin: &'a Origin, set: &'a StatefulSet, present: &Present<
 /// A Job runs so many pods at once, and never more than are still to be completed.
 fn job<'a>(origin: &'a Origin, job: &Job, present: &Present<'_>) -> Option<Missing<'a>> {
     let (namespace, name) = name_of(&job.metadata);
-    let spec = job.spec.as_ref()?;
-    if spec.suspend == Some(true) {
+    let spec = job.spec.as_ref().filter(|_| is_kept(&job.metadata))?;
+    let conditions = job.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    let has_ended = conditions.into_iter().any(|one| one.status == "True" && ENDS.contains(&one.type_.as_str()));
+    if spec.suspend == Some(true) || has_ended {
         return None;
     }
     let done = job.status.as_ref().and_then(|status| status.succeeded).map_or(0, |done| count(Some(done)));
@@ -214,7 +244,8 @@ fn job<'a>(origin: &'a Origin, job: &Job, present: &Present<'_>) -> Option<Missi
     let wanted = if spec.completions.is_none() && done > 0 { 0 } else { wanted };
     let workload = format!("Job {namespace}/{name}");
     let (wanted, problem) = bounded(wanted, spec.parallelism, origin, &workload, "spec.parallelism");
-    let missing = wanted.saturating_sub(present.count(namespace, "Job", name));
+    let problem = problem.or_else(|| mislabelled(None, &spec.template, origin, &workload));
+    let missing = if problem.is_some() { 0 } else { wanted.saturating_sub(present.count(namespace, "Job", name)) };
     let mut like = pod_of(&spec.template, namespace, "Job", name);
     let labels = like.metadata.labels.get_or_insert_default();
     for key in ["job-name", "batch.kubernetes.io/job-name"] {

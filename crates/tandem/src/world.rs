@@ -1,19 +1,19 @@
 //! From objects to what the solver reads. Pure: the same objects and instance types give the same snapshot.
 
+mod machine;
+
 use std::{
     borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
-use api::{FieldError, budget::Budgets, convert, karpenter_v1::NodeClaim, pods, validate::validate, volumes::Volumes};
-use k8s_openapi::{api::core::v1 as core, apimachinery::pkg::api::resource::Quantity as Text};
-use requirements::labels;
-use scheduling::{
-    CapacityType, InstanceType, Node, NodeKey, NodeStage, Offered, Pod, PodKey, Pool, PoolKey, PoolKind, Snapshot,
-    overlay,
+use api::{FieldError, budget::Budgets, convert, pods, validate::validate, volumes::Volumes};
+use k8s_openapi::{
+    api::core::v1 as core,
+    apimachinery::pkg::{api::resource::Quantity as Text, apis::meta::v1::ObjectMeta},
 };
-use units::ResourceList;
+use scheduling::{InstanceType, Node, NodeStage, Offered, Pod, PodKey, Pool, PoolKind, Snapshot, overlay};
 
 use crate::{
     Origin, Problem,
@@ -36,6 +36,8 @@ pub struct LeftOut {
     pub on_unknown_nodes: usize,
     /// How many pods stay on nodes that are leaving, by what never lets them go.
     pub held: BTreeMap<String, usize>,
+    /// Pods of leaving nodes that nothing makes again.
+    pub ownerless: usize,
     /// Pools that get no nodes, and why.
     pub pools: Vec<String>,
 }
@@ -79,14 +81,18 @@ pub fn snapshot(objects: &Objects, types: &Arc<[InstanceType]>) -> (Snapshot, Le
         labels.entry("kubernetes.io/metadata.name".to_owned()).or_insert_with(|| name.clone());
         (name, labels)
     };
-    let snapshot = Snapshot {
-        sequence: 1,
-        pods: builder.pods,
-        nodes,
-        pools,
-        daemons,
-        namespace_labels: objects.namespaces.iter().map(|read| labels_of(&read.object)).collect(),
-    };
+    let bound = nodes.iter().flat_map(|node: &Node| &node.pods);
+    let namespaces: BTreeSet<&str> = builder.pods.iter().chain(bound).map(|pod| pod.key.namespace.as_str()).collect();
+    // Those that are not in the input are there all the same, with the label that all have.
+    let unseen = namespaces.into_iter().map(|name| {
+        labels_of(&core::Namespace {
+            metadata: ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() },
+            ..core::Namespace::default()
+        })
+    });
+    let seen = objects.namespaces.iter().map(|read| labels_of(&read.object));
+    let namespace_labels = unseen.chain(seen).collect();
+    let snapshot = Snapshot { sequence: 1, pods: builder.pods, nodes, pools, daemons, namespace_labels };
     (snapshot, builder.left_out, builder.problems)
 }
 
@@ -126,6 +132,18 @@ impl Builder<'_> {
     fn hold(&self, pod: &core::Pod) -> Option<String> {
         let hold = self.budgets.hold(pod).filter(|hold| hold.lasting && pods::will_move(pod));
         hold.map(|hold| hold.why)
+    }
+
+    /// Why a pod of a leaving node stays there, in words, if it does.
+    fn stays(&self, pod: &core::Pod) -> Option<String> {
+        let protected = "annotated do-not-evict or do-not-disrupt";
+        let ownerless = "nothing would make it again, and the rules for Provisioners then forbid the drain";
+        let blocks = |why: &str, v1alpha5: bool| pods::blocks_drain(pod, v1alpha5).then(|| why.to_owned());
+        let refused = self.is_refused(pod);
+        self.hold(pod)
+            .or_else(|| blocks(protected, false))
+            .or_else(|| blocks(ownerless, true).filter(|_| refused))
+            .or_else(|| refused.then(|| "another pod of the node forbids its drain".to_owned()))
     }
 
     /// Whether a bound pod will want another place when its node goes.
@@ -175,7 +193,7 @@ impl Builder<'_> {
     fn nodes(&mut self, objects: &Objects, types: &[InstanceType]) -> Vec<Node> {
         let claims = Claims::new(objects);
         let limits: BTreeMap<&str, BTreeMap<String, u32>> =
-            objects.csi_nodes.iter().filter_map(|read| limits_of(&read.object)).collect();
+            objects.csi_nodes.iter().filter_map(|read| machine::limits_of(&read.object)).collect();
         let mut nodes = Vec::new();
         for read in &objects.nodes {
             let name = read.object.metadata.name.as_deref().unwrap_or_default();
@@ -185,7 +203,7 @@ impl Builder<'_> {
                 ("status.capacity", status.and_then(|status| status.capacity.as_ref())),
             ];
             self.amounts(&lists, &read.origin, &format!("Node {name}"));
-            let mut node = node(&read.object, claims.of(&read.object));
+            let mut node = machine::node(&read.object, claims.of(&read.object));
             node.volume_limits = limits.get(name).cloned().unwrap_or_default();
             nodes.push(node);
         }
@@ -208,8 +226,8 @@ impl Builder<'_> {
             self.amounts(&lists, origin, &format!("NodeClaim {}", object.metadata.name.as_deref().unwrap_or_default()));
         }
         for read in claims.without_node(objects) {
-            let mut node = empty_node(read.object.metadata.name.as_deref().unwrap_or_default());
-            complete_from_claim(&mut node, &read.object);
+            let mut node = machine::empty_node(read.object.metadata.name.as_deref().unwrap_or_default());
+            machine::complete_from_claim(&mut node, &read.object);
             nodes.push(node);
         }
         let mut by_name: BTreeMap<String, usize> =
@@ -235,18 +253,21 @@ impl Builder<'_> {
             }
             let mut pod = self.complete(&read.object, convert::pod(&read.object));
             if leaving {
-                let hold = self.hold(&read.object);
-                let stays = hold.is_some() || self.is_refused(&read.object) || pods::blocks_drain(&read.object, false);
-                pod.terminating |= !stays;
-                if let Some(hold) = hold {
-                    *self.left_out.held.entry(hold).or_default() += 1;
+                let stays = self.stays(&read.object);
+                pod.terminating |= stays.is_none();
+                // Of those that come with the node and of those that go nobody asks.
+                if pods::occupies(&read.object) && !pods::is_leaving(&read.object) {
+                    match stays {
+                        Some(why) => *self.left_out.held.entry(why).or_default() += 1,
+                        None => self.left_out.ownerless += 1,
+                    }
                 }
             }
             node.pods.push(Arc::new(pod));
         }
-        let startup = startup_taints(objects);
+        let startup = machine::startup_taints(objects);
         for node in &mut nodes {
-            node.price = price(node, types);
+            node.price = machine::price(node, types);
             // Where no claim says it, the pool does.
             if node.stage == NodeStage::InFlight
                 && node.startup_taints.is_empty()
@@ -280,6 +301,10 @@ impl Builder<'_> {
             };
             let object = format!("Pod {}", key_of(&read.object));
             if !needs_place || !self.is_sound(read.object.spec.as_ref(), &read.origin, &object, "spec") {
+                continue;
+            }
+            let labels = faults::of_labels(read.object.metadata.labels.as_ref(), "metadata.labels");
+            if !self.is_fine(labels, &read.origin, &object) {
                 continue;
             }
             let mut pod = Cow::Borrowed(&read.object);
@@ -448,84 +473,6 @@ impl Builder<'_> {
             }
         }
     }
-}
-
-fn empty_node(name: &str) -> Node {
-    Node {
-        key: NodeKey(name.to_owned()),
-        pool: None,
-        stage: NodeStage::InFlight,
-        labels: BTreeMap::new(),
-        taints: Vec::new(),
-        startup_taints: Vec::new(),
-        allocatable: ResourceList::new(),
-        pods: Vec::new(),
-        volume_limits: BTreeMap::new(),
-        price: None,
-    }
-}
-
-fn node(object: &core::Node, claim: Option<&NodeClaim>) -> Node {
-    let mut node = convert::node(object);
-    let leaving = claim.is_some_and(|claim| claim.metadata.deletion_timestamp.is_some())
-        || node.taints.iter().any(|taint| taint.key == labels::DISRUPTED_TAINT);
-    if leaving {
-        node.stage = NodeStage::Leaving;
-    } else if let (NodeStage::InFlight, Some(claim)) = (node.stage, claim) {
-        complete_from_claim(&mut node, claim);
-    }
-    node
-}
-
-/// A machine that is not ready: what its claim promises counts as long as the node does not say otherwise.
-fn complete_from_claim(node: &mut Node, claim: &NodeClaim) {
-    if claim.metadata.deletion_timestamp.is_some() {
-        node.stage = NodeStage::Leaving;
-    }
-    for (key, value) in claim.metadata.labels.iter().flatten() {
-        node.labels.entry(key.clone()).or_insert_with(|| value.clone());
-    }
-    let single = claim.spec.requirements.iter().filter_map(|written| convert::claim_requirement(written).ok());
-    for requirement in single {
-        if let Some(value) = requirement.single() {
-            node.labels.entry(requirement.key().to_owned()).or_insert_with(|| value.to_owned());
-        }
-    }
-    node.pool = node.pool.take().or_else(|| convert::pool_of(&node.labels));
-    let taints = |list: &[core::Taint]| list.iter().filter_map(|taint| convert::taint(taint).ok()).collect::<Vec<_>>();
-    node.startup_taints = taints(&claim.spec.startup_taints);
-    if node.labels.get(labels::REGISTERED).map(String::as_str) != Some("true") {
-        let more: Vec<_> = taints(&claim.spec.taints).into_iter().filter(|t| !node.taints.contains(t)).collect();
-        node.taints.extend(more);
-    }
-    let announced = claim.status.as_ref().map(|status| &status.allocatable).filter(|list| !list.is_empty());
-    // Not launched: room for exactly what it was planned for.
-    let planned = claim.spec.resources.as_ref().map(|asked| &asked.requests);
-    let list = announced.or(planned).and_then(|list| convert::quantities_floor(list, "").ok());
-    for (name, amount) in list.unwrap_or_default() {
-        if node.allocatable.get(&name).is_zero() {
-            node.allocatable.set(name, amount);
-        }
-    }
-}
-
-/// The taints that each pool's nodes begin with.
-fn startup_taints(objects: &Objects) -> BTreeMap<PoolKey, Vec<scheduling::Taint>> {
-    let provisioners = objects.provisioners.iter().map(|read| convert::provisioner(&read.object));
-    let node_pools = objects.node_pools.iter().map(|read| convert::nodepool(&read.object));
-    provisioners.chain(node_pools).flatten().map(|template| (template.key, template.startup_taints)).collect()
-}
-
-fn limits_of(node: &k8s_openapi::api::storage::v1::CSINode) -> Option<(&str, BTreeMap<String, u32>)> {
-    Some((node.metadata.name.as_deref()?, convert::volume_limits(node)))
-}
-
-fn price(node: &Node, types: &[InstanceType]) -> Option<units::UsdMicrosPerHour> {
-    let kind = node.labels.get(labels::INSTANCE_TYPE)?;
-    let zone = node.labels.get(labels::ZONE)?;
-    let capacity_type: CapacityType = node.labels.get(labels::CAPACITY_TYPE)?.parse().ok()?;
-    let kind = types.iter().find(|one| one.name == *kind)?;
-    kind.offerings.iter().find(|one| one.zone == *zone && one.capacity_type == capacity_type).map(|one| one.price)
 }
 
 fn key_of(pod: &core::Pod) -> PodKey {

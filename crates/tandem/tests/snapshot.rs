@@ -126,7 +126,7 @@ allowedTopologies: [{{ matchLabelExpressions: [{{ key: topology.kubernetes.io/zo
         &expect![[r#"
             place: shop/db-5 asks for cpu: 1, pods: 1; owner StatefulSet db; labels app=x, apps.kubernetes.io/pod-index=5, statefulset.kubernetes.io/pod-name=db-5; volumes in topology.kubernetes.io/zone In [a]; attaches ebs.csi.aws.com {"shop/data-db-5"}
             place: shop/db-7 asks for cpu: 1, pods: 1; owner StatefulSet db; labels app=x, apps.kubernetes.io/pod-index=7, statefulset.kubernetes.io/pod-name=db-7; volumes in topology.kubernetes.io/zone In [b]; attaches ebs.csi.aws.com {"vol-0123"}
-            LeftOut { gated: 0, preempting: 0, on_unknown_nodes: 1, held: {}, pools: [] }
+            LeftOut { gated: 0, preempting: 0, on_unknown_nodes: 1, held: {}, ownerless: 0, pools: [] }
         "#]],
     );
 }
@@ -151,7 +151,7 @@ fn a_job_makes_what_is_not_done_and_not_running() {
         .concat(),
         &expect![[r#"
             place: default/four-0 asks for cpu: 1, pods: 1; owner Job four; labels app=x, batch.kubernetes.io/job-name=four, job-name=four
-            LeftOut { gated: 0, preempting: 0, on_unknown_nodes: 1, held: {}, pools: [] }
+            LeftOut { gated: 0, preempting: 0, on_unknown_nodes: 1, held: {}, ownerless: 0, pools: [] }
         "#]],
     );
 }
@@ -192,7 +192,7 @@ spec: {{ nodeName: n1, containers: [] }}
             place: default/web-1 asks for cpu: 1, pods: 1; owner ReplicaSet web-new; labels app=x, pod-template-hash=new
             place: default/web-2 asks for cpu: 1, pods: 1; owner ReplicaSet web-new; labels app=x, pod-template-hash=new
             place: default/web-3 asks for cpu: 1, pods: 1; owner ReplicaSet web-new; labels app=x, pod-template-hash=new
-            LeftOut { gated: 0, preempting: 0, on_unknown_nodes: 3, held: {}, pools: [] }
+            LeftOut { gated: 0, preempting: 0, on_unknown_nodes: 3, held: {}, ownerless: 0, pools: [] }
         "#]],
     );
 }
@@ -209,7 +209,7 @@ fn deployments_of_the_same_labels_that_no_controller_has_seen_are_told_apart() {
         &expect![[r#"
             place: default/blue-0 asks for cpu: 1, pods: 1; owner ReplicaSet blue-simulated-blue; labels app=x, pod-template-hash=simulated-blue
             place: default/green-0 asks for cpu: 1, pods: 1; owner ReplicaSet green-simulated-green; labels app=x, pod-template-hash=simulated-green
-            LeftOut { gated: 0, preempting: 0, on_unknown_nodes: 0, held: {}, pools: [] }
+            LeftOut { gated: 0, preempting: 0, on_unknown_nodes: 0, held: {}, ownerless: 0, pools: [] }
         "#]],
     );
 }
@@ -313,7 +313,7 @@ spec: { selector: {}, template: { spec: { containers: [] } } }
             node: ip-2 Leaving, cpu: 4; taints ["karpenter.sh/disrupted:NoSchedule"]; volumes {}; holds ["default/bare (goes)", "default/protected"]
             node: coming InFlight, cpu: 3; taints ["team=web:NoSchedule"]; volumes {}; holds []
             pool: NodePool/default weighs 7; used cpu: 5, memory: 16Gi, nodes: 2, pods: 110; taints []; ["m.large cpu: 1900m, memory: 8182Mi, pods: 110"]
-            LeftOut { gated: 0, preempting: 1, on_unknown_nodes: 1, held: {}, pools: [] }
+            LeftOut { gated: 0, preempting: 1, on_unknown_nodes: 1, held: {"annotated do-not-evict or do-not-disrupt": 1}, ownerless: 1, pools: [] }
         "#]],
     );
 }
@@ -345,7 +345,7 @@ provisioner: ebs.csi.aws.com
         &expect![[r#"
             place: default/missing asks for pods: 1; INVALID volume d: claim none does not exist
             place: default/unbound asks for pods: 1; INVALID volume d: claim slow is not bound, and its storage class at-once binds before a node is known
-            LeftOut { gated: 0, preempting: 0, on_unknown_nodes: 0, held: {}, pools: [] }
+            LeftOut { gated: 0, preempting: 0, on_unknown_nodes: 0, held: {}, ownerless: 0, pools: [] }
         "#]],
     );
 }

@@ -1,25 +1,71 @@
 //! Where volumes are, or may be made, and how many a node can attach.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::PersistentVolume;
 use k8s_openapi::api::storage::v1::{CSINode, CSINodeDriver, StorageClass};
-use requirements::{Operator, RequirementTerm};
+use requirements::{Operator, RequirementTerm, labels};
 
 use super::affinity::node_term;
+
+/// The labels of volumes of before there was a node affinity that name the zone of their nodes (kube-scheduler: `VolumeZone`, which
+/// looks at the region as well; but a zone has one only).
+const ZONES: [&str; 2] = [labels::ZONE, "failure-domain.beta.kubernetes.io/zone"];
 
 /// What a node must satisfy to reach this volume; all terms must hold.
 ///
 /// Several alternatives on one key become one term; other alternatives cannot be expressed as terms
 /// that all hold and are an error.
 pub fn persistent_volume_zones(volume: &PersistentVolume) -> Result<Vec<RequirementTerm>, String> {
+    let mut terms = one_of_them(alternatives(volume)?)?;
+    let written = volume.metadata.labels.iter().flatten();
+    let zones = written.filter(|(key, _)| ZONES.contains(&key.as_str()));
+    // A disk that is kept in several zones names them all.
+    terms.extend(zones.map(|(_, zones)| RequirementTerm::new(labels::ZONE, Operator::In, zones.split("__"))));
+    Ok(terms)
+}
+
+/// What a node must satisfy at least to reach one of these volumes, whichever: for each label that all of them name the values, as
+/// far as terms that all hold can say it.
+pub fn any_volume_zones<'a>(
+    volumes: impl IntoIterator<Item = &'a PersistentVolume>,
+) -> Result<Vec<RequirementTerm>, String> {
+    let volumes: Vec<_> = volumes.into_iter().collect();
+    if let [only] = volumes[..] {
+        return persistent_volume_zones(only);
+    }
+    let mut all = Vec::new();
+    for volume in volumes {
+        match alternatives(volume)? {
+            // This one is reached from everywhere.
+            none if none.is_empty() => return Ok(Vec::new()),
+            some => all.extend(some),
+        }
+    }
+    let mut common: Option<BTreeMap<String, BTreeSet<String>>> = None;
+    for terms in all {
+        let listed = terms.into_iter().filter(|term| term.operator == Operator::In);
+        let mut listed: BTreeMap<_, BTreeSet<_>> =
+            listed.map(|term| (term.key, term.values.into_iter().collect())).collect();
+        if let Some(before) = common {
+            listed.retain(|key, _| before.contains_key(key));
+            for (key, values) in &mut listed {
+                values.extend(before[key].iter().cloned());
+            }
+        }
+        common = Some(listed);
+    }
+    let terms = common.into_iter().flatten();
+    Ok(terms.map(|(key, values)| RequirementTerm::new(key, Operator::In, values)).collect())
+}
+
+fn alternatives(volume: &PersistentVolume) -> Result<Vec<Vec<RequirementTerm>>, String> {
     let required = volume.spec.as_ref().and_then(|s| s.node_affinity.as_ref()).and_then(|a| a.required.as_ref());
-    let Some(required) = required else { return Ok(Vec::new()) };
     let mut alternatives = Vec::new();
-    for term in &required.node_selector_terms {
+    for term in required.iter().flat_map(|required| &required.node_selector_terms) {
         alternatives.extend(node_term(term)?);
     }
-    one_of_them(alternatives)
+    Ok(alternatives)
 }
 
 /// What a node must satisfy for a volume of this class to be made for it; all terms must hold.
@@ -150,6 +196,23 @@ mod tests {
         let terms = persistent_volume_zones(&serde_json::from_value(volume).unwrap()).unwrap();
         assert_eq!(terms[0].to_string(), "topology.kubernetes.io/zone In [a, b]");
         assert_eq!(terms.len(), 1);
+    }
+
+    #[test]
+    fn a_volume_of_before_there_was_an_affinity_says_by_its_labels_where_it_is() {
+        let volume = |labels: Value| serde_json::from_value(json!({ "metadata": { "labels": labels } })).unwrap();
+        let terms = |labels: Value| {
+            let terms = persistent_volume_zones(&volume(labels)).unwrap();
+            terms.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        let zone = ["topology.kubernetes.io/zone In [b]"];
+        assert_eq!(terms(json!({ "topology.kubernetes.io/zone": "b", "team": "a" })), zone);
+        assert_eq!(terms(json!({ "failure-domain.beta.kubernetes.io/zone": "b" })), zone);
+        let several = ["topology.kubernetes.io/zone In [a, b]"];
+        assert_eq!(
+            terms(json!({ "topology.kubernetes.io/region": "r", "topology.kubernetes.io/zone": "a__b" })),
+            several
+        );
     }
 
     #[test]

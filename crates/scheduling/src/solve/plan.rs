@@ -46,6 +46,7 @@ mod kept;
 mod known;
 mod model;
 mod orders;
+mod partial;
 mod parts;
 mod ports;
 mod promote;
@@ -61,6 +62,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use units::UsdMicrosPerHour;
 
+pub(super) use self::partial::bound_of_placed;
 use self::{
     best::{Best, ByRule},
     carry_out::{Plan, Way},
@@ -106,6 +108,7 @@ fn cheapest_of(
     let rest = greedy.place_all(queue.clone());
     let out_of_work = !rest.untried.is_empty();
     let by_rule = ByRule::of(&greedy, &rest);
+    solution.greedy_cost = Some(by_rule.rank.1);
     let left_out = |rest: &Rest<'_>| rest.refused.len() + rest.untried.len();
     let left_out_by_rule = left_out(&rest);
     let unsure: BTreeSet<&PodKey> =
@@ -115,7 +118,6 @@ fn cheapest_of(
         let bound = bound.filter(|_| unsure.is_empty());
         greedy.merge(0);
         greedy.finish(rest, &mut solution);
-        solution.greedy_cost = Some(by_rule.rank.1);
         solution.lower_bound = bound.filter(|_| solution.unplaced.is_empty());
         return solution;
     }
@@ -258,7 +260,6 @@ fn cheapest_of(
             || best.is_bound && start.search.templates.iter().all(|one| one.limits.is_empty());
         bound = Some(if is_best && one_answer { exactly } else { proven }).filter(|_| task.has_placed_all(&best.rest));
         solution.search_work_units = task.spent.get();
-        solution.greedy_cost = Some(by_rule.rank.1);
         solution.greedy_leaves_out = left_out_by_rule.saturating_sub(left_out(&best.rest));
     }
     let less = without_wishes.filter(|(without, cost)| *without == best.rank.0 && *cost < best.rank.1);

@@ -1,5 +1,6 @@
 //! Why a pod has no place: for every pool every reason, and one for the nodes there are.
 
+use requirements::Requirement;
 use units::Amount;
 
 use super::{
@@ -241,6 +242,12 @@ impl Search<'_> {
                         Place::Key(key) => self.topology.name(key, domain).to_owned(),
                     };
                     domains = going.map(name).collect();
+                    let has_label = |index: usize| !template.domains[index].is_empty();
+                    if domains.is_empty() && matches!(rule.place, Place::Key(index) if !has_label(index)) {
+                        // It would be the first, and there is no place where it could be.
+                        let wanted = Requirement::exists(&*key);
+                        return Unfit::Requirement { pool, key, wanted, has: None, by_volumes: false, of_terms: 0 };
+                    }
                 }
                 Unfit::PodAffinity { pool, key, domains, shortage }
             }
@@ -369,6 +376,7 @@ fn labelled(kind: &Kind<'_>, template: &Template<'_>, reasons: &mut Vec<Unfit>) 
                 wanted: conflict.wanted,
                 has: conflict.has,
                 by_volumes: false,
+                of_terms: 0,
             })
             .collect();
         let all = Bits::of(template.choices.len(), 0..template.choices.len());
@@ -384,7 +392,7 @@ fn labelled(kind: &Kind<'_>, template: &Template<'_>, reasons: &mut Vec<Unfit>) 
                 let among = if before.is_empty() { &all } else { &before };
                 let has = template.values(among, want.key());
                 let (key, wanted) = (want.key().to_owned(), want.clone());
-                found.push(Unfit::Requirement { pool: pool(), key, wanted, has, by_volumes: false });
+                found.push(Unfit::Requirement { pool: pool(), key, wanted, has, by_volumes: false, of_terms: 0 });
             }
         }
         if found.is_empty() {
@@ -394,11 +402,18 @@ fn labelled(kind: &Kind<'_>, template: &Template<'_>, reasons: &mut Vec<Unfit>) 
     }
     // Stable: alternatives that are equally near stay in the order they are written in.
     each.sort_by_key(Vec::len);
-    for reason in each.into_iter().flatten() {
-        if !reasons.contains(&reason) {
-            reasons.push(reason);
+    let mut told: Vec<Unfit> = Vec::new();
+    for reason in each.iter().flatten().filter(|reason| !reasons.contains(reason)) {
+        let mut reason = reason.clone();
+        let by_all = each.iter().all(|found| found.contains(&reason));
+        if let Unfit::Requirement { of_terms, .. } = &mut reason {
+            *of_terms = if by_all { 0 } else { each.len() };
+        }
+        if !told.contains(&reason) {
+            told.push(reason);
         }
     }
+    reasons.extend(told);
     None
 }
 

@@ -35,6 +35,25 @@ pub(super) fn faults(items: &[LimitRangeItem]) -> Vec<Fault> {
         for (field, list) in lists {
             found.extend(faults::of_quantities(list.as_ref(), &format!("spec.limits[{index}].{field}")));
         }
+        found.extend(out_of_order(item, &format!("spec.limits[{index}]")));
+    }
+    found
+}
+
+/// Where a range has less than it has to: what is allowed at least is not more than what is asked for by default, and so on.
+fn out_of_order(item: &LimitRangeItem, path: &str) -> Vec<Fault> {
+    let rising =
+        [("min", &item.min), ("defaultRequest", &item.default_request), ("default", &item.default), ("max", &item.max)];
+    let amount = |text: &Text| text.0.parse::<Quantity>().ok();
+    let mut found = Vec::new();
+    for (place, (field, list)) in rising.iter().enumerate() {
+        for (name, text) in list.iter().flatten() {
+            let over = rising[place + 1..].iter().find_map(|(more_field, more)| {
+                let more = more.as_ref()?.get(name)?;
+                (amount(text)? > amount(more)?).then(|| format!("{} is more than {more_field}, {}", text.0, more.0))
+            });
+            found.extend(over.map(|message| (format!("{path}.{field}.{name}"), message)));
+        }
     }
     found
 }

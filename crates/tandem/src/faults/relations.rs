@@ -155,7 +155,7 @@ pub(super) fn expressions(found: &mut Vec<Fault>, selector: Option<&LabelSelecto
 }
 
 /// Says what cannot be a label's name or value.
-fn label<'a>(found: &mut Vec<Fault>, key: &str, values: impl IntoIterator<Item = &'a String>, path: &str) {
+pub(super) fn label<'a>(found: &mut Vec<Fault>, key: &str, values: impl IntoIterator<Item = &'a String>, path: &str) {
     if !is_label(key) {
         found.push((path.to_owned(), format!("{key:?} cannot be a label")));
     }

@@ -7,7 +7,7 @@ use std::{
     sync::atomic::{AtomicUsize, Ordering},
 };
 
-use scheduling::{Snapshot, solve_greedy, solve_within};
+use scheduling::{Snapshot, solve_greedy};
 use serde_json::{Map, Value, json};
 
 use super::{repeatable, stopwatch::Stopwatch};
@@ -15,7 +15,7 @@ use crate::{
     BadInput, Problem,
     catalogue::price,
     generate::{Kind, instance},
-    simulate::settings,
+    in_time::solve_in_time,
 };
 
 /// What is known of the instances that the generator makes: that of the greedy rule here, since nobody else has seen them, and
@@ -113,8 +113,7 @@ pub fn store() -> Result<String, BadInput> {
     let mut known = Map::new();
     for Instance { name, snapshot, .. } in generated()? {
         let started = Stopwatch::start();
-        let over = || u128::from(LONG_MS) <= started.elapsed().as_millis();
-        let best = solve_within(&snapshot, &settings(Some(LONG_MS)), &over);
+        let best = solve_in_time(&snapshot, &repeatable(), LONG_MS, &|| started.elapsed());
         let greedy = solve_greedy(&snapshot, &repeatable());
         let bound = best.lower_bound.map_or(0, |bound| bound.cost.0);
         let results = json!({

@@ -10,7 +10,7 @@ use units::UsdMicrosPerHour;
 
 use super::{
     super::{Greedy, Queue, Rest},
-    bound,
+    MANY, bound,
     carry_out::{Plan, Way},
     known::Known,
     model::Model,
@@ -104,7 +104,9 @@ impl<'t, 'a> Task<'t, 'a> {
             let model = Model::of(search, &self.reach, planned);
             let packing = self.pack(&model, work, self.warm(&model).as_ref());
             if self.has_broken_off(&packing) {
-                return self.certificate(&model, packing::prove(&model.problem, &[]), false);
+                return self
+                    .at_a_glance()
+                    .unwrap_or_else(|| self.certificate(&model, packing::prove(&model.problem, &[]), false));
             }
             let mut plan = Plan::new(self.left.len());
             plan.add(&model, &packing);
@@ -179,6 +181,9 @@ impl<'t, 'a> Task<'t, 'a> {
         known: &Known,
         offer: Offer<'_>,
     ) -> LowerBound {
+        if let Some(bound) = (self.stop)().then(|| self.at_a_glance()).flatten() {
+            return bound;
+        }
         let search = &self.start.search;
         let all = self.there(&wanted).is_some();
         if !all {
@@ -210,6 +215,15 @@ impl<'t, 'a> Task<'t, 'a> {
             offer(plan(), &self.stages.wishless_ways(self.start), Purpose::Comparison);
         }
         named(self.certificate(&model, proven(&model, &packing), weighted))
+    }
+
+    /// A bound for when time is up, if there are so many kinds of pods that a better one takes long.
+    fn at_a_glance(&self) -> Option<LowerBound> {
+        let search = &self.start.search;
+        let somewhere =
+            |(kind, count): (usize, &u64)| (*count > 0 && !self.reach.is_nowhere(kind)).then_some((kind, *count));
+        let counts = || self.all.iter().enumerate().filter_map(somewhere).collect();
+        if search.kinds.len() > MANY { bound::at_a_glance(search, &counts()) } else { None }
     }
 
     /// The weights of pools that can have nodes for pods, the largest first.

@@ -8,7 +8,7 @@ use units::UsdMicrosPerHour;
 
 use crate::{
     CapacityType, InstanceType, LabelSelector, Note, Offering, Pod, Pool, Settings, Snapshot, Solution, Strength,
-    WhenUnsatisfiable, check::check, solve, solve_after, solve_greedy, testing::*,
+    WhenUnsatisfiable, check::check, solve, solve_after, solve_greedy, solve_within, testing::*,
 };
 
 /// A pod of a small world: what it asks for and where it may be.
@@ -273,12 +273,32 @@ fn pods_that_must_be_spread_are_planned_zone_by_zone_and_proven() {
 }
 
 #[test]
+fn a_plan_that_leaves_pods_out_has_the_minimum_of_those_it_places() {
+    let mut limited = spread(1800);
+    limited.pools[0].limits = Some(resources(8000, 1000, 1000));
+    let settings = Settings::default();
+    for plan in
+        [solve(&limited, &settings), solve_greedy(&limited, &settings), solve_within(&limited, &settings, &|| true)]
+    {
+        assert!(!plan.unplaced.is_empty());
+        let mut free = spread(1800);
+        free.pods.retain(|pod| plan.placed.contains_key(&pod.key));
+        let cheapest = solve(&free, &settings);
+        assert!(cheapest.proven_optimal());
+        let bound = plan.lower_bound.unwrap();
+        assert!(bound.cost > UsdMicrosPerHour(0) && bound.cost <= cheapest.cost, "{bound:?} {}", cheapest.cost);
+        assert_eq!(bound.ignores.last().unwrap(), &format!("the {} pods without a place", plan.unplaced.len()));
+    }
+}
+
+#[test]
 fn what_would_be_cheaper_by_one_more_pod_is_not_bought_beyond_a_limit() {
     let mut snapshot = spread(1800);
     snapshot.pools[0].limits = Some(resources(8000, 1000, 1000));
     let plan = solve(&snapshot, &Settings::default());
     assert_eq!(check(&snapshot, &plan), []);
-    assert!(plan.lower_bound.is_none(), "pods that could have a place have none, so nothing is known: {plan:?}");
+    // What is told is a minimum for those that have a place.
+    assert!(!plan.proven_optimal(), "pods that could have a place have none: {plan:?}");
 }
 
 #[test]
