@@ -14,9 +14,13 @@ const LEAST_WORK: u64 = 20_000_000;
 /// For more pods the first search finds most however much time there is, so it gets all of it.
 const MANY: usize = 10_000;
 
+/// One in so many parts of the time is a good part of it.
+const GOOD_PART: u32 = 8;
+
 /// Plans for so many milliseconds of the clock `elapsed`, which begins at nothing. Time is the only bound: no plan is good enough
 /// that is not proven to be the cheapest, as long as more work may find a cheaper one. The search ends early enough for its plan
-/// to be carried out: that takes about as long as the greedy rule's plan did, which is there when the solver first asks for the time.
+/// to be carried out, where that takes a good part of the time: about as long as the greedy rule's plan did, which is there when the
+/// solver first asks for the time.
 ///
 /// The searches share out the work they may do, so they need to know how much it is: without an end the first of them would take
 /// all the time. Therefore there are rounds: one with the work of `settings`, or with what can be done in the time if this is
@@ -32,7 +36,7 @@ pub(crate) fn solve_in_time(
     let carrying_out: Cell<Option<Duration>> = Cell::new(None);
     let is_over = || {
         let now = elapsed();
-        let needed = carrying_out.get().unwrap_or(now);
+        let needed = carrying_out.get().unwrap_or(if now * GOOD_PART < budget { Duration::ZERO } else { now });
         carrying_out.set(Some(needed));
         now + needed >= budget
     };
@@ -72,7 +76,7 @@ mod tests {
         let left = Cell::new(times);
         move || {
             left.set(left.get().saturating_sub(1));
-            if left.get() > 0 { Duration::ZERO } else { Duration::MAX / 2 }
+            if left.get() > 0 { Duration::ZERO } else { Duration::MAX / 16 }
         }
     }
 
