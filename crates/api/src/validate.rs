@@ -6,11 +6,13 @@
 
 mod aws;
 pub(crate) mod keda;
+mod kubelet;
 mod pools;
 
 use crate::FieldError;
 
 pub use aws::unknown_provider_fields;
+pub use kubelet::kubelet_errors;
 
 /// An object with rules of its own.
 pub trait Validate {

@@ -257,6 +257,9 @@ fn reserved(value: &Value, path: &str) -> Result<BTreeMap<ResourceName, Amount>,
             }
             let wrong = |error: &dyn std::fmt::Display| CloudError::misconfigured(&format!("{path}.{key}"), error);
             let quantity: Quantity = text.parse().map_err(|error| wrong(&error))?;
+            if quantity.is_negative() {
+                return Err(wrong(&"is negative"));
+            }
             let amount = quantity.to_amount_ceil(&name).map_err(|error| wrong(&error))?;
             Ok((name, amount))
         })
@@ -266,6 +269,9 @@ fn reserved(value: &Value, path: &str) -> Result<BTreeMap<ResourceName, Amount>,
 fn threshold(text: &str, path: &str) -> Result<Threshold, CloudError> {
     let wrong = |error: &dyn std::fmt::Display| CloudError::misconfigured(path, error);
     let quantity: Quantity = text.strip_suffix('%').unwrap_or(text).parse().map_err(|error| wrong(&error))?;
+    if quantity.is_negative() {
+        return Err(wrong(&"is negative"));
+    }
     if text.ends_with('%') {
         quantity.to_milli_ceil().map(Threshold::MilliPercent).map_err(|error| wrong(&error))
     } else {
@@ -294,6 +300,18 @@ mod tests {
         assert_eq!(kubelet.system_reserved[&ResourceName::cpu()], Amount(200));
         assert_eq!(kubelet.eviction_hard["memory.available"], Threshold::MilliPercent(5_000));
         assert_eq!(kubelet.cluster_dns.as_deref(), Some("10.0.0.10"));
+    }
+
+    #[test]
+    fn less_than_nothing_is_refused() {
+        for (setting, key) in
+            [("systemReserved", "cpu"), ("kubeReserved", "memory"), ("evictionHard", "memory.available")]
+        {
+            for text in ["-6", "-5%"] {
+                let refused = Kubelet::parse(&json!({ setting: { key: text } })).expect_err("is refused");
+                assert!(refused.to_string().contains(&format!("kubeletConfiguration.{setting}.{key}")), "{refused}");
+            }
+        }
     }
 
     #[test]

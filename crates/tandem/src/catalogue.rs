@@ -149,6 +149,9 @@ fn without_bad_offerings(entry: &Value) -> (Value, Vec<Wrong>) {
 }
 
 fn read(listed: &Listed) -> Result<InstanceType, Wrong> {
+    if listed.name.is_empty() {
+        return Err(("name".to_owned(), "must not be empty".to_owned()));
+    }
     let mut capacity = resources(&listed.resources, "resources")?;
     for needed in [ResourceName::cpu(), ResourceName::memory()] {
         if capacity.get(&needed).is_zero() {

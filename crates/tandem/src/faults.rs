@@ -11,7 +11,10 @@ mod tests;
 use std::collections::BTreeMap;
 
 use k8s_openapi::{
-    api::core::v1::{Affinity, NodeSelectorRequirement, NodeSelectorTerm, PodSpec},
+    api::{
+        core::v1::{Affinity, NodeSelectorRequirement, NodeSelectorTerm, PodSpec},
+        storage::v1::StorageClass,
+    },
     apimachinery::pkg::{
         api::resource::Quantity as Text,
         apis::meta::v1::{LabelSelector, ObjectMeta},
@@ -62,6 +65,14 @@ pub(crate) fn of_own_selector(selector: &LabelSelector, template: Option<&Object
 pub(crate) fn of_quantities(list: Option<&BTreeMap<String, Text>>, path: &str) -> Vec<Fault> {
     let mut found = Vec::new();
     quantities(&mut found, list, path);
+    found
+}
+
+/// The same of a class of volumes.
+pub(crate) fn of_storage_class(class: &StorageClass) -> Vec<Fault> {
+    let mut found = Vec::new();
+    let modes = ["Immediate", "WaitForFirstConsumer"];
+    one_of(&mut found, class.volume_binding_mode.as_deref(), &modes, "volumeBindingMode");
     found
 }
 

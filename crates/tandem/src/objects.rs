@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 
 use api::{
+    FieldError,
     karpenter_v1::{NodeClaim, NodePool},
     karpenter_v1alpha1::NodeOverlay,
     karpenter_v1alpha5::Provisioner,
+    validate::kubelet_errors,
 };
 use k8s_openapi::{
     api::{
@@ -222,6 +224,9 @@ impl Reader {
             // What the kubelet keeps decides how many pods fit on a machine; whatever else a class says does not.
             ("karpenter.k8s.aws", "EC2NodeClass") => {
                 if let Some(kubelet) = value.pointer("/spec/kubelet") {
+                    for FieldError { field, message } in kubelet_errors(kubelet, "spec.kubelet") {
+                        self.problems.push(Problem::at(&origin, message).of(name_of(&value)).field(field));
+                    }
                     self.objects.kubelets.insert(text(&value["metadata"], "name"), kubelet.clone());
                 }
             }

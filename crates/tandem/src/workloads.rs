@@ -207,8 +207,11 @@ fn stateful_set<'a>(origin: &'a Origin, set: &'a StatefulSet, present: &Present<
     let first = spec.ordinals.as_ref().and_then(|ordinals| ordinals.start).unwrap_or(0);
     let workload = format!("StatefulSet {namespace}/{name}");
     let (wanted, problem) = bounded(count(spec.replicas), spec.replicas, origin, &workload, "spec.replicas");
+    let wrong = |message: String| Problem::at(origin, message).of(workload.as_str()).field("spec.ordinals.start");
+    let problem = problem.or_else(|| (first < 0).then(|| wrong(format!("{first} is less than 0"))));
     let problem = problem.or_else(|| mislabelled(Some(&spec.selector), &spec.template, origin, &workload));
-    let wanted = if problem.is_some() { 0 } else { i32::try_from(wanted).unwrap_or(i32::MAX) };
+    let wanted = if problem.is_some() { 0 } else { i64::try_from(wanted).unwrap_or(i64::MAX) };
+    let first = i64::from(first);
     let ordinals = (first..first.saturating_add(wanted)).map(|ordinal| (ordinal, format!("{name}-{ordinal}")));
     let names =
         ordinals.filter(|(_, pod)| !present.names.contains(&(namespace, pod.as_str()))).map(|(ordinal, pod)| {
@@ -243,7 +246,10 @@ fn job<'a>(origin: &'a Origin, job: &Job, present: &Present<'_>) -> Option<Missi
     // Without a number of completions the first success ends the Job.
     let wanted = if spec.completions.is_none() && done > 0 { 0 } else { wanted };
     let workload = format!("Job {namespace}/{name}");
-    let (wanted, problem) = bounded(wanted, spec.parallelism, origin, &workload, "spec.parallelism");
+    let (wanted, problem) = match spec.completions {
+        Some(all) if all < 0 => bounded(0, Some(all), origin, &workload, "spec.completions"),
+        _ => bounded(wanted, spec.parallelism, origin, &workload, "spec.parallelism"),
+    };
     let problem = problem.or_else(|| mislabelled(None, &spec.template, origin, &workload));
     let missing = if problem.is_some() { 0 } else { wanted.saturating_sub(present.count(namespace, "Job", name)) };
     let mut like = pod_of(&spec.template, namespace, "Job", name);

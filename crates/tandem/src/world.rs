@@ -52,6 +52,10 @@ pub fn snapshot(objects: &Objects, types: &Arc<[InstanceType]>) -> (Snapshot, Le
         is_fine(&mut problems, faults::of_budget(budget), &read.origin, &object)
     });
     let budgets = Budgets::new(budgets.map(|read| &read.object));
+    for read in &objects.storage_classes {
+        let class = format!("StorageClass {}", read.object.metadata.name.as_deref().unwrap_or_default());
+        is_fine(&mut problems, faults::of_storage_class(&read.object), &read.origin, &class);
+    }
     let mut builder = Builder {
         budgets,
         refused: BTreeSet::new(),

@@ -201,3 +201,84 @@ spec: { drivers: [{ name: ebs.csi.aws.com, nodeID: n1, allocatable: { count: -1 
     "#]]
     .assert_eq(&said(objects, &catalogue(SOUND.0, SOUND.1)));
 }
+
+#[test]
+fn settings_of_a_kubelet_that_cannot_be_are_told() {
+    let pool = |kubelet: &str| {
+        format!(
+            "kind: Provisioner
+apiVersion: karpenter.sh/v1alpha5
+metadata: {{ name: old }}
+spec: {{ providerRef: {{ name: t }}, kubeletConfiguration: {kubelet} }}"
+        )
+    };
+    let class = |kubelet: &str| {
+        format!(
+            "kind: EC2NodeClass
+apiVersion: karpenter.k8s.aws/v1
+metadata: {{ name: default }}
+spec: {{ kubelet: {kubelet} }}"
+        )
+    };
+    let mut all = String::new();
+    for kubelet in [
+        r#"{ systemReserved: { cpu: "-6" } }"#,
+        r#"{ maxPods: -1, kubeReserved: { gpu: "1" } }"#,
+        r#"{ evictionHard: { memory.available: 120%, nodefs.available: "-20Gi" } }"#,
+    ] {
+        all += &said(&pool(kubelet), &catalogue(SOUND.0, SOUND.1));
+        all += &said(&class(kubelet), &catalogue(SOUND.0, SOUND.1));
+    }
+    all += &said(&class("17"), &catalogue(SOUND.0, SOUND.1));
+    all += &said(&class("{ maxPods: ten }"), &catalogue(SOUND.0, SOUND.1));
+    expect![[r#"
+        all.yaml, document 3, Provisioner old: spec.kubeletConfiguration.systemReserved.cpu: quantity "-6" is negative
+        all.yaml, document 3, EC2NodeClass default: spec.kubelet.systemReserved.cpu: quantity "-6" is negative
+        all.yaml, document 3, Provisioner old: spec.kubeletConfiguration.kubeReserved.gpu: is not one of cpu, memory, ephemeral-storage, pid
+        all.yaml, document 3, Provisioner old: spec.kubeletConfiguration.maxPods: must not be negative
+        all.yaml, document 3, EC2NodeClass default: spec.kubelet.kubeReserved.gpu: is not one of cpu, memory, ephemeral-storage, pid
+        all.yaml, document 3, EC2NodeClass default: spec.kubelet.maxPods: must not be negative
+        all.yaml, document 3, Provisioner old: spec.kubeletConfiguration.evictionHard.memory.available: "120%" is not a percentage from 0% to 100%
+        all.yaml, document 3, Provisioner old: spec.kubeletConfiguration.evictionHard.nodefs.available: quantity "-20Gi" is negative
+        all.yaml, document 3, EC2NodeClass default: spec.kubelet.evictionHard.memory.available: "120%" is not a percentage from 0% to 100%
+        all.yaml, document 3, EC2NodeClass default: spec.kubelet.evictionHard.nodefs.available: quantity "-20Gi" is negative
+        all.yaml, document 3, EC2NodeClass default: spec.kubelet: 17 is not a map of settings
+        all.yaml, document 3, EC2NodeClass default: spec.kubelet.maxPods: "ten" is not a count
+    "#]].assert_eq(&all);
+}
+
+#[test]
+fn counts_and_ordinals_of_workloads_that_cannot_be_are_told() {
+    let template = "template: { metadata: { labels: { app: w } }, spec: { containers: [{ name: main }] } }";
+    let mut all = String::new();
+    for spec in [
+        format!(
+            "kind: Job\napiVersion: batch/v1\nmetadata: {{ name: w }}\nspec: {{ completions: -4, parallelism: 2, {template} }}"
+        ),
+        format!("kind: Job\napiVersion: batch/v1\nmetadata: {{ name: w }}\nspec: {{ parallelism: -1, {template} }}"),
+    ] {
+        all += &said(&spec, &catalogue(SOUND.0, SOUND.1));
+    }
+    for start in ["-1", "2147483646"] {
+        let set = "kind: StatefulSet\napiVersion: apps/v1\nmetadata: { name: w }";
+        let spec = format!(
+            "{set}\nspec: {{ serviceName: w, replicas: 3, ordinals: {{ start: {start} }}, selector: {{ matchLabels: {{ app: w }} }}, {template} }}"
+        );
+        all += &said(&spec, &catalogue(SOUND.0, SOUND.1));
+    }
+    all += &said(
+        "",
+        "- name: \"\"\n  architecture: amd64\n  operatingSystems: [linux]\n  resources: { cpu: 1, memory: 1Gi }\n  offerings: []",
+    );
+    expect![[r#"
+        all.yaml, document 3, Job default/w: spec.completions: -4 is less than 0
+        all.yaml, document 3, Job default/w: spec.parallelism: -1 is less than 0
+        all.yaml, document 3, StatefulSet default/w: spec.ordinals.start: -1 is less than 0
+        default/fine is placed
+        default/w-2147483646 is placed
+        default/w-2147483647 is placed
+        default/w-2147483648 is placed
+        all.yaml, document 4, instance type [0]: name: must not be empty
+    "#]]
+    .assert_eq(&all);
+}

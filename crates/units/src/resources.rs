@@ -1,4 +1,5 @@
 use std::{
+    cmp::Ordering,
     collections::BTreeMap,
     fmt,
     sync::{Arc, LazyLock},
@@ -10,7 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::{Amount, Quantity};
 
 /// A resource's name: `cpu`, `memory`, `pods`, `nvidia.com/gpu`. Cheap to clone.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(transparent)]
 pub struct ResourceName(Arc<str>);
 
@@ -62,6 +63,20 @@ impl ResourceName {
 
     pub(crate) fn nanos_per_unit(&self) -> i128 {
         if self.is_cpu() { 1_000_000 } else { 1_000_000_000 }
+    }
+}
+
+/// By name.
+impl Ord for ResourceName {
+    fn cmp(&self, other: &Self) -> Ordering {
+        // Nearly all names are the common ones, each of which is there once.
+        if Arc::ptr_eq(&self.0, &other.0) { Ordering::Equal } else { self.0.cmp(&other.0) }
+    }
+}
+
+impl PartialOrd for ResourceName {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
     }
 }
 

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use units::Quantity;
 
-use super::{Validate, check};
+use super::{Validate, check, kubelet_errors};
 use crate::FieldError;
 use crate::karpenter_aws::{
     AWSNodeTemplate, AWSNodeTemplateSpec, BlockDeviceMapping, EC2NodeClass, INLINE_EXCLUDED, MetadataOptions,
@@ -221,6 +221,7 @@ impl Validate for EC2NodeClass {
         for (index, mapping) in spec.block_device_mappings.iter().enumerate() {
             device(&mut errors, mapping, &format!("spec.blockDeviceMappings[{index}]"));
         }
+        errors.extend(spec.kubelet.as_ref().map(|kubelet| kubelet_errors(kubelet, "spec.kubelet")).unwrap_or_default());
         errors
     }
 }

@@ -1,11 +1,11 @@
 //! Provisioner, NodePool, NodeClaim, KWOKNodeClass.
 
-use super::{Validate, aws, check};
+use super::{Validate, aws, check, kubelet_errors};
 use crate::convert::SpanOrNever;
 use crate::karpenter_kwok::KWOKNodeClass;
 use crate::karpenter_v1::{NodeClaim, NodePool};
 use crate::karpenter_v1alpha1::NodeOverlay;
-use crate::karpenter_v1alpha5::{KubeletConfiguration, Provisioner};
+use crate::karpenter_v1alpha5::Provisioner;
 use crate::{FieldError, convert};
 
 impl Validate for Provisioner {
@@ -32,43 +32,10 @@ impl Validate for Provisioner {
             "expected exactly one of ttlSecondsAfterEmpty and consolidation.enabled, got both",
         );
         if let Some(kubelet) = &spec.kubelet_configuration {
-            kubelet_errors(kubelet, &mut errors);
+            let written = serde_json::to_value(kubelet).unwrap_or_default();
+            errors.extend(kubelet_errors(&written, "spec.kubeletConfiguration"));
         }
         errors
-    }
-}
-
-fn kubelet_errors(kubelet: &KubeletConfiguration, errors: &mut Vec<FieldError>) {
-    const FIELD: &str = "spec.kubeletConfiguration";
-    for (name, number) in [("maxPods", kubelet.max_pods), ("podsPerCore", kubelet.pods_per_core)] {
-        check(errors, number.is_none_or(|n| n >= 0), &format!("{FIELD}.{name}"), "must not be negative");
-    }
-    for (name, list) in [("systemReserved", &kubelet.system_reserved), ("kubeReserved", &kubelet.kube_reserved)] {
-        errors.extend(convert::quantities_floor(list, &format!("{FIELD}.{name}")).err().unwrap_or_default());
-    }
-    if let (Some(high), Some(low)) = (kubelet.image_gc_high_threshold_percent, kubelet.image_gc_low_threshold_percent) {
-        check(
-            errors,
-            low < high,
-            &format!("{FIELD}.imageGCHighThresholdPercent"),
-            "must be greater than imageGCLowThresholdPercent",
-        );
-    }
-    for signal in kubelet.eviction_soft.keys() {
-        check(
-            errors,
-            kubelet.eviction_soft_grace_period.contains_key(signal),
-            &format!("{FIELD}.evictionSoft.{signal}"),
-            "needs an evictionSoftGracePeriod",
-        );
-    }
-    for signal in kubelet.eviction_soft_grace_period.keys() {
-        check(
-            errors,
-            kubelet.eviction_soft.contains_key(signal),
-            &format!("{FIELD}.evictionSoftGracePeriod.{signal}"),
-            "has no evictionSoft threshold",
-        );
     }
 }
 

@@ -44,9 +44,10 @@ impl Axis {
         // Both are in the order of the names.
         let mut here = self.names.iter().zip(rest).peekable();
         for (name, amount) in list.iter() {
-            while here.next_if(|(other, _)| *other < name).is_some() {}
-            if let Some((_, rest)) = here.next_if(|(other, _)| *other == name) {
-                *rest = rest.saturating_sub(amount.0);
+            while let Some((other, rest)) = here.next_if(|(other, _)| *other <= name) {
+                if other == name {
+                    *rest = rest.saturating_sub(amount.0);
+                }
             }
         }
     }

@@ -70,7 +70,7 @@ impl Bits {
     }
 
     pub(super) fn remove_all(&mut self, other: &Self) {
-        self.retain(|member| !other.contains(member));
+        self.0.iter_mut().zip(&other.0).for_each(|(word, other)| *word &= !other);
     }
 
     pub(super) fn clear(&mut self) {
@@ -113,6 +113,13 @@ impl AtLeast {
         }
     }
 
+    /// Drops the members that have more.
+    pub(super) fn keep_at_most(&self, members: &mut Bits, amount: i64) {
+        if let Some((_, more)) = self.0.get(self.0.partition_point(|(step, _)| *step <= amount)) {
+            members.remove_all(more);
+        }
+    }
+
     /// The most that any of the members has.
     pub(super) fn most(&self, members: &Bits) -> Option<i64> {
         let reached = self.0.partition_point(|(_, having)| having.overlaps(members));
@@ -143,6 +150,11 @@ mod tests {
             let mut members = Bits::of(4, 0..4);
             table.keep(&mut members, amount);
             assert_eq!(members.iter().collect::<Vec<_>>(), expected, "{amount}");
+        }
+        for (amount, expected) in [(0, vec![]), (1, vec![1]), (8, vec![0, 1, 3]), (9, vec![0, 1, 2, 3])] {
+            let mut members = Bits::of(4, 0..4);
+            table.keep_at_most(&mut members, amount);
+            assert_eq!(members.iter().collect::<Vec<_>>(), expected, "{amount} at most");
         }
         assert_eq!(table.most(&Bits::of(4, [0, 1])), Some(5));
         assert_eq!(table.most(&Bits::none(4)), None);

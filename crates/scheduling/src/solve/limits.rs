@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use units::{Amount, ResourceName, UsdMicrosPerHour};
+use units::{Amount, ResourceName};
 
 use super::{axis, bits::Bits, open::Open, template::Template};
 use crate::{InstanceType, OfferingKey, Pool, Snapshot};
@@ -107,16 +107,23 @@ impl Left {
 }
 
 impl Template<'_> {
-    /// The choice that takes the least of the limits.
-    pub(super) fn least_limited(&self, choices: &Bits) -> Option<usize> {
-        choices.iter().min_by_key(|index| self.share_of_limits(*index))
+    /// All choices by how much of the limits they take, the least first; of those that take as much, the cheapest comes first.
+    pub(super) fn sorted_by_share_of_limits(&self) -> Vec<usize> {
+        let share = |(limit, amount): (&Limit, &i64)| i128::from(*amount) * 1_000_000 / i128::from(limit.most.max(1));
+        let shares = |index: &usize| self.limits.iter().zip(&self.choices[*index].limited).map(share).sum::<i128>();
+        let mut sorted: Vec<usize> = (0..self.choices.len()).collect();
+        sorted.sort_by_cached_key(shares);
+        sorted
     }
 
-    /// By how much of the limits a choice takes; of those that take as much, the cheapest comes first.
-    fn share_of_limits(&self, index: usize) -> (i128, UsdMicrosPerHour, usize) {
-        let choice = &self.choices[index];
-        let share = |(limit, amount): (&Limit, &i64)| i128::from(*amount) * 1_000_000 / i128::from(limit.most.max(1));
-        (self.limits.iter().zip(&choice.limited).map(share).sum::<i128>(), choice.price, index)
+    /// Some choices by how much of the limits they take.
+    fn in_order<'c>(&'c self, choices: &'c Bits) -> impl Iterator<Item = usize> + 'c {
+        self.by_share_of_limits.iter().copied().filter(|index| choices.contains(*index))
+    }
+
+    /// The choice that takes the least of the limits.
+    pub(super) fn least_limited(&self, choices: &Bits) -> Option<usize> {
+        self.in_order(choices).next()
     }
 
     /// Those of the choices that take the least of the limits: as many more than the least one as make `enough`, and all that take no
@@ -124,15 +131,14 @@ impl Template<'_> {
     pub(super) fn smallest(&self, choices: &Bits, enough: impl Fn(&Bits) -> bool) -> Option<Bits> {
         let within = |most: &[i64]| {
             let mut kept = choices.clone();
-            kept.retain(|index| axis::fits(&self.choices[index].limited, most));
+            self.keep_within(&mut kept, most);
             kept
         };
         let least = within(&self.choices[self.least_limited(choices)?].limited);
         if enough(&least) {
             return Some(least);
         }
-        let mut order: Vec<usize> = choices.iter().collect();
-        order.sort_by_cached_key(|index| self.share_of_limits(*index));
+        let order: Vec<usize> = self.in_order(choices).collect();
         let first = |count: usize| {
             let mut most = self.choices[order[0]].limited.clone();
             for index in &order[..count] {

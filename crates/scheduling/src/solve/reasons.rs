@@ -175,12 +175,12 @@ impl Search<'_> {
                     Demand::Near { itself } => itself && !self.topology.is_populated(rule.group),
                     Demand::Spread { .. } | Demand::Apart => true,
                 },
-                Place::Key(key) => {
-                    seats(key).into_iter().any(|seat| self.topology.rule_verdict(rule, seat) == Verdict::Fine)
-                }
+                Place::Key(key) => seats(key)
+                    .into_iter()
+                    .any(|seat| self.topology.rule_verdict(relations, rule, seat) == Verdict::Fine),
             };
             if !fine {
-                let others = relations.rules.iter().filter(|other| self.is_in_the_way(rule, other));
+                let others = relations.rules.iter().filter(|other| self.is_in_the_way(relations, rule, other));
                 blocked.extend(others.map(|other| self.rule_reason(kind, other, template, left)));
                 blocked.push(self.rule_reason(kind, rule, template, left));
             }
@@ -198,7 +198,7 @@ impl Search<'_> {
     }
 
     /// Whether another rule bars everything where the pods are that one demands to be near to.
-    fn is_in_the_way(&self, rule: &Rule, other: &Rule) -> bool {
+    fn is_in_the_way(&self, relations: &Relations, rule: &Rule, other: &Rule) -> bool {
         let Place::Key(key) = other.place else { return false };
         if other == rule || !matches!(rule.demand, Demand::Near { .. }) {
             return false;
@@ -217,7 +217,8 @@ impl Search<'_> {
             }
             Place::Key(_) => return false,
         };
-        !seats.is_empty() && seats.iter().all(|seat| self.topology.rule_verdict(other, *seat) != Verdict::Fine)
+        !seats.is_empty()
+            && seats.iter().all(|seat| self.topology.rule_verdict(relations, other, *seat) != Verdict::Fine)
     }
 
     fn rule_reason(&self, kind: &Kind<'_>, rule: &Rule, template: &Template<'_>, left: &Bits) -> Unfit {

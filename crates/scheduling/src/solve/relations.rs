@@ -252,6 +252,11 @@ impl<'a> Groups<'a> {
         })
     }
 
+    /// Whether two groups are about the same pods.
+    pub(super) fn count_the_same(&self, one: usize, other: usize) -> bool {
+        self.found[one].selection == self.found[other].selection
+    }
+
     /// Whether pods of these relations count in the group, where it counts.
     pub(super) fn are_counted(&self, relations: &Relations, group: usize) -> bool {
         relations.counted.contains(&(self.first_alike[group], self.found[group].place))

@@ -16,7 +16,7 @@ use super::{
     existing::{Existing, Refusal},
     kind::{self, Kind, Shape},
     limits::Left,
-    map::Map,
+    map::{Map, Set},
     named::Named,
     node_labels::labels_of,
     open::{Fit, Open, Put},
@@ -28,6 +28,9 @@ use super::{
     wishes::{Asked, Turn, World},
 };
 use crate::{NodeStage, Pod, PodKey, Settings, Snapshot, Unfit};
+
+/// Groups that count pods, and such groups that do so no more.
+type Counting = (Vec<(usize, Place)>, Vec<(usize, Place)>);
 
 /// See the module. A plan that is tried begins with a copy of the state: what does not change in a solve is shared.
 ///
@@ -89,8 +92,8 @@ impl<'a> Search<'a> {
         let preferred_taint = |taint: &crate::Taint| taint.effect == crate::TaintEffect::PreferNoSchedule;
         let tainted = templates.iter().any(Template::has_preferred_taint)
             || snapshot.nodes.iter().any(|node| node.taints.iter().any(preferred_taint));
-        let present: BTreeSet<&str> =
-            snapshot.nodes.iter().flat_map(|node| node.labels.keys()).map(|key| labels::normalize(key)).collect();
+        let keys: Set<&str> = snapshot.nodes.iter().flat_map(|node| node.labels.keys()).map(String::as_str).collect();
+        let present: BTreeSet<&str> = keys.into_iter().map(labels::normalize).collect();
         let borne = |key: &str| {
             let key = labels::normalize(key);
             let can = |template: &Template<'_>| template.is_of_the_machine(key) || template.base.get(key).is_some();
@@ -192,9 +195,8 @@ impl<'a> Search<'a> {
 
     /// Counts the pods that run already, those to be placed again excepted.
     fn count_bound(&mut self, snapshot: &'a Snapshot, repelling: &Repelling, pending: impl Fn(&PodKey) -> bool) {
-        /// The groups that count a pod, and those to whose pods it is no company any more.
-        type Counting = (Vec<(usize, Place)>, Vec<(usize, Place)>);
-        let mut known: Map<_, Counting> = Map::default();
+        let mut numbers = Map::default();
+        let mut known = Vec::new();
         let positions: BTreeMap<_, _> =
             self.existing.iter().enumerate().map(|(index, one)| (&one.node.key, index)).collect();
         let nodes = snapshot.nodes.iter().enumerate();
@@ -208,38 +210,60 @@ impl<'a> Search<'a> {
             said.borrow_mut().clear();
             said.borrow_mut().resize(self.topology.groups.filters.len(), None);
             let mut repelling = repelling.on(at).peekable();
+            // Those written alike are counted together.
+            let mut pods: BTreeMap<usize, u32> = BTreeMap::new();
+            let mut owners = Vec::new();
             for (at, pod) in node.pods.iter().enumerate() {
                 let repels = repelling.next_if(|(position, _)| *position == at).map_or(&[][..], |(_, groups)| groups);
                 let written = (pod.key.namespace.as_str(), &pod.labels, pod.terminating);
-                let (counted, no_company) = known.entry(written).or_insert_with(|| {
-                    let [mut counted, _] = self.topology.groups.of(&pod.key.namespace, &pod.labels);
-                    if !pod.terminating {
-                        return (counted, Vec::new());
-                    }
-                    let relation = |group: usize| self.topology.groups.found[group].relation;
-                    let no_company = counted.extract_if(.., |(group, _)| relation(*group) == Relation::Near).collect();
-                    counted.retain(|(group, _)| relation(*group) != Relation::Spread);
-                    (counted, no_company)
+                let number = *numbers.entry(written).or_insert_with(|| {
+                    known.push(self.counting(pod));
+                    known.len() - 1
                 });
+                let (counted, no_company) = &known[number];
                 if (counted.is_empty() && no_company.is_empty() && repels.is_empty()) || pending(&pod.key) {
                     continue;
                 }
+                *pods.entry(number).or_default() += 1;
+                owners.extend(repels);
+            }
+            for (number, pods) in pods {
+                let (counted, no_company) = &known[number];
                 let spot = position.map(Spot::Existing);
                 if let Some(position) = position {
                     let one = &mut self.existing[position];
                     self.topology.record_going(no_company, &one.seats, Some((position, &mut one.here)));
                     let seen = Seen::There { node, labels: &one.labels, said: Some(&said) };
-                    self.topology.record(counted, repels, &one.seats, &mut one.here, spot, &seen);
+                    self.topology.count(counted, pods, &one.seats, &mut one.here, spot, &seen);
                 } else {
                     self.topology.record_going(no_company, &seats, None);
                     let seen = Seen::There { node, labels: &labels, said: Some(&said) };
-                    self.topology.record(counted, repels, &seats, &mut Here::default(), spot, &seen);
+                    self.topology.count(counted, pods, &seats, &mut Here::default(), spot, &seen);
                 }
                 for twin in self.twins.beside(node, position) {
-                    self.existing[twin].here.add(counted, repels);
+                    self.existing[twin].here.count(counted, pods);
                 }
             }
+            match position.map(|position| &mut self.existing[position]) {
+                Some(one) => self.topology.count_owners(&owners, &one.seats, &mut one.here),
+                None => self.topology.count_owners(&owners, &seats, &mut Here::default()),
+            }
+            for twin in self.twins.beside(node, position) {
+                self.existing[twin].here.count_owners(&owners);
+            }
         }
+    }
+
+    /// The groups that count a pod that runs already, and those to whose pods it is no company any more.
+    fn counting(&self, pod: &Pod) -> Counting {
+        let [mut counted, _] = self.topology.groups.of(&pod.key.namespace, &pod.labels);
+        if !pod.terminating {
+            return (counted, Vec::new());
+        }
+        let relation = |group: usize| self.topology.groups.found[group].relation;
+        let no_company = counted.extract_if(.., |(group, _)| relation(*group) == Relation::Near).collect();
+        counted.retain(|(group, _)| relation(*group) != Relation::Spread);
+        (counted, no_company)
     }
 
     /// The kind of pods of this number with so many of their wishes given up; `None` if there are fewer wishes.

@@ -45,6 +45,8 @@ pub(super) struct Template<'a> {
     room: Vec<AtLeast>,
     /// By limit: which choices have how much of it.
     charges: Vec<AtLeast>,
+    /// The choices by how much of the limits they take, the least first.
+    pub(super) by_share_of_limits: Vec<usize>,
     has_daemon_ports: bool,
     /// Daemons for which room is kept although other labels of a node could keep them away.
     pub(super) unsure_daemons: BTreeSet<&'a PodKey>,
@@ -124,6 +126,7 @@ impl<'a> Template<'a> {
             counted: Vec::new(),
             room: Vec::new(),
             charges: Vec::new(),
+            by_share_of_limits: Vec::new(),
             has_daemon_ports: false,
             unsure_daemons: BTreeSet::new(),
             machine_keys,
@@ -178,6 +181,7 @@ impl<'a> Template<'a> {
         self.room = (0..self.axis.len()).map(|position| AtLeast::new(&column(position))).collect();
         let charge = |position: usize| self.choices.iter().map(|choice| choice.limited[position]).collect::<Vec<_>>();
         self.charges = (0..self.limits.len()).map(|position| AtLeast::new(&charge(position))).collect();
+        self.by_share_of_limits = self.sorted_by_share_of_limits();
         self.has_daemon_ports = self.shapes.iter().any(|shape| !shape.ports.is_empty());
         self.available = self.choices_where(|choice| choice.available && choice.remaining != Some(0));
         let left: Vec<i64> = self.limits.iter().map(|limit| limit.left).collect();
@@ -343,8 +347,8 @@ impl<'a> Template<'a> {
 
     /// Drops the choices that have more than what is left of a limit. What they have nothing of does not count.
     pub(super) fn keep_within(&self, choices: &mut Bits, left: &[i64]) {
-        if !self.limits.is_empty() {
-            choices.retain(|index| self.choices[index].within(left));
+        for (table, left) in self.charges.iter().zip(left) {
+            table.keep_at_most(choices, (*left).max(0));
         }
     }
 

@@ -53,11 +53,20 @@ impl Here {
 
     /// Counts a pod that is here, or on another node that has this one's hostname: as far as pods tell, these two are one.
     pub(super) fn add(&mut self, counted: &[(usize, Place)], repels: &[(usize, Place)]) {
-        let host = |one: &&(usize, Place)| one.1 == Place::Host;
-        for (group, _) in counted.iter().filter(host) {
-            self.0.entry(*group).or_default().pods += 1;
+        self.count(counted, 1);
+        self.count_owners(repels);
+    }
+
+    /// Counts so many such pods.
+    pub(super) fn count(&mut self, counted: &[(usize, Place)], pods: u32) {
+        for (group, _) in counted.iter().filter(|(_, place)| *place == Place::Host) {
+            self.0.entry(*group).or_default().pods += pods;
         }
-        for (group, _) in repels.iter().filter(host) {
+    }
+
+    /// Counts a pod that has those of these groups kept away.
+    pub(super) fn count_owners(&mut self, repels: &[(usize, Place)]) {
+        for (group, _) in repels.iter().filter(|(_, place)| *place == Place::Host) {
             self.0.entry(*group).or_default().owners += 1;
         }
     }
@@ -113,7 +122,7 @@ struct Tally {
     expected: BTreeSet<Domain>,
     /// Where pods that were placed demand to be evenly spread, and by what skew at most.
     demanded: BTreeMap<Domain, u32>,
-    /// Pods of the group anywhere, but for those that were told to go, as far as company goes.
+    /// Pods of the group in any domain, but for those that were told to go, as far as company goes.
     total: u32,
     /// Of a group to be near to: where there are pods that were told to go.
     going: BTreeSet<Domain>,
@@ -135,12 +144,12 @@ impl Tally {
         self.counts.get(&domain).map_or(0, |count| count.pods)
     }
 
-    fn add(&mut self, domain: Domain) {
+    fn add(&mut self, domain: Domain, pods: u32) {
         let count = self.counts.entry(domain).or_default();
         if self.ranked.remove(&(count.pods, domain)) {
-            self.ranked.insert((count.pods + 1, domain));
+            self.ranked.insert((count.pods + pods, domain));
         }
-        count.pods += 1;
+        count.pods += pods;
     }
 
     /// Whether a pod of the group may be the first: it would be alone, and those that choose more freely have chosen. As long as
@@ -327,7 +336,7 @@ impl<'a> Topology<'a> {
     /// Whether a pod of these relations may be in the domain.
     pub(super) fn verdict(&self, relations: &Relations, key: usize, seat: Seat) -> Verdict {
         for rule in relations.on(key) {
-            let verdict = self.rule_verdict(rule, seat);
+            let verdict = self.rule_verdict(relations, rule, seat);
             if verdict != Verdict::Fine {
                 return verdict;
             }
@@ -343,8 +352,8 @@ impl<'a> Topology<'a> {
         Verdict::Fine
     }
 
-    /// What one demand says to a domain.
-    pub(super) fn rule_verdict(&self, rule: &Rule, seat: Seat) -> Verdict {
+    /// What one demand, of these, says to a domain.
+    pub(super) fn rule_verdict(&self, relations: &Relations, rule: &Rule, seat: Seat) -> Verdict {
         let tally = &self.tallies[rule.group];
         let Seat::In(domain) = seat else {
             // Without the label nothing is near and nothing evenly spread.
@@ -357,11 +366,20 @@ impl<'a> Topology<'a> {
                 (after.saturating_sub(tally.least(min_domains)) <= max_skew, Verdict::NotNow)
             }
             Demand::Near { itself } => {
-                (pods > 0 || (itself && tally.may_begin(tally.going.contains(&domain))), Verdict::NotNow)
+                let is_beside = tally.going.contains(&domain);
+                (pods > 0 || (itself && self.may_begin(relations, rule.group, is_beside)), Verdict::NotNow)
             }
             Demand::Apart => (pods == 0, Verdict::Never),
         };
         if fine { Verdict::Fine } else { otherwise }
+    }
+
+    /// Whether a pod of these relations may be the first of a group: none of its pods may be in a domain, be it of another demand to
+    /// be near to the same pods. On nodes without the label these do not count.
+    fn may_begin(&self, relations: &Relations, group: usize, is_beside: bool) -> bool {
+        let near = relations.rules.iter().filter(|rule| matches!(rule.demand, Demand::Near { .. }));
+        let mut same = near.map(|rule| rule.group).filter(|other| self.groups.count_the_same(group, *other));
+        self.tallies[group].may_begin(is_beside) && same.all(|other| !self.is_populated(other))
     }
 
     /// Whether a pod of these relations may be on a node with these pods.
@@ -376,7 +394,7 @@ impl<'a> Topology<'a> {
                     (pods.saturating_add(u32::from(itself)) <= max_skew, Verdict::Never)
                 }
                 Demand::Near { itself } => {
-                    (pods > 0 || (itself && self.tallies[rule.group].may_begin(going)), Verdict::NotNow)
+                    (pods > 0 || (itself && self.may_begin(relations, rule.group, going)), Verdict::NotNow)
                 }
                 Demand::Apart => (pods == 0, Verdict::Never),
             };
@@ -405,7 +423,9 @@ impl<'a> Topology<'a> {
             (_, Some(rule)) => {
                 let ranked = self.tallies[rule.group].ranked.iter().map(|(_, domain)| *domain);
                 // Counts only grow along the ranking: after the first that is too full all are.
-                Box::new(ranked.take_while(|domain| self.rule_verdict(rule, Seat::In(*domain)) == Verdict::Fine))
+                Box::new(
+                    ranked.take_while(|domain| self.rule_verdict(relations, rule, Seat::In(*domain)) == Verdict::Fine),
+                )
             }
             _ => Box::new((0..self.names[key].len()).filter_map(|domain| Domain::try_from(domain).ok())),
         };
@@ -452,7 +472,7 @@ impl<'a> Topology<'a> {
         waiting.take(if all { usize::MAX } else { 1 }).map(|tally| tally.waiting = 0).count() > 0
     }
 
-    /// Whether the group has a pod anywhere.
+    /// Whether the group has a pod in any domain.
     pub(super) fn is_populated(&self, group: usize) -> bool {
         self.tallies[group].total > 0
     }

@@ -1,6 +1,6 @@
 //! Spreads, affinities and anti-affinities, among the pods of one solve and with running ones.
 
-use std::{fmt::Write as _, sync::Arc};
+use std::{collections::BTreeMap, fmt::Write as _, sync::Arc};
 
 use expect_test::{Expect, expect};
 use requirements::{Operator, Requirement, labels};
@@ -403,6 +403,60 @@ fn who_must_be_near_two_kinds_of_pods_needs_one_that_is_both() {
         &expect![[r"
         node b: p
     "]],
+    );
+}
+
+/// A node without room, with such a pod on it, and the node's labels changed so.
+fn full_with_web(name: &str, zone: &str, relabel: impl Fn(&mut BTreeMap<String, String>)) -> Node {
+    edited_node(running(name, zone, vec![app("old", "web")]), |node| {
+        node.allocatable = resources(100, 1, 1);
+        relabel(&mut node.labels);
+    })
+}
+
+#[test]
+fn who_is_on_a_node_without_the_label_keeps_nobody_from_being_the_first_of_its_like() {
+    let web = || apps(2, "web", |pod| pod.pod_affinity = vec![near("web", labels::ZONE)]);
+    let bare = full_with_web("bare", "a", |labels| drop(labels.remove(labels::ZONE)));
+    check(
+        &snapshot(web(), vec![bare], vec![pool("default")]),
+        &expect![[r"
+            new node 0 (a spot, a on-demand): web0 web1
+        "]],
+    );
+    // In a zone it does.
+    let there = full_with_web("there", "c", |_| {});
+    check(
+        &snapshot(web(), vec![there], vec![pool("default")]),
+        &expect![[r"
+            web0 unplaced: NodePool/default: the pods it must share its topology.kubernetes.io/zone with are in c, where it can have no node of the pool | 0 of 1 nodes fit: 1 too full
+            web1 unplaced: NodePool/default: the pods it must share its topology.kubernetes.io/zone with are in c, where it can have no node of the pool | 0 of 1 nodes fit: 1 too full
+        "]],
+    );
+}
+
+#[test]
+fn who_must_be_near_its_like_by_two_labels_is_the_first_only_if_there_is_one_in_neither() {
+    let web = || apps(1, "web", |pod| pod.pod_affinity = vec![near("web", "rack"), near("web", labels::ZONE)]);
+    let racked = || {
+        edited_node(running("racked", "b", vec![]), |node| {
+            node.labels.insert("rack".to_owned(), "r".to_owned());
+        })
+    };
+    // This one is in a zone, so the first has to be there, where no rack has any.
+    let zoned = full_with_web("zoned", "a", |_| {});
+    check(
+        &snapshot(web(), vec![zoned, racked()], vec![]),
+        &expect![[r"
+            web0 unplaced: there is no Provisioner and no NodePool that could make a node | 0 of 2 nodes fit: 1 too full, 1 kept away by spread or affinity
+        "]],
+    );
+    let bare = full_with_web("bare", "a", |labels| drop(labels.remove(labels::ZONE)));
+    check(
+        &snapshot(web(), vec![bare, racked()], vec![]),
+        &expect![[r"
+            node racked: web0
+        "]],
     );
 }
 

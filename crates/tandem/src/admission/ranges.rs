@@ -35,6 +35,11 @@ pub(super) fn faults(items: &[LimitRangeItem]) -> Vec<Fault> {
         for (field, list) in lists {
             found.extend(faults::of_quantities(list.as_ref(), &format!("spec.limits[{index}].{field}")));
         }
+        let known = ["Pod", "Container", "PersistentVolumeClaim"].contains(&item.type_.as_str());
+        if !known && !item.type_.contains('/') {
+            let message = format!("{:?} is none of Pod, Container, PersistentVolumeClaim", item.type_);
+            found.push((format!("spec.limits[{index}].type"), message));
+        }
         found.extend(out_of_order(item, &format!("spec.limits[{index}]")));
     }
     found

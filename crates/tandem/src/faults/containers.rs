@@ -1,12 +1,15 @@
 //! What the containers of a pod ask for.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use k8s_openapi::{
     api::core::v1::{Container, PodSpec, ResourceRequirements},
     apimachinery::pkg::api::resource::Quantity as Text,
 };
-use units::Quantity;
+use units::{Quantity, ResourceName};
 
 use super::{Fault, one_of, quantities};
 
@@ -22,6 +25,8 @@ pub(super) fn look(found: &mut Vec<Fault>, spec: &PodSpec, path: &str) {
                 let message = format!("{:?} is another container, too", container.name);
                 found.push((format!("{path}[{index}].name"), message));
             }
+            let again = container.restart_policy.as_deref();
+            one_of(found, again, &["Always", "OnFailure", "Never"], &format!("{path}[{index}].restartPolicy"));
             if let Some(asked) = &container.resources {
                 resources(found, asked, &format!("{path}[{index}].resources"));
             }
@@ -30,6 +35,23 @@ pub(super) fn look(found: &mut Vec<Fault>, spec: &PodSpec, path: &str) {
         let at_once = if field == "containers" { all.len() } else { 1 };
         for (part, together) in all.chunks(at_once.max(1)).enumerate() {
             ports(found, (together, part * at_once), on_host, &path);
+        }
+    }
+    less_than_its_containers(found, spec, path);
+}
+
+/// What the pod as a whole asks for is not less than what its containers do.
+fn less_than_its_containers(found: &mut Vec<Fault>, spec: &PodSpec, path: &str) {
+    let Some(asked) = spec.resources.as_ref().and_then(|resources| resources.requests.as_ref()) else { return };
+    let containers = PodSpec { resources: None, overhead: None, ..spec.clone() };
+    let together = api::convert::pod_requests(&containers, None, &mut Vec::new());
+    for (name, text) in asked {
+        let resource = ResourceName::new(name.as_str());
+        let amount = text.0.parse().ok().and_then(|quantity: Quantity| quantity.to_amount_ceil(&resource).ok());
+        if amount.is_some_and(|amount| amount < together.get(&resource)) {
+            let least = Quantity::of(&resource, together.get(&resource));
+            let message = format!("{} is less than the {least} that its containers ask for", text.0);
+            found.push((format!("{path}.resources.requests.{name}"), message));
         }
     }
 }
@@ -79,6 +101,10 @@ fn ports(found: &mut Vec<Fault>, (all, first): (&[Container], usize), on_host: b
                 found.push((field("containerPort"), format!("{} is not between 1 and 65535", port.container_port)));
             }
             one_of(found, port.protocol.as_deref(), &["TCP", "UDP", "SCTP"], &field("protocol"));
+            let ip = port.host_ip.as_deref().filter(|ip| !ip.is_empty());
+            if let Some(ip) = ip.filter(|ip| ip.parse::<IpAddr>().is_err()) {
+                found.push((field("hostIP"), format!("{ip:?} is no address")));
+            }
             let own = port.host_port.filter(|number| *number != 0);
             if let Some(own) = own.filter(|own| on_host && *own != port.container_port) {
                 let message = format!("{own} is not the containerPort, which it is on the network of the host");

