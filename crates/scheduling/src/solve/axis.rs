@@ -40,10 +40,10 @@ impl Axis {
     }
 
     /// Takes a pod's requests away, each as it is asked.
-    pub(super) fn subtract(&self, rest: &mut [i64], list: &ResourceList) {
+    pub(super) fn subtract<'l>(&self, rest: &mut [i64], amounts: impl Iterator<Item = (&'l ResourceName, Amount)>) {
         // Both are in the order of the names.
         let mut here = self.names.iter().zip(rest).peekable();
-        for (name, amount) in list.iter() {
+        for (name, amount) in amounts {
             while let Some((other, rest)) = here.next_if(|(other, _)| *other <= name) {
                 if other == name {
                     *rest = rest.saturating_sub(amount.0);

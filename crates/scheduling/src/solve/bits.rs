@@ -1,3 +1,5 @@
+use std::cmp::Reverse;
+
 /// A set of small numbers.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Bits(Vec<u64>);
@@ -97,11 +99,18 @@ pub(super) struct AtLeast(Vec<(i64, Bits)>);
 impl AtLeast {
     /// From what each member has.
     pub(super) fn new(amounts: &[i64]) -> Self {
-        let mut steps: Vec<i64> = amounts.to_vec();
-        steps.sort_unstable();
-        steps.dedup();
-        let with = |step: &i64| Bits::of(amounts.len(), (0..amounts.len()).filter(|member| amounts[*member] >= *step));
-        Self(steps.iter().map(|step| (*step, with(step))).collect())
+        let mut members: Vec<usize> = (0..amounts.len()).collect();
+        members.sort_unstable_by_key(|member| Reverse(amounts[*member]));
+        let mut steps: Vec<(i64, Bits)> = Vec::new();
+        let mut having = Bits::none(amounts.len());
+        for same in members.chunk_by(|one, other| amounts[*one] == amounts[*other]) {
+            for member in same {
+                having.insert(*member);
+            }
+            steps.push((amounts[same[0]], having.clone()));
+        }
+        steps.reverse();
+        Self(steps)
     }
 
     /// Drops the members that have less.

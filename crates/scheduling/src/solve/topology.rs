@@ -19,6 +19,7 @@ use super::{
     bits::Bits,
     bundles::Bundles,
     existing::Existing,
+    map::Set,
     node_labels::{label, labels_of, possible},
     relations::{Demand, Filter, Found, Groups, Place, Relation, Relations, Rule},
     template::Template,
@@ -200,8 +201,9 @@ impl<'a> Topology<'a> {
     ) {
         let mut all = Vec::new();
         for name in &self.groups.keys {
-            let mut values: BTreeSet<String> =
-                nodes.iter().filter_map(|node| label(node, name)).map(str::to_owned).collect();
+            // Of thousands of nodes many are in one domain.
+            let there: Set<&str> = nodes.iter().filter_map(|node| label(node, name)).collect();
+            let mut values: BTreeSet<String> = there.into_iter().map(str::to_owned).collect();
             let of_pools: Vec<_> = templates.iter().map(|template| possible(template, name, &wanted)).collect();
             values.extend(of_pools.iter().flatten().map(|(value, _)| value.clone()));
             let names: Vec<String> = values.into_iter().collect();
