@@ -8,7 +8,13 @@ use std::{
     sync::Arc,
 };
 
-use api::{FieldError, budget::Budgets, convert, pods, validate::validate, volumes::Volumes};
+use api::{
+    FieldError,
+    budget::Budgets,
+    convert, pods,
+    validate::{kubelet_errors, validate},
+    volumes::Volumes,
+};
 use k8s_openapi::{
     api::core::v1 as core,
     apimachinery::pkg::{api::resource::Quantity as Text, apis::meta::v1::ObjectMeta},
@@ -431,10 +437,17 @@ impl Builder<'_> {
                     template.kubelet = kubelet.cloned().unwrap_or_default();
                     template
                 });
+                // A machine of a class that is not sound is none.
+                let wrong = kubelet.map(|kubelet| kubelet_errors(kubelet, "spec.kubelet")).unwrap_or_default();
+                let of_class = |FieldError { field, message }: FieldError| {
+                    let message = format!("EC2NodeClass {}: {field}: {message}", class.name);
+                    FieldError::new("spec.template.spec.nodeClassRef", message)
+                };
+                let more = validate(object).into_iter().chain(wrong.into_iter().map(of_class)).collect();
                 // As with node-provisioner.
                 let fixed = format!("{name}: spec.replicas: static NodePools are not supported yet");
                 left_out.extend(object.spec.replicas.map(|_| fixed));
-                keep(told, validate(object), origin, name);
+                keep(told, more, origin, name);
             }
         }
         let fixed = objects.node_pools.iter().filter(|read| read.object.spec.replicas.is_some());

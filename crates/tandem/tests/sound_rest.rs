@@ -155,6 +155,23 @@ fn a_pool_that_is_refused_is_not_said_to_be_missing() {
 }
 
 #[test]
+fn a_pool_whose_class_has_settings_that_cannot_be_makes_no_machines() {
+    let class = |kubelet: &str| {
+        format!(
+            "apiVersion: karpenter.k8s.aws/v1\nkind: EC2NodeClass\nmetadata: {{ name: c }}\nspec: {{ kubelet: {kubelet} }}\n"
+        )
+    };
+    let (code, plan, said) = run(&[pool("c"), pod("p", "7"), class("{ systemReserved: { cpu: '-6' } }")], TYPES, &[]);
+    assert_eq!((code, &plan["unplaced"]), (2, &1.into()), "{said}");
+    let why = plan["refusals"][0]["reasons"].to_string();
+    assert!(why.contains("EC2NodeClass c: spec.kubelet.systemReserved.cpu: quantity"), "{why}");
+    // That of another pool is told, and in nobody's way.
+    let (code, plan, said) = run(&[pool("other"), pod("p", "1"), class("17")], TYPES, &[]);
+    assert_eq!((code, &plan["unplaced"]), (2, &0.into()), "{said}");
+    assert!(said.contains("EC2NodeClass c: spec.kubelet: 17 is not a map of settings"), "{said}");
+}
+
+#[test]
 fn one_bad_type_or_offering_does_not_take_the_others_from_the_catalogue() {
     let offering = |price: &str, zone: &str| {
         format!(

@@ -439,11 +439,11 @@ fn who_is_on_a_node_without_the_label_keeps_nobody_from_being_the_first_of_its_l
 fn who_must_be_near_its_like_by_two_labels_is_the_first_only_if_there_is_one_in_neither() {
     let web = || apps(1, "web", |pod| pod.pod_affinity = vec![near("web", "rack"), near("web", labels::ZONE)]);
     let racked = || {
-        edited_node(running("racked", "b", vec![]), |node| {
+        edited_node(running("racked", "a", vec![]), |node| {
             node.labels.insert("rack".to_owned(), "r".to_owned());
         })
     };
-    // This one is in a zone, so the first has to be there, where no rack has any.
+    // This one is in the zone, so nobody is the first any more, but no rack has any.
     let zoned = full_with_web("zoned", "a", |_| {});
     check(
         &snapshot(web(), vec![zoned, racked()], vec![]),
