@@ -54,6 +54,9 @@ pub(crate) fn improve(
     let demand = model.demand();
     let mut promise = Vec::new();
     for bin in 0..model.bins.len() {
+        if meter.over() {
+            return;
+        }
         knapsack.relax(model, bin, values, &demand, meter);
         promise.push(model.bins[bin].price as f64 / (knapsack.value as f64).max(1.0));
     }

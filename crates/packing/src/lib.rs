@@ -34,4 +34,4 @@ pub use answer::{Node, Packing, Warm};
 pub use improve::Dice;
 pub use meter::Budget;
 pub use problem::{Bin, Bits, Group, Limit, Problem};
-pub use solve::{first_fit, pack, prove};
+pub use solve::{first_fit, pack, pack_strictly, prove};

@@ -45,8 +45,18 @@ const PATTERNS: usize = 1000;
 /// and there are many groups and bins, pods remain without one. Where there are few, that plan is refined for some
 /// milliseconds, whenever the guard says so.
 pub fn pack(problem: &Problem, budget: &Budget<'_>, warm: Option<&Warm>) -> Packing {
+    packed(problem, budget, warm, GRANTED)
+}
+
+/// As [`pack`], but nothing is refined any more once the guard says so: where the problem is a part of a larger one, whose plan
+/// would hardly gain by it.
+pub fn pack_strictly(problem: &Problem, budget: &Budget<'_>, warm: Option<&Warm>) -> Packing {
+    packed(problem, budget, warm, 0)
+}
+
+fn packed(problem: &Problem, budget: &Budget<'_>, warm: Option<&Warm>, grant: u64) -> Packing {
     let meter = Meter::new(budget);
-    let granted = Meter::new(&Budget { work: GRANTED, stop: &|| false, gap_ppm: 0 });
+    let granted = Meter::new(&Budget { work: grant, stop: &|| false, gap_ppm: 0 });
     let model = Model::new(problem);
     let mut solve = Solve::blank(&model, budget.gap_ppm, &meter);
     if model.groups.len() > MANY {
@@ -56,7 +66,7 @@ pub fn pack(problem: &Problem, budget: &Budget<'_>, warm: Option<&Warm>) -> Pack
         if !solve.solve_small() {
             let before = meter.spent();
             solve.refine();
-            let is_cut_short = meter.over() && meter.left() > 0 && meter.spent() - before < GRANTED;
+            let is_cut_short = meter.over() && meter.left() > 0 && meter.spent() - before < grant;
             if is_cut_short && solve.size() <= SMALL {
                 solve.meter = &granted;
                 solve.refine();

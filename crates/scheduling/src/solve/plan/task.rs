@@ -5,7 +5,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
 };
 
-use packing::{Budget, Packing, Warm, pack};
+use packing::{Budget, Packing, Warm, pack, pack_strictly};
 use units::UsdMicrosPerHour;
 
 use super::{
@@ -237,6 +237,8 @@ impl<'t, 'a> Task<'t, 'a> {
     pub(super) fn pack(&self, model: &Model, work: u64, warm: Option<&Warm>) -> Packing {
         let settings = self.start.search.settings;
         let gap_ppm = if self.queue.len() <= FEW { 0 } else { settings.target_gap_ppm };
+        // Of many kinds only some are in the model.
+        let pack = if self.start.search.kinds.len() > MANY { pack_strictly } else { pack };
         let packing = pack(&model.problem, &Budget { work, stop: self.stop, gap_ppm }, warm);
         self.spent.set(self.spent.get() + packing.work_done);
         packing
